@@ -1,0 +1,62 @@
+# The commands of this repository; `make` lists them.
+# A stamp in .venv says that an install came to its end; it is older than pyproject.toml or the lock when they changed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := $(VENV)/demo.stamp
+TEST := $(VENV)/test.stamp
+# Not empty when .venv is missing, or when the Python that it was made from is gone.
+BROKEN := $(shell test -x $(BIN)/python || echo broken)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test servers lint types unit bench lock clean broken
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(DEMO) ## train the quickstart recipe on this machine and follow it; FT_HOME says where its state is kept
+	$(BIN)/ft submit recipes/quickstart.yaml --follow
+
+test: $(TEST) servers lint types ## set everything up, then lint, types, import contracts and all tests (what CI runs)
+	$(BIN)/pytest
+
+servers: ## install Redis and PostgreSQL where they are missing; the tests start their own
+	@tests/setup/servers.sh
+
+lint: $(TEST) ## ruff, formatting, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(TEST) ## mypy, strict
+	$(BIN)/mypy
+
+unit: $(TEST) ## the tests that need no server
+	$(BIN)/pytest tests/unit
+
+bench: $(TEST) ## how long the command line takes to start, against its targets
+	$(BIN)/python tests/bench/startup.py
+
+lock: $(TEST) ## pin what is installed in .venv in requirements.lock
+	$(BIN)/python tests/setup/lock.py > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	@touch $(DEMO) $(TEST)
+
+clean: ## remove caches and build output; .venv stays
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find finetune workers tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(DEMO): EXTRAS := local
+$(DEMO): STAMPS := $(DEMO)
+$(TEST): EXTRAS := local,postgres,dev
+# What the tests need includes what the demo needs.
+$(TEST): STAMPS := $(DEMO) $(TEST)
+# torch goes first and alone: no other requirement can then ask for another build of it.
+$(DEMO) $(TEST): pyproject.toml requirements.lock $(BROKEN)
+	@rm -f $(STAMPS)
+	@$(BIN)/python -c 'import pip' 2>/dev/null || tests/setup/venv.sh $(VENV)
+	@echo "installing .[$(EXTRAS)] into $(VENV)"
+	@$(BIN)/python -m pip install -q -c requirements.lock torch
+	@$(BIN)/python -m pip install -q -c requirements.lock -e '.[$(EXTRAS)]'
+	@touch $(STAMPS)

@@ -1,0 +1,84 @@
+"""Printing: data to stdout, chatter to stderr, colour on a terminal only and never against NO_COLOR."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from finetune.errors import FtError, Problem, UsageError
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
+_OF_STATE = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
+
+
+def out(text: str = "") -> None:
+    """A line of data."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """A line of chatter."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def out_json(value: object) -> None:
+    """One JSON document."""
+    out(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """The text, coloured if the stream (default: stdout) is a terminal."""
+    if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def state(text: str, width: int = 0) -> str:
+    """A job's state in its colour, padded."""
+    padded = text.ljust(width)
+    return paint(padded, _OF_STATE[text]) if text in _OF_STATE else padded
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns under a head. The second column is coloured when it is called STATE."""
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    out(paint("  ".join(cell.ljust(width) for cell, width in zip(head, widths, strict=True)).rstrip(), "bold"))
+    for row in rows:
+        cells = [
+            state(cell, width) if name == "STATE" else cell.ljust(width)
+            for name, cell, width in zip(head, row, widths, strict=True)
+        ]
+        out("  ".join(cells).rstrip())
+
+
+def complain(error: FtError) -> None:
+    """Every problem of the error, three lines each, to stderr."""
+    for problem in error.problems:
+        tell(problem)
+
+
+def tell(problem: Problem) -> None:
+    """One problem or warning, to stderr."""
+    first, *rest = problem.lines()
+    colour = "red" if problem.level == "error" else "yellow"
+    say(paint(first, colour, sys.stderr))
+    for line in rest:
+        say(line)
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask on a terminal; without one, or with -y, the answer is yes to what was typed in full anyway."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def must(condition: bool, what: str, fix: str) -> None:
+    """Raise UsageError (E901) unless the condition holds."""
+    if not condition:
+        raise UsageError(Problem(code="E901", what=what, fix=fix))

@@ -1,0 +1,365 @@
+"""Every seam of the product on one page. Rooms know these, not each other; `wiring` joins them.
+
+None of these calls waits for training. All of them are sync. Times are aware datetimes in UTC.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from finetune.errors import Problem
+from finetune.jobs import Change, Event, Job, Json, Lease, Metric, ModelVersion, ProviderState
+
+if TYPE_CHECKING:
+    from finetune.spec import Recipe
+
+
+#: Names of the tasks that workers do: one step of a job, one local training.
+ADVANCE = "ft.advance"
+TRAIN = "ft.train"
+
+
+class Clock(Protocol):
+    """The only source of time; tests hand in one that they turn by hand."""
+
+    def now(self) -> datetime:
+        """The present, aware, UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Block for `seconds`, >= 0."""
+        ...
+
+
+class Queue(Protocol):
+    """Wakes workers. A hint: a lost message costs a sweep's interval, never a job."""
+
+    def wake(self, task: str, key: str) -> None:
+        """Ask for `task` (`ft.advance`, `ft.train`) to run on `key` soon.
+
+        Called after the commit, never inside a transaction. Never raises for a dead broker: the sweep will find
+        the row.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """Training data, checked and split, as files on this machine. Rows are `{"messages": [...]}` JSON lines."""
+
+    train: Path
+    #: None when the recipe asks for no validation.
+    validation: Path | None
+    train_rows: int
+    validation_rows: int
+    #: sha256 over both files; names the content, not the place.
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteData:
+    """What `Provider.create` needs to name the uploaded data: the provider's own ids or paths, JSON values only."""
+
+    ids: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteJob:
+    """A job as the provider knows it."""
+
+    remote_id: str
+    #: The provider's own word for its state.
+    raw_state: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What one poll saw: the present state, and what has happened since the cursor."""
+
+    state: ProviderState
+    #: The provider's own word for it, shown beside ours.
+    raw_state: str
+    #: Hand this to the next poll. Opaque.
+    cursor: str | None
+    events: tuple[Event, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    #: step, total_steps, loss, tokens_per_s, eta_s as far as the provider tells; None when it tells nothing.
+    progress: Json | None = None
+    #: Adapter path and digest, or the provider's model id; None unless succeeded.
+    artifact: Json | None = None
+    #: Why it failed; None unless failed.
+    problem: Problem | None = None
+
+
+class Provider(Protocol):
+    """A place that can train: a hosted API or this machine. One file each, entry point group `ft.providers`."""
+
+    #: The word users write in `provider:`.
+    name: str
+    #: Seconds after a create during which `find` may still miss the job.
+    grace_s: float
+    #: The longest pause between two polls, seconds; the lifecycle begins with short ones.
+    max_poll_s: float
+    #: Recipe fields, dotted, that it does something about (`lora.r`, or `lora` for all below). Any other field that a
+    #: recipe sets is an error, unless the recipe lists it in `allow_ignored`.
+    honours: frozenset[str]
+
+    def check(self, recipe: "Recipe") -> list[Problem]:
+        """Everything about the recipe that this provider cannot do, at once. Sends nothing, blocks for nothing."""
+        ...
+
+    def upload(self, data: PreparedData) -> RemoteData:
+        """Hand the data over. Idempotent by `data.digest`. Raises ProviderError."""
+        ...
+
+    def find(self, run_key: str) -> list[RemoteJob]:
+        """The provider's jobs that carry this key, oldest first. Raises ProviderUnavailable if it cannot tell."""
+        ...
+
+    def create(self, recipe: "Recipe", data: RemoteData, run_key: str) -> RemoteJob:
+        """Start the job with one request that is never retried below us. Not idempotent: call `find` first.
+
+        Raises ProviderUnavailable (nothing was done), OutcomeUnknown (it may have been), ProviderError (refused).
+        """
+        ...
+
+    def poll(self, remote_id: str, cursor: str | None) -> Observation:
+        """State and news since `cursor` (None: from the start). Idempotent.
+
+        Raises ProviderUnavailable, ProviderError.
+        """
+        ...
+
+    def cancel(self, remote_id: str) -> None:
+        """Ask for the end of the job. Idempotent, silent if it has ended; `poll` tells when nothing runs any more."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderKit:
+    """What a provider is built from. An entry point of the group `ft.providers` is a function of this to a Provider."""
+
+    #: FT_HOME.
+    home: Path
+    #: Where local trainings write, a folder a run key.
+    runs_dir: Path
+    cache_dir: Path
+    clock: Clock
+    queue: Queue
+    runs: "RunStore"
+    #: Complete JSON lines of a trainer's report from a byte offset on, and the next offset.
+    read_report: Callable[[Path, int], tuple[list[Json], int]]
+
+
+class JobStore(Protocol):
+    """Jobs, their events and metrics. Every write of an existing job goes through a lease."""
+
+    def submit(self, job: Job, event: Event, *, force: bool) -> tuple[Job, bool]:
+        """Insert `job`, or answer with the live or succeeded job of the same fingerprint: (job, True if inserted).
+
+        With `force` it is always inserted and takes the fingerprint over. Two submits at once insert one.
+        """
+        ...
+
+    def get(self, job_id: str) -> Job:
+        """The job of this id or unambiguous prefix of one. Raises NotFound."""
+        ...
+
+    def recent(self, *, limit: int | None = None, unfinished: bool = False) -> list[Job]:
+        """Jobs, newest first; with `unfinished` only those that something can still happen to."""
+        ...
+
+    def claim(self, job_id: str, owner: str, now: datetime, ttl: timedelta) -> Lease | None:
+        """Take the job for `ttl` if it is due and no live lease holds it; else None. The new token is the highest."""
+        ...
+
+    def apply(self, lease: Lease, change: Change, now: datetime) -> Job:
+        """Write the change with its events and metrics in one transaction and give the lease back.
+
+        Raises LeaseLost (and writes nothing) when a later token exists. Refuses a transition that is not in the table.
+        """
+        ...
+
+    def record(self, lease: Lease, now: datetime, fields: Json) -> Lease:
+        """Write columns durably in the middle of a step, keeping the lease. Raises LeaseLost."""
+        ...
+
+    def renew(self, lease: Lease, until: datetime) -> None:
+        """Hold the lease for longer. Raises LeaseLost."""
+        ...
+
+    def request_cancel(self, job_id: str, now: datetime) -> Job:
+        """Set the wish to cancel and make the job due. Idempotent; silent if the job is final. Raises NotFound."""
+        ...
+
+    def due(self, now: datetime, limit: int) -> Sequence[str]:
+        """Ids of jobs that are due and unleased, longest due first."""
+        ...
+
+    def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """Events with seq > `after`, in order."""
+        ...
+
+    def metrics(self, job_id: str) -> list[Metric]:
+        """All metrics by step, then name."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A local training as the local provider keeps it: its own books, as a hosted provider keeps its own."""
+
+    run_key: str
+    #: queued, running, succeeded, failed, cancelled
+    state: str
+    #: Everything the trainer needs, JSON.
+    request: Json
+    cancel_requested: bool = False
+    #: How often a trainer was started; the first is 1. Names the report file.
+    starts: int = 0
+    #: How often a trainer, or its worker, ended without a word; interruptions that were asked for do not count.
+    deaths: int = 0
+    #: host:pid:start_ticks of the running trainer's process group; None when none was started.
+    process: str | None = None
+    worker: str | None = None
+    lease_token: int = 0
+    lease_until: datetime | None = None
+    #: Adapter path, digest and lineage; None unless succeeded.
+    artifact: Json | None = None
+    #: The failure as code, what, why, fix; None unless failed.
+    error: Json | None = None
+    created_at: datetime
+
+
+class RunStore(Protocol):
+    """The books of the local provider. A run is claimed by one worker at a time, with a fencing token."""
+
+    def add_run(self, run_key: str, request: Json, now: datetime) -> Run:
+        """Insert a queued run, or answer with the one that has this key. Idempotent."""
+        ...
+
+    def get_run(self, run_key: str) -> Run | None:
+        """The run, or None."""
+        ...
+
+    def claim_run(self, run_key: str, worker: str, now: datetime, ttl: timedelta) -> Run | None:
+        """Take a queued run, or a running one whose lease has ended (its worker died: one more death); else None.
+
+        Sets running and adds one to `starts`.
+        """
+        ...
+
+    def update_run(self, run: Run, now: datetime, *, ttl: timedelta | None = None, **fields: Any) -> Run:
+        """Write fields under the run's token; with `ttl` renew the lease, without it end the lease.
+
+        Raises LeaseLost when a later token exists.
+        """
+        ...
+
+    def cancel_run(self, run_key: str, now: datetime) -> None:
+        """Ask for the end. A run that nobody has started yet is cancelled at once."""
+        ...
+
+    def due_runs(self, now: datetime, limit: int) -> Sequence[str]:
+        """Keys of runs that wait for a worker, oldest first: queued, or running with a lease that has ended."""
+        ...
+
+
+class ModelStore(Protocol):
+    """Model versions and aliases."""
+
+    def add_model(self, job: Job, now: datetime) -> ModelVersion:
+        """Record the job's artifact as the next version of its name. Idempotent by job: asked twice, one version."""
+        ...
+
+    def models(self, name: str | None = None) -> list[ModelVersion]:
+        """All versions, by name and version."""
+        ...
+
+    def set_alias(self, name: str, alias: str, version: int, now: datetime) -> int | None:
+        """Point `name@alias` to a version; returns the version it pointed to before, or None."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """A worker that lives: which queues it serves, and when it was last seen."""
+
+    worker: str
+    queues: tuple[str, ...]
+    host: str
+    pid: int
+    seen_at: datetime
+
+
+class BeatStore(Protocol):
+    """Who works."""
+
+    def beat(self, worker: Beat) -> None:
+        """Say that this worker lives."""
+        ...
+
+    def leave(self, worker: str) -> None:
+        """Say that it has ended. Silent if unknown."""
+        ...
+
+    def workers(self, since: datetime) -> list[Beat]:
+        """Workers seen at or after `since`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A model that the embedded server can answer with."""
+
+    #: The name that answers carry: `support-bot@v3`, or the base model's own name.
+    id: str
+    base_model: str
+    #: The adapter's folder; None for the base model itself.
+    adapter: Path | None
+    created_at: datetime
+    #: Other names for the same thing (`support-bot@production`).
+    aliases: tuple[str, ...] = field(default=())
+
+
+class ModelSource(Protocol):
+    """What the embedded server may serve; asked anew at every request, so a promotion is live at once."""
+
+    def served(self) -> list[Served]:
+        """Everything that can be asked for."""
+        ...
+
+    def resolve(self, name: str) -> Served:
+        """The model of this name, version or alias. Raises NotFound: never another model in its place."""
+        ...
+
+
+class LoadedBase(Protocol):
+    """A base model in memory with its tokenizer, as `transformers` objects."""
+
+    @property
+    def model(self) -> Any:
+        """`PreTrainedModel`, in evaluation mode, on its device."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """`PreTrainedTokenizer` with a chat template."""
+        ...
+
+
+#: Loads a base model by the name that recipes use; the callable reports progress in plain lines.
+BaseLoader = Callable[[str, Callable[[str], None]], LoadedBase]
+
+
+class Chat(Protocol):
+    """Anything that answers a chat: used by `ft chat`, the comparison after training, and the server."""
+
+    def stream(
+        self, messages: Sequence[Json], *, max_tokens: int, temperature: float, seed: int | None
+    ) -> Iterator[str]:
+        """Pieces of the answer's text as they are made. Temperature 0 is greedy and repeatable."""
+        ...

@@ -1,0 +1,95 @@
+"""Tuned models by name: `bot@v3` (a version), `bot@production` (an alias), `bot` (its production)."""
+
+import re
+from pathlib import Path
+
+from finetune.errors import NotFound, Problem, UsageError
+from finetune.jobs import ModelVersion
+from finetune.ports import Clock, ModelStore, Served
+
+#: The alias that a bare name stands for.
+PRODUCTION = "production"
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_ALIAS = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+
+
+class Registry:
+    """Finds and promotes model versions. Also `ports.ModelSource`: what the embedded server may answer with."""
+
+    def __init__(self, models: ModelStore, clock: Clock) -> None:
+        self._models, self._clock = models, clock
+
+    def versions(self, name: str | None = None) -> list[ModelVersion]:
+        """All versions, by name and version; of one name if given. Raises NotFound for an unknown name."""
+        found = self._models.models(name)
+        if name is not None and not found:
+            raise self._unknown(name)
+        return found
+
+    def version(self, ref: str) -> ModelVersion:
+        """The version that `ref` names. Raises NotFound, never answers with another one in its place."""
+        name, _, label = ref.partition("@")
+        for model in self.versions(name):
+            if label == f"v{model.version}" or (label or PRODUCTION) in model.aliases:
+                return model
+        raise self._unknown(ref)
+
+    def promote(self, ref: str, alias: str) -> tuple[ModelVersion, int | None]:
+        """Point the alias to this version; returns it and the version it pointed to before (None: to nothing)."""
+        if not _ALIAS.fullmatch(alias) or _VERSION.fullmatch(alias):
+            raise UsageError(_bad_alias(alias))
+        model = self.version(ref)
+        before = self._models.set_alias(model.name, alias, model.version, self._clock.now())
+        return self.version(model.ref), before
+
+    def served(self) -> list[Served]:
+        """See `ports.ModelSource.served`: every local version and the base models under them."""
+        local = [model for model in self._models.models() if "path" in model.artifact]
+        bases = {model.base_model: model.created_at for model in reversed(local)}
+        plain = [Served(id=base, base_model=base, adapter=None, created_at=at) for base, at in bases.items()]
+        return plain + [_served(model) for model in local]
+
+    def resolve(self, name: str) -> Served:
+        """See `ports.ModelSource.resolve`."""
+        known = self.served()
+        for model in known:
+            if name == model.id or name in model.aliases:
+                return model
+        raise self._unknown(name)
+
+    def _unknown(self, ref: str) -> NotFound:
+        name = ref.partition("@")[0]
+        models = self._models.models()
+        mine = [label for model in models if model.name == name for label in (model.ref, *_names(model))]
+        if mine and ref == name:
+            what, why = f"{name} has no {PRODUCTION} alias yet", "a bare name stands for its production version"
+            fix = f"name a version ({mine[-1]}), or `ft promote {mine[-1]} --to {PRODUCTION}`"
+        else:
+            what = f"there is no model {ref!r}"
+            why = f"known are {', '.join(mine)}" if mine else "no model of this name was ever registered"
+            fix = "`ft models list` shows all of them"
+        return NotFound(Problem(code="E702", what=what, why=why, fix=fix))
+
+
+def _names(model: ModelVersion) -> tuple[str, ...]:
+    names = tuple(f"{model.name}@{alias}" for alias in model.aliases)
+    return (*names, model.name) if PRODUCTION in model.aliases else names
+
+
+def _served(model: ModelVersion) -> Served:
+    return Served(
+        id=model.ref,
+        base_model=model.base_model,
+        adapter=Path(model.artifact["path"]),
+        created_at=model.created_at,
+        aliases=_names(model),
+    )
+
+
+def _bad_alias(alias: str) -> Problem:
+    return Problem(
+        code="E703",
+        what=f"{alias!r} cannot be an alias",
+        why="an alias is lower case letters, digits, `_`, `.` and `-`, and not a version such as v1",
+        fix="for example `--to production`",
+    )

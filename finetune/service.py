@@ -1,0 +1,93 @@
+"""What a user can ask about jobs that exist. Each method does one thing that a user would name."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from finetune.errors import Problem, WaitTimeout
+from finetune.jobs import Event, Job, Metric
+from finetune.ports import ADVANCE, Clock, JobStore, Queue
+
+_LOOK_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What is new about a job since the last update."""
+
+    job: Job
+    events: tuple[Event, ...]
+
+
+class Service:
+    """Shows jobs and takes wishes about them. Holds no state of its own."""
+
+    def __init__(self, jobs: JobStore, queue: Queue, clock: Clock) -> None:
+        self._jobs, self._queue, self._clock = jobs, queue, clock
+
+    def job(self, job_id: str) -> Job:
+        """One job, by id or the beginning of it. Raises NotFound."""
+        return self._jobs.get(job_id)
+
+    def recent(self, limit: int | None = None) -> list[Job]:
+        """Newest first."""
+        return self._jobs.recent(limit=limit)
+
+    def events(self, job_id: str) -> list[Event]:
+        """The job's history so far. Raises NotFound."""
+        return self._jobs.events(self._jobs.get(job_id).id)
+
+    def metrics(self, job_id: str) -> list[Metric]:
+        """Everything measured so far. Raises NotFound."""
+        return self._jobs.metrics(self._jobs.get(job_id).id)
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for the end; `watch` or `wait` tell when it is reached. Idempotent. Raises NotFound."""
+        job = self._jobs.request_cancel(job_id, self._clock.now())
+        self._queue.wake(ADVANCE, job.id)
+        return job
+
+    def follow(self, job_id: str, *, each: Callable[[], object] | None = None) -> Iterator[Update]:
+        """Updates as they come, the last one with a final state. Blocks in between; looks four times a second.
+
+        `each` is called at every look that does not end it.
+        """
+        job_id = self._jobs.get(job_id).id
+        last: Job | None = None
+        seen = 0
+        while True:
+            # The job first: events of a final state are committed together with it, so none is missed after it.
+            job = self._jobs.get(job_id)
+            events = tuple(self._jobs.events(job_id, after=seen))
+            seen = events[-1].seq or seen if events else seen
+            if job != last or events:
+                yield Update(job=job, events=events)
+            if job.final:
+                return
+            if each is not None:
+                each()
+            last = job
+            self._clock.sleep(_LOOK_S)
+
+    def wait(self, job_ids: Sequence[str], *, timeout: timedelta | None = None) -> list[Job]:
+        """Block until all have ended; the jobs in the order asked. Raises WaitTimeout, NotFound."""
+        ids = [self._jobs.get(job_id).id for job_id in job_ids]
+        end = None if timeout is None else self._clock.now() + timeout
+        while True:
+            jobs = [self._jobs.get(job_id) for job_id in ids]
+            running = [job for job in jobs if not job.final]
+            if not running:
+                return jobs
+            if end is not None and self._clock.now() >= end:
+                raise WaitTimeout(_too_long(running, timeout))
+            self._clock.sleep(_LOOK_S)
+
+
+def _too_long(running: Sequence[Job], timeout: timedelta | None) -> Problem:
+    names = ", ".join(f"{job.id} ({job.state})" for job in running)
+    return Problem(
+        code="E810",
+        what=f"still going after {timeout.total_seconds() if timeout else 0:.0f} s: {names}",
+        why="the wait has ended, the jobs have not",
+        fix=f"`ft watch {running[0].id}` shows how far it is; without --timeout the wait has no end",
+    )

@@ -1,0 +1,97 @@
+"""One answer in the making: the loop over tokens. It knows the engine only by the four things it asks of it."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from finetune.jobs import Json
+from finetune.serving.asks import Ask, FinishReason
+from finetune.serving.text import Detokeniser, StopFilter
+
+
+class Steps(Protocol):
+    """What an answer needs of its engine."""
+
+    #: Ids that end an answer.
+    stop_ids: frozenset[int]
+
+    def using(self, adapter_id: str | None) -> AbstractContextManager[Any]:
+        """Hold the adapter for as long as the answer runs; yields what `step` wants to know of it."""
+        ...
+
+    def step(self, ids: list[int], cache: Any, held: Any) -> tuple[Any, Any]:
+        """One forward pass over further ids: (logits after the last, the cache to hand in next)."""
+        ...
+
+    def picker(self, ask: Ask) -> Callable[[Any], int]:
+        """Chooses a token from logits as the question wants it."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of the ids."""
+        ...
+
+
+class Answer:
+    """`asks.Generation` on a real engine."""
+
+    def __init__(self, engine: Steps, ask: Ask, prompt: list[int], room: int, adapter_id: str | None) -> None:
+        self.prompt_tokens = len(prompt)
+        self.completion_tokens = 0
+        self.finish_reason: FinishReason | None = None
+        self._pieces = self._run(engine, ask, prompt, room, adapter_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Let go of adapter and cache. Idempotent."""
+        self._pieces.close()
+
+    def _run(
+        self, engine: Steps, ask: Ask, prompt: list[int], room: int, adapter_id: str | None
+    ) -> Generator[str, None, None]:
+        text = Detokeniser(engine.decode)
+        stops = StopFilter(ask.stop)
+        pick = engine.picker(ask)
+        ids, cache = prompt, None
+        with engine.using(adapter_id) as held:
+            for _ in range(room):
+                logits, cache = engine.step(ids, cache, held)
+                token = pick(logits)
+                self.completion_tokens += 1
+                if token in engine.stop_ids:
+                    self.finish_reason = "stop"
+                    break
+                piece = stops.push(text.push(token))
+                if stops.hit:
+                    self.finish_reason = "stop"
+                    yield piece
+                    return
+                yield piece
+                ids = [token]
+        self.finish_reason = self.finish_reason or "length"
+        last = stops.push(text.flush())
+        if stops.hit:
+            self.finish_reason = "stop"
+        yield last + stops.flush()
+
+
+class EngineChat:
+    """`ports.Chat` on an engine: the same answers as the server's, without HTTP."""
+
+    def __init__(self, begin: Callable[[Ask], Answer]) -> None:
+        self._begin = begin
+
+    def stream(
+        self, messages: Sequence[Json], *, max_tokens: int, temperature: float, seed: int | None
+    ) -> Iterator[str]:
+        """Pieces of text, none empty. Closing the iterator ends the answer. Raises ServingError at the first piece."""
+        answer = self._begin(Ask(messages=messages, max_tokens=max_tokens, temperature=temperature, seed=seed))
+        try:
+            yield from filter(None, answer)
+        finally:
+            answer.close()

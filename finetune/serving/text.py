@@ -1,0 +1,102 @@
+"""From token ids to text, piece by piece: no broken characters, and nothing of a stop string.
+
+Both classes hold back what the next token may still change, so the joined pieces are the whole text whatever
+the tokens were cut like.
+"""
+
+from collections.abc import Callable, Sequence
+
+_BROKEN = "\ufffd"
+#: A character has at most four bytes, so at most three of them can be waiting for the rest.
+_WAITING = 3
+#: Tokens of context kept in front: decoders treat the first token's leading space in their own way.
+_CONTEXT = 4
+#: After this many tokens without a whole character, what they hold is no text and never will be.
+_PATIENCE = 8
+
+
+class Detokeniser:
+    """Turns ids into text as they come. `decode` maps a list of ids to text, lossily (U+FFFD for broken bytes)."""
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self._decode = decode
+        self._context: list[int] = []
+        self._pending: list[int] = []
+        # What of the pending tokens' text has been handed out already.
+        self._sent = ""
+
+    def push(self, token: int) -> str:
+        """The text that is certain now and has not been handed out; often empty."""
+        self._pending.append(token)
+        text = self._pending_text()
+        if text is None or not text.startswith(self._sent):
+            # A byte-level run decodes as broken until it is whole: what was sent shows again when it is.
+            return self.flush() if len(self._pending) > _PATIENCE else ""
+        if not text.endswith(_BROKEN) or len(self._pending) > _PATIENCE:
+            return self._settle(text)
+        ready = text[: len(text) - min(_WAITING, len(text) - len(text.rstrip(_BROKEN)))]
+        piece = ready[len(self._sent) :]
+        self._sent += piece
+        return piece
+
+    def flush(self) -> str:
+        """What was held back, broken or not. After this the object can go on as if new."""
+        text = self._pending_text()
+        if text is None or not text.startswith(self._sent):
+            text = self._sent + _BROKEN
+        return self._settle(text)
+
+    def _settle(self, text: str) -> str:
+        piece = text[len(self._sent) :]
+        self._context = (self._context + self._pending)[-_CONTEXT:]
+        self._pending = []
+        self._sent = ""
+        return piece
+
+    def _pending_text(self) -> str | None:
+        before = self._decode(self._context)
+        whole = self._decode(self._context + self._pending)
+        return whole[len(before) :] if whole.startswith(before) else None
+
+
+def detokenise(ids: Sequence[int], decode: Callable[[list[int]], str]) -> str:
+    """The text that a `Detokeniser` makes of all ids."""
+    made = Detokeniser(decode)
+    return "".join([*(made.push(token) for token in ids), made.flush()])
+
+
+class StopFilter:
+    """Lets text through up to the first of the stop strings; holds back what may be the start of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        #: True once a stop string was seen: nothing more comes out.
+        self.hit = False
+
+    def push(self, text: str) -> str:
+        """The part of the text that belongs to the answer for certain."""
+        if self.hit:
+            return ""
+        self._held += text
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.hit = True
+            return self._take(min(found))
+        return self._take(len(self._held) - self._undecided())
+
+    def flush(self) -> str:
+        """What was held back: at the end of an answer half a stop string is text. Empty after a hit."""
+        return "" if self.hit else self._take(len(self._held))
+
+    def _take(self, length: int) -> str:
+        piece, self._held = self._held[:length], self._held[length:]
+        return piece
+
+    def _undecided(self) -> int:
+        """Length of the longest end of the held text that a stop string starts with."""
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        for size in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-size:]) for stop in self._stops):
+                return size
+        return 0

@@ -1,0 +1,85 @@
+"""Every environment variable of the product, read once. Plain: pydantic-settings would double the start-up time."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.errors import Problem, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where things are. Build it with `from_environment`; tests build it by hand."""
+
+    #: FT_HOME: database, prepared data, runs, adapters, caches. Default: the user's data folder.
+    home: Path
+    #: FT_DATABASE_URL: `postgresql+psycopg://...`; default is a SQLite file in `home`.
+    database_url: str
+    #: FT_BROKER_URL: `redis://...`; None means embedded: no server, workers watch the database.
+    broker_url: str | None
+    #: FT_API_KEY: the key that the embedded server asks for; None: it asks for none.
+    api_key: str | None
+    #: FT_PORT: where `ft up` and `ft serve` listen.
+    port: int
+
+    @property
+    def embedded(self) -> bool:
+        """True when no broker is configured."""
+        return self.broker_url is None
+
+    @property
+    def data_dir(self) -> Path:
+        """Prepared training data, a folder a digest."""
+        return self.home / "data"
+
+    @property
+    def runs_dir(self) -> Path:
+        """What local trainings write while they run, a folder a run key."""
+        return self.home / "runs"
+
+    @property
+    def adapters_dir(self) -> Path:
+        """Finished adapters, a folder a digest; never overwritten, never moved."""
+        return self.home / "adapters"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Built-in base models; may be deleted at any time."""
+        return self.home / "cache"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Logs of background processes and of unexpected errors."""
+        return self.home / "logs"
+
+
+def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
+    """Read the variables. Raises UsageError for a value that cannot be used."""
+    home = Path(env["FT_HOME"]).expanduser().absolute() if env.get("FT_HOME") else _default_home()
+    return Settings(
+        home=home,
+        database_url=env.get("FT_DATABASE_URL") or f"sqlite:///{home / 'ft.db'}",
+        broker_url=env.get("FT_BROKER_URL") or None,
+        api_key=env.get("FT_API_KEY") or None,
+        port=_port(env.get("FT_PORT") or "8765"),
+    )
+
+
+def _default_home() -> Path:
+    from platformdirs import user_data_path  # only without FT_HOME, and `ft --help` needs neither
+
+    return user_data_path("ft")
+
+
+def _port(text: str) -> int:
+    if text.isdigit() and int(text) < 65536:
+        return int(text)
+    raise UsageError(
+        Problem(
+            code="E902",
+            what=f"FT_PORT is {text!r}",
+            why="a port is a whole number from 0 (any free one) to 65535",
+            fix="export FT_PORT=8765, or unset it",
+        )
+    )

@@ -1,0 +1,9 @@
+"""Jobs, runs, models and workers in SQL: SQLite (WAL) by default, PostgreSQL by URL. Only here is SQLAlchemy."""
+
+from finetune.store.beats import SqlBeats
+from finetune.store.database import Database
+from finetune.store.jobs import SqlJobs
+from finetune.store.models import SqlModels
+from finetune.store.runs import SqlRuns
+
+__all__ = ["Database", "SqlBeats", "SqlJobs", "SqlModels", "SqlRuns"]

@@ -1,0 +1,39 @@
+"""Which workers live."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, update
+
+from finetune.ports import Beat
+from finetune.store.database import Database
+from finetune.store.schema import workers
+
+
+class SqlBeats:
+    """`ports.BeatStore` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def beat(self, worker: Beat) -> None:
+        """See `ports.BeatStore.beat`."""
+        values = {**vars(worker), "queues": list(worker.queues)}
+        with self._db.write() as connection:
+            mine = update(workers).where(workers.c.worker == worker.worker).values(**values)
+            if not connection.execute(mine).rowcount:
+                connection.execute(insert(workers).values(**values))
+
+    def leave(self, worker: str) -> None:
+        """See `ports.BeatStore.leave`."""
+        with self._db.write() as connection:
+            connection.execute(delete(workers).where(workers.c.worker == worker))
+
+    def workers(self, since: datetime) -> list[Beat]:
+        """See `ports.BeatStore.workers`."""
+        wanted = select(workers).where(workers.c.seen_at >= since).order_by(workers.c.worker)
+        with self._db.read() as connection:
+            rows = connection.execute(wanted).all()
+        return [
+            Beat(worker=row.worker, queues=tuple(row.queues), host=row.host, pid=row.pid, seen_at=row.seen_at)
+            for row in rows
+        ]

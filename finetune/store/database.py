@@ -1,0 +1,229 @@
+"""One database: connections, transactions, migrations, and its faults as errors of ours."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from finetune.errors import FtError, Problem, StateError, StoreBusy
+
+#: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
+REVISION = "0001"
+_BUSY_S = 15.0
+
+
+class Database:
+    """An open database. Connections are made on first use; `close` gives all of them up.
+
+    Not usable in a forked child: SQLite forgets its locks there and rows vanish without a word, so a child that
+    tries gets a StateError. Processes that share a database each open their own.
+    """
+
+    def __init__(self, url: str, *, max_pages: int | None = None) -> None:
+        """`max_pages` bounds a SQLite file (pages of 4,096 bytes); tests fill a disk with it."""
+        self.url = make_url(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._pid = os.getpid()
+        self._max_pages = max_pages
+        with self._translated():
+            self._engine = self._create()
+
+    @classmethod
+    def open(cls, url: str) -> "Database":
+        """Open and bring to the newest schema. Raises StateError with the reason and a way out."""
+        try:
+            database = cls(url)
+        except SQLAlchemyError as error:
+            raise StateError(_bad_url(url, error)) from None
+        database.migrate()
+        return database
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: one snapshot."""
+        with self._translated(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A transaction that writes; in SQLite it takes the write lock at its start, so it cannot deadlock later.
+
+        `durable` waits for the disk (an fsync): for what must survive a power cut, such as run keys and remote ids.
+        """
+        level = "FULL" if durable else "NORMAL"
+        with self._translated(), self._engine.connect() as connection:
+            with connection.execution_options(ft_write=level).begin():
+                yield connection
+
+    def changes(self, connection: Connection) -> int | None:
+        """A number that differs once another connection has committed; None where the database has no such number.
+
+        `connection` must be kept from one call to the next, outside a transaction.
+        """
+        if not self.sqlite:
+            return None
+        with self._translated():
+            number = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+            connection.rollback()
+        return int(number)
+
+    @contextmanager
+    def watching(self) -> Iterator[Connection]:
+        """A connection of its own for `changes`."""
+        with self._translated(), self._engine.connect() as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the schema to `REVISION`. Idempotent; two processes at once do it once."""
+        if self._revision() == REVISION:
+            return
+        from finetune.store.migrate import upgrade  # Alembic takes long to import and is needed once
+
+        with self._translated():
+            upgrade(self.write, postgres=not self.sqlite)
+
+    def _revision(self) -> str | None:
+        with self._translated(), self._engine.connect() as connection:
+            try:
+                return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
+            except DBAPIError as error:
+                if _says(error, "no such table", "does not exist"):
+                    return None
+                raise
+
+    def _create(self) -> Engine:
+        if not self.sqlite:
+            return create_engine(self.url, pool_pre_ping=True)
+        if self.url.database:
+            _writable(Path(self.url.database).parent)
+        engine = create_engine(self.url, connect_args={"timeout": _BUSY_S})
+
+        @event.listens_for(engine, "connect")
+        def _(connection: Any, _record: Any) -> None:
+            # The driver must not begin transactions by itself; `begin` below chooses the kind.
+            connection.isolation_level = None
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            if self._max_pages:
+                connection.execute(f"PRAGMA max_page_count={self._max_pages}")
+
+        @event.listens_for(engine, "begin")
+        def _(connection: Connection) -> None:
+            level = connection.get_execution_options().get("ft_write")
+            if level:
+                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if level else "BEGIN")
+
+        return engine
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if os.getpid() != self._pid:
+            raise StateError(
+                Problem(
+                    code="E506",
+                    what="the database was opened before this process was forked",
+                    why="SQLite loses its locks in a fork, and committed rows vanish",
+                    fix="open the database in the child; run workers with --pool threads",
+                )
+            )
+        try:
+            yield
+        except DBAPIError as error:
+            raise _translate(error, self.url.render_as_string(hide_password=True)) from error
+
+
+def _says(error: Exception, *phrases: str) -> bool:
+    message = str(error).lower()
+    return any(phrase in message for phrase in phrases)
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(unwritable(folder, error)) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StateError(unwritable(folder, PermissionError("permission denied")))
+
+
+def unwritable(folder: Path, error: OSError) -> Problem:
+    """The problem of a folder that cannot be written."""
+    return Problem(
+        code="E501",
+        what=f"cannot write to {folder}",
+        why=f"{error.strerror or error}; jobs, data and adapters are kept there",
+        fix="give write access to it, or set FT_HOME to another folder",
+    )
+
+
+def _bad_url(url: str, error: Exception) -> Problem:
+    return Problem(
+        code="E507",
+        what="FT_DATABASE_URL is not a database address",
+        why=f"{type(error).__name__} for the scheme {url.partition(':')[0]!r}",
+        fix="write postgresql+psycopg://user@host/name, or unset it for SQLite in FT_HOME",
+    )
+
+
+#: What the driver says (any of the words), the error's class, code, what, fix.
+_FAULTS: tuple[tuple[tuple[str, ...], type[FtError], str, str, str], ...] = (
+    (
+        ("not a database", "malformed", "corrupt", "unsupported file format"),
+        StateError,
+        "E503",
+        "the database is damaged",
+        "move it aside and restore a backup; `sqlite3 FILE .recover` saves what can be read",
+    ),
+    (
+        ("disk is full", "no space left", "disk i/o error", "could not extend file"),
+        StateError,
+        "E504",
+        "the disk under the database is full or failing",
+        "free some space and repeat the command; nothing was half written",
+    ),
+    (
+        ("locked", "deadlock", "could not serialize", "too many connections"),
+        StoreBusy,
+        "E505",
+        "the database is busy",
+        "repeat the command; if it stays so, look for a process that holds the file (`ft doctor`)",
+    ),
+    (
+        ("readonly", "read-only", "unable to open", "permission denied"),
+        StateError,
+        "E501",
+        "the database cannot be written",
+        "give write access to it, or set FT_HOME to another folder",
+    ),
+    (
+        ("connect", "refused", "timeout", "server closed", "password", "role", "no such host", "terminat"),
+        StoreBusy,
+        "E502",
+        "the database server does not answer",
+        "start it, or check FT_DATABASE_URL; `ft doctor` tests the connection",
+    ),
+)
+
+
+def _translate(error: DBAPIError, url: str) -> FtError:
+    cause = " ".join(str(error.orig).split())
+    for phrases, kind, code, what, fix in _FAULTS:
+        if _says(error.orig or error, *phrases):
+            return kind(Problem(code=code, what=what, why=f"{cause} ({url})", fix=fix))
+    return StateError(
+        Problem(
+            code="E508",
+            what="the database refused a statement",
+            why=f"{cause} ({url})",
+            fix="run `ft doctor`; if it finds nothing, this is a fault in ft",
+        )
+    )

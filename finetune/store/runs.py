@@ -1,0 +1,103 @@
+"""The local provider's own books: which trainings were asked for, who runs them, how they ended."""
+
+from collections.abc import Sequence
+from dataclasses import fields as dataclass_fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, and_, case, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from finetune.errors import LeaseLost, Problem
+from finetune.jobs import Json
+from finetune.ports import Run
+from finetune.store.database import Database
+from finetune.store.schema import runs
+
+_COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
+
+
+class SqlRuns:
+    """`ports.RunStore` in SQL. Safe for threads and for any number of processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add_run(self, run_key: str, request: Json, now: datetime) -> Run:
+        """See `ports.RunStore.add_run`."""
+        new = Run(run_key=run_key, state="queued", request=request, created_at=now)
+        try:
+            with self._db.write(durable=True) as connection:
+                if row := connection.execute(select(*_COLUMNS).where(runs.c.run_key == run_key)).first():
+                    return _run(row)
+                connection.execute(insert(runs).values(**vars(new)))
+        except IntegrityError:
+            # PostgreSQL only: a second create of this key committed between our look and our insert.
+            return self.add_run(run_key, request, now)
+        return new
+
+    def get_run(self, run_key: str) -> Run | None:
+        """See `ports.RunStore.get_run`."""
+        with self._db.read() as connection:
+            row = connection.execute(select(*_COLUMNS).where(runs.c.run_key == run_key)).first()
+        return None if row is None else _run(row)
+
+    def claim_run(self, run_key: str, worker: str, now: datetime, ttl: timedelta) -> Run | None:
+        """See `ports.RunStore.claim_run`."""
+        take = (
+            update(runs)
+            .where(runs.c.run_key == run_key, _waiting(now))
+            .values(
+                state="running",
+                worker=worker,
+                starts=runs.c.starts + 1,
+                deaths=runs.c.deaths + case((runs.c.state == "running", 1), else_=0),
+                lease_token=runs.c.lease_token + 1,
+                lease_until=now + ttl,
+            )
+            .returning(*_COLUMNS)
+        )
+        with self._db.write() as connection:
+            row = connection.execute(take).first()
+        return None if row is None else _run(row)
+
+    def update_run(self, run: Run, now: datetime, *, ttl: timedelta | None = None, **fields: Any) -> Run:
+        """See `ports.RunStore.update_run`."""
+        values = {**fields, "lease_until": None if ttl is None else now + ttl}
+        mine = and_(runs.c.run_key == run.run_key, runs.c.lease_token == run.lease_token)
+        write = update(runs).where(mine).values(**values).returning(*_COLUMNS)
+        with self._db.write(durable="state" in fields) as connection:
+            row = connection.execute(write).first()
+        if row is None:
+            raise LeaseLost(
+                Problem(
+                    code="E509",
+                    what=f"another worker has taken over {run.run_key}",
+                    why="this worker held it for longer than its lease; nothing was written",
+                    fix="nothing: the other worker carries on",
+                )
+            )
+        return _run(row)
+
+    def cancel_run(self, run_key: str, now: datetime) -> None:
+        """See `ports.RunStore.cancel_run`."""
+        mine = runs.c.run_key == run_key
+        with self._db.write(durable=True) as connection:
+            connection.execute(update(runs).where(mine).values(cancel_requested=True))
+            queued = and_(mine, runs.c.state == "queued")
+            connection.execute(update(runs).where(queued).values(state="cancelled"))
+
+    def due_runs(self, now: datetime, limit: int) -> Sequence[str]:
+        """See `ports.RunStore.due_runs`."""
+        wanted = select(runs.c.run_key).where(_waiting(now)).order_by(runs.c.created_at).limit(limit)
+        with self._db.read() as connection:
+            return connection.execute(wanted).scalars().all()
+
+
+def _waiting(now: datetime) -> Any:
+    left = and_(runs.c.state == "running", or_(runs.c.lease_until.is_(None), runs.c.lease_until <= now))
+    return or_(runs.c.state == "queued", left)
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(**{field.name: getattr(row, field.name) for field in dataclass_fields(Run)})

@@ -1,0 +1,49 @@
+"""The sweep: rings for work that is due and that nobody woke. It is what makes the queue a mere hint."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+from finetune.ports import ADVANCE, TRAIN, Clock, JobStore, RunStore
+
+#: Rung again after this long when nobody has taken it; a rung message should expire at twice this.
+RING_AGAIN = timedelta(seconds=30)
+_BATCH = 200
+
+
+class Sweep:
+    """Finds due jobs and waiting runs and calls `ring(task, key)` for each, at most once in `RING_AGAIN`.
+
+    `tasks` are the tasks that this worker can do. `patience` leaves a fresh row alone for so long: with a broker the
+    row's own message should come first; without one it is zero.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        runs: RunStore,
+        clock: Clock,
+        ring: Callable[[str, str], None],
+        *,
+        tasks: Collection[str],
+        patience: timedelta = timedelta(0),
+    ) -> None:
+        self._jobs, self._runs, self._clock, self._ring = jobs, runs, clock, ring
+        self._tasks, self._patience = tasks, patience
+        self._rung: dict[tuple[str, str], datetime] = {}
+
+    def tick(self) -> int:
+        """Ring for everything that waits; returns how many bells rang. Idempotent within `RING_AGAIN`."""
+        now = self._clock.now()
+        late = now - self._patience
+        waiting: list[tuple[str, str]] = []
+        if ADVANCE in self._tasks:
+            waiting += [(ADVANCE, key) for key in self._jobs.due(late, _BATCH)]
+        if TRAIN in self._tasks:
+            waiting += [(TRAIN, key) for key in self._runs.due_runs(late, _BATCH)]
+        # Forgetting what no longer waits keeps this small, and lets the next step of the same job ring at once.
+        self._rung = {each: at for each, at in self._rung.items() if each in set(waiting)}
+        new = [each for each in waiting if each not in self._rung or now - self._rung[each] >= RING_AGAIN]
+        for each in new:
+            self._rung[each] = now
+            self._ring(*each)
+        return len(new)

@@ -1,0 +1,1 @@
+"""The local trainer: LoRA with PEFT in a process of its own. Importing this package imports no torch."""

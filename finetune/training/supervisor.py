@@ -1,0 +1,149 @@
+"""Runs one trainer process for a worker: claims the run, renews its lease, ends the process when it must end.
+
+No torch here: a crash, an out-of-memory kill or a cancel takes the trainer down, never the worker.
+"""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import LeaseLost
+from finetune.jobs import Json
+from finetune.ports import Clock, Run, RunStore
+from finetune.process import end_group, identity, same_process, spawn
+from finetune.training import report
+from finetune.training.disk import write_json
+from finetune.training.stop import INTERRUPTED
+
+#: Another worker may take the run over when this has passed without a renewal.
+LEASE = timedelta(seconds=15)
+#: A run whose trainer, or worker, died this often without a word is given up.
+MAX_DEATHS = 5
+_RENEW_S = 1.0
+_LOOK_S = 0.2
+_GRACE_S = 10.0
+
+
+class Supervisor:
+    """Does the task `ft.train`. Any number of workers may have one; a run is with one of them at a time."""
+
+    def __init__(
+        self,
+        runs: RunStore,
+        clock: Clock,
+        *,
+        worker: str,
+        runs_dir: Path,
+        adapters_dir: Path,
+        command: Callable[[Path, Path], Sequence[str]],
+    ) -> None:
+        """`command(run_dir, report)` is the trainer's command line."""
+        self._runs, self._clock, self._worker = runs, clock, worker
+        self._runs_dir, self._adapters_dir, self._command = runs_dir, adapters_dir, command
+
+    def run(self, run_key: str, stopping: Callable[[], bool]) -> None:
+        """Train until the run has ended or the worker is `stopping`. Blocks. Silent if somebody else has the run.
+
+        Raises StoreBusy or StateError when the store cannot be used; the trainer is ended first.
+        """
+        run = self._runs.claim_run(run_key, self._worker, self._clock.now(), LEASE)
+        if run is None:
+            return
+        if run.process and (left := same_process(run.process)):
+            # Its worker is gone, and the system did not end it with the worker.
+            end_group(left, grace_s=_GRACE_S)
+        if run.cancel_requested:
+            self._end(run, state="cancelled")
+        elif run.deaths >= MAX_DEATHS:
+            self._end(run, state="failed", error=_too_often("the last time with its worker"))
+        else:
+            self._train(run, stopping)
+
+    def _train(self, run: Run, stopping: Callable[[], bool]) -> None:
+        folder = self._runs_dir / run.run_key
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "request.json", run.request)
+        told = folder / f"report-{run.starts}.jsonl"
+        child = spawn(self._command(folder, told), log=folder / "trainer.log")
+        try:
+            run = self._runs.update_run(run, self._clock.now(), ttl=LEASE, process=identity(child.pid))
+            run = self._watch(run, child, stopping)
+        except LeaseLost:
+            end_group(child.pid, grace_s=0)
+            return
+        finally:
+            # Also when the store fails: a trainer without a supervisor would train for nobody.
+            gone = end_group(child.pid, grace_s=_GRACE_S)
+            code = child.wait()
+        if run.cancel_requested:
+            self._cancelled(run, child.pid, told, gone=gone)
+        else:
+            self._ended(run, told, code)
+
+    def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
+        """Renew the lease until the trainer ends by itself, or must end."""
+        renewed = self._clock.now()
+        while child.poll() is None and not run.cancel_requested and not stopping():
+            self._clock.sleep(_LOOK_S)
+            if (self._clock.now() - renewed).total_seconds() >= _RENEW_S:
+                renewed = self._clock.now()
+                run = self._runs.update_run(run, renewed, ttl=LEASE)
+        return run
+
+    def _cancelled(self, run: Run, group: int, told: Path, *, gone: bool) -> None:
+        reporter = report.Reporter(told)
+        reporter.event(f"process group {group} is gone" if gone else f"process group {group} cannot be ended")
+        reporter.close()
+        if gone:
+            self._end(run, state="cancelled")
+        else:
+            # The lease ends, another look follows: `cancelled` must mean that nothing runs.
+            self._runs.update_run(run, self._clock.now(), process=run.process)
+
+    def _ended(self, run: Run, told: Path, code: int) -> None:
+        lines, _ = report.read(told, 0)
+        last: Json = lines[-1] if lines else {}
+        if last.get("kind") == "done":
+            self._end(run, state="succeeded", artifact=self._keep(last["artifact"]))
+        elif last.get("kind") == "failed" and not last["retry"]:
+            self._end(run, state="failed", error=last["error"])
+        elif code == INTERRUPTED:
+            # Asked to stop with its worker: it goes on from its checkpoint, and that is not held against it.
+            self._end(run, state="queued")
+        elif run.deaths + 1 >= MAX_DEATHS:
+            self._end(run, state="failed", error=_too_often(f"the last time {_how(code)}"))
+        else:
+            self._note(told, f"the trainer ended without a result ({_how(code)}); it goes on from its last checkpoint")
+            self._end(run, state="queued", deaths=run.deaths + 1)
+
+    def _keep(self, artifact: Json) -> Json:
+        """Move the adapter to where it stays for good: a folder named by its content, never overwritten."""
+        target = self._adapters_dir / str(artifact["digest"])[:32]
+        source = Path(artifact["path"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            source.rename(target)
+        return {**artifact, "path": str(target)}
+
+    def _note(self, told: Path, message: str) -> None:
+        reporter = report.Reporter(told)
+        reporter.event(message, level="warning")
+        reporter.close()
+
+    def _end(self, run: Run, **fields: Any) -> None:
+        self._runs.update_run(run, self._clock.now(), process=None, **fields)
+
+
+def _how(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _too_often(last: str) -> Json:
+    return {
+        "code": "E602",
+        "what": f"the trainer ended {MAX_DEATHS} times without a result, {last}",
+        "why": "signal 9 is most often the system's answer to a lack of memory",
+        "fix": "lower local.micro_batch_size or training.max_seq_length; `ft logs JOB` has what it said",
+    }

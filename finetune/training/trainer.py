@@ -1,0 +1,138 @@
+"""One training, from the request in a run's folder to the adapter in it."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from finetune.training import adapter, bases, batches, disk, examples, request
+from finetune.training.bases import Loaded
+from finetune.training.checkpoint import Checkpoints
+from finetune.training.engine import Engine
+from finetune.training.examples import Examples
+from finetune.training.loop import Loop
+from finetune.training.report import Json, Reporter
+from finetune.training.request import Request
+from finetune.training.schedule import Steps
+from finetune.training.stop import Stop
+
+
+def train(run_dir: Path, reporter: Reporter, stop: Stop) -> Json:
+    """Train what `run_dir/request.json` asks for; returns the artifact in `run_dir/adapter`.
+
+    Resumes from the newest checkpoint in `run_dir`. Idempotent: run again, it ends with the same bytes.
+    Raises TrainingError, and Interrupted when asked to stop.
+    """
+    asked = request.read(run_dir / "request.json")
+    with disk.sole_owner(run_dir):
+        _make_deterministic()
+        loaded = bases.load(
+            asked.base_model,
+            cache=asked.cache,
+            precision=asked.local.precision,
+            revision=asked.revision,
+            trust_remote_code=asked.local.trust_remote_code,
+            report=reporter.event,
+        )
+        train_rows, validation = _read_data(asked, loaded, reporter)
+        steps = Steps(len(train_rows.rows), asked.seed, asked.training)
+        model = adapter.attach(loaded.model, asked.lora, asked.seed)
+        engine = Engine(model, asked.training, asked.seed, _pad_id(loaded), _limits(asked, loaded))
+        reporter.event(
+            f"training {len(train_rows.rows)} rows, {steps.total} steps of {asked.training.batch_size} on "
+            f"{bases.device().type} with {torch.get_num_threads()} threads, weights in {_dtype(loaded)}"
+        )
+        Loop(
+            engine=engine,
+            checkpoints=Checkpoints(
+                run_dir / "checkpoints", _identity(asked, loaded, (train_rows, validation), steps.total)
+            ),
+            steps=steps,
+            train=train_rows,
+            validation=validation,
+            checkpoint_every=asked.training.checkpoint_every,
+            reporter=reporter,
+            stop=stop,
+            clock=time.monotonic,
+        ).run()
+        return adapter.write(model, asked, _lineage(asked, loaded, steps.total), run_dir / "adapter")
+
+
+def _make_deterministic() -> None:
+    """Make equal inputs give equal bytes on this machine, whatever ran before."""
+    torch.use_deterministic_algorithms(True)
+    # Our code reads no uninitialised memory, and filling all of it costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _read_data(asked: Request, loaded: Loaded, reporter: Reporter) -> tuple[Examples, Examples | None]:
+    def warn(message: str) -> None:
+        reporter.event(message, "warning")
+
+    most = asked.training.max_seq_length
+    context = getattr(loaded.model.config, "max_position_embeddings", None)
+    if isinstance(context, int) and context < most:
+        warn(f"max_seq_length = {most} exceeds the base model's context; using {context}")
+        most = context
+    train_rows = examples.load(asked.train, loaded.tokenizer, most, warn)
+    if asked.validation is None:
+        return train_rows, None
+    return train_rows, examples.load(asked.validation, loaded.tokenizer, most, warn)
+
+
+def _pad_id(loaded: Loaded) -> int:
+    # Padding is masked in attention and loss: any valid id does.
+    return loaded.tokenizer.pad_token_id or 0
+
+
+def _limits(asked: Request, loaded: Loaded) -> batches.Limits:
+    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
+    return batches.limits(asked.local.micro_batch_size, asked.training.batch_size, vocabulary)
+
+
+def _dtype(loaded: Loaded) -> str:
+    return str(loaded.model.dtype).removeprefix("torch.")
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
+
+
+def _identity(
+    asked: Request, loaded: Loaded, data: tuple[Examples, Examples | None], total_steps: int
+) -> dict[str, Any]:
+    """What a checkpoint must have been made from to be resumed."""
+    return {
+        "data_digest": asked.data_digest,
+        "recipe_digest": asked.recipe_digest,
+        "settings": asked.settings_digest(),
+        "tokens": data[0].digest,
+        "base_model": asked.base_model,
+        "base_revision": loaded.revision,
+        "seed": asked.seed,
+        "total_steps": total_steps,
+        "dtype": _dtype(loaded),
+        "device": bases.device().type,
+        "versions": _versions(),
+    }
+
+
+def _lineage(asked: Request, loaded: Loaded, total_steps: int) -> Json:
+    """What the adapter was made from."""
+    return {
+        "run_key": asked.run_key,
+        "recipe_digest": asked.recipe_digest,
+        "data_digest": asked.data_digest,
+        "base_model": asked.base_model,
+        "base_revision": loaded.revision,
+        "chat_template_digest": loaded.template_digest,
+        "seed": asked.seed,
+        "steps": total_steps,
+        "dtype": _dtype(loaded),
+        "device": bases.device().type,
+        "threads": torch.get_num_threads(),
+        "versions": _versions(),
+    }

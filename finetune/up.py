@@ -1,0 +1,145 @@
+"""The processes of one installation: workers for the work at hand, or everything in one foreground command."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+from finetune.errors import Problem, StateError, WorkerError
+from finetune.ports import BeatStore, Clock
+from finetune.process import end_group, spawn
+
+QUEUES = ("remote", "gpu")
+#: A worker beats every two seconds; one that missed three of them is not counted on.
+_ALIVE = timedelta(seconds=7)
+_GRACE_S = 20.0
+_RESTART_S = 2.0
+Say = Callable[[str], None]
+
+
+def living(beats: BeatStore, clock: Clock) -> set[str]:
+    """The queues that some worker serves at this moment."""
+    return {queue for beat in beats.workers(clock.now() - _ALIVE) for queue in beat.queues}
+
+
+class Helpers:
+    """Workers in the background for as long as there is work; they end by themselves, also after we are gone."""
+
+    def __init__(self, beats: BeatStore, clock: Clock, logs: Path) -> None:
+        self._beats, self._clock, self._logs = beats, clock, logs
+        self._asked_at = clock.now() - timedelta(hours=1)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def ensure(self) -> list[str]:
+        """Start a worker for each queue that nobody serves; the queues it started one for. Cheap to call often."""
+        now = self._clock.now()
+        if now - self._asked_at < _ALIVE / 3:
+            return []
+        self._asked_at = now
+        ours = {queue for queue, child in self._children.items() if child.poll() is None}
+        missing = [queue for queue in QUEUES if queue not in living(self._beats, self._clock) | ours]
+        for queue in missing:
+            self._children[queue] = spawn([*worker_command(queue), "--until-idle"], log=self.log(queue))
+        return missing
+
+    def log(self, queue: str) -> Path:
+        """Where the worker of this queue writes."""
+        return self._logs / f"worker-{queue}.log"
+
+
+def worker_command(queue: str) -> list[str]:
+    """The command line of a worker."""
+    return [sys.executable, "-m", "workers", "--queue", queue]
+
+
+def run_all(commands: Mapping[str, Sequence[str]], clock: Clock, say: Say) -> None:
+    """Run the commands until SIGINT or SIGTERM, starting again what ends by itself. Blocks.
+
+    They get SIGTERM and up to 20 s: trainings save their state. A second signal ends them at once.
+    """
+    asked = _Asked()
+    children = {name: _start(name, command) for name, command in commands.items()}
+    try:
+        while not asked.times:
+            clock.sleep(0.1)
+            for name, child in children.items():
+                if child.poll() is not None and not asked.times:
+                    say(f"{name} ended with exit code {child.returncode}; starting it again")
+                    clock.sleep(_RESTART_S)
+                    children[name] = _start(name, commands[name])
+    finally:
+        say("stopping; trainings save their state (press Ctrl-C again to stop at once)")
+        _stop_all(list(children.values()), asked, clock)
+
+
+class _Asked:
+    """Counts the signals that ask for the end."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._count)
+
+    def _count(self, number: int, frame: FrameType | None) -> None:
+        self.times += 1
+
+
+def _start(name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+    return spawn([*command, "--parent", str(os.getpid())], log=None)
+
+
+def _stop_all(children: "list[subprocess.Popen[bytes]]", asked: _Asked, clock: Clock) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    end = clock.now() + timedelta(seconds=_GRACE_S)
+    while clock.now() < end and asked.times < 2 and any(child.poll() is None for child in children):
+        clock.sleep(0.05)
+    for child in children:
+        end_group(child.pid, grace_s=0)
+        child.wait()
+
+
+@contextmanager
+def only_one(home: Path, url: str) -> Iterator[None]:
+    """Hold FT_HOME against a second `ft up`. The system lets go when this process ends, however it ends.
+
+    Raises WorkerError (E801) with the other one's address, StateError (E501) when FT_HOME cannot be written.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / "up.lock").open("a+")
+    except OSError as error:
+        raise StateError(
+            Problem(
+                code="E501",
+                what=f"cannot write to {home}",
+                why=f"{error.strerror}; jobs, data and adapters are kept there",
+                fix="give write access to it, or set FT_HOME to another folder",
+            )
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise WorkerError(_second(home, file.read().strip())) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, {url}")
+        file.flush()
+        yield
+
+
+def _second(home: Path, first: str) -> Problem:
+    return Problem(
+        code="E801",
+        what=f"ft is up already ({first})",
+        why=f"one `ft up` serves one FT_HOME, and this is {home}",
+        fix="use that one, stop it first, or set FT_HOME to another folder",
+    )

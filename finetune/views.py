@@ -1,0 +1,59 @@
+"""The stable JSON of jobs and models, as `--json` and the HTTP service give it. docs/json.md describes each field."""
+
+from datetime import datetime
+
+from finetune.jobs import Event, Job, Json, Metric, ModelVersion
+
+
+def job(one: Job) -> Json:
+    """A job. Fields are only ever added."""
+    return {
+        "id": one.id,
+        "name": one.name,
+        "owner": one.owner,
+        "target": one.target,
+        "provider": one.provider,
+        "base_model": one.base_model,
+        "state": str(one.state),
+        "provider_state": one.provider_state,
+        "cancel_requested": one.cancel_requested,
+        "attempt": one.attempt,
+        "remote_id": one.remote_id,
+        "data": {key: one.data.get(key) for key in ("train_rows", "validation_rows", "digest")},
+        "progress": one.progress,
+        "model": one.model,
+        "error": one.error,
+        "created_at": _time(one.created_at),
+        "changed_at": _time(one.changed_at),
+        "finished_at": _time(one.finished_at),
+    }
+
+
+def event(one: Event) -> Json:
+    """A line of a job's history."""
+    return {"seq": one.seq, "at": _time(one.at), "kind": one.kind, "message": one.message}
+
+
+def metric(one: Metric) -> Json:
+    """A measured value."""
+    return {"step": one.step, "name": one.name, "value": one.value}
+
+
+def model(one: ModelVersion) -> Json:
+    """A model version."""
+    return {
+        "ref": one.ref,
+        "name": one.name,
+        "version": one.version,
+        "aliases": list(one.aliases),
+        "job_id": one.job_id,
+        "provider": one.provider,
+        "base_model": one.base_model,
+        "artifact": one.artifact,
+        "lineage": one.lineage,
+        "created_at": _time(one.created_at),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

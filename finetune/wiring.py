@@ -1,0 +1,369 @@
+"""The only place that joins parts. Each is imported and built on first use: `ft status` pays for no trainer."""
+
+import itertools
+import json
+import os
+import secrets
+import socket
+import string
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from finetune.errors import Problem, UsageError
+from finetune.settings import Settings, from_environment
+
+if TYPE_CHECKING:
+    from finetune.clock import SystemClock
+    from finetune.codes import CodeText
+    from finetune.doctor import Check
+    from finetune.evaluation.compare import Comparison
+    from finetune.jobs import Job, Lease
+    from finetune.lifecycle import Lifecycle
+    from finetune.ports import BaseLoader, Chat, LoadedBase, PreparedData, Provider, Queue
+    from finetune.registry import Registry
+    from finetune.service import Service
+    from finetune.serving import EnginePool
+    from finetune.spec import RecipeFile
+    from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns
+    from finetune.submission import Submitter
+    from finetune.sweep import Sweep
+    from finetune.training.supervisor import Supervisor
+    from finetune.up import Helpers
+
+_ALPHABET = string.ascii_lowercase + string.digits
+
+
+class Parts:
+    """The parts of one process. Close it when done."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or from_environment()
+
+    def close(self) -> None:
+        """Give the database up, if it was opened."""
+        if "database" in self.__dict__:
+            self.database.close()
+
+    @cached_property
+    def worker(self) -> str:
+        """This process's name in leases."""
+        return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+    @cached_property
+    def clock(self) -> "SystemClock":
+        """Time."""
+        from finetune.clock import SystemClock
+
+        return SystemClock()
+
+    @cached_property
+    def database(self) -> "Database":
+        """Opened and migrated on first use. Raises StateError."""
+        from finetune.store import Database
+
+        return Database.open(self.settings.database_url)
+
+    @cached_property
+    def jobs(self) -> "SqlJobs":
+        """Jobs in the database."""
+        from finetune.store import SqlJobs
+
+        return SqlJobs(self.database)
+
+    @cached_property
+    def runs(self) -> "SqlRuns":
+        """The local provider's books."""
+        from finetune.store import SqlRuns
+
+        return SqlRuns(self.database)
+
+    @cached_property
+    def models(self) -> "SqlModels":
+        """Model versions."""
+        from finetune.store import SqlModels
+
+        return SqlModels(self.database)
+
+    @cached_property
+    def beats(self) -> "SqlBeats":
+        """Living workers."""
+        from finetune.store import SqlBeats
+
+        return SqlBeats(self.database)
+
+    @cached_property
+    def queue(self) -> "Queue":
+        """What wakes workers."""
+        from finetune.queue import CeleryQueue, EmbeddedQueue
+
+        return CeleryQueue(self.settings.broker_url) if self.settings.broker_url else EmbeddedQueue()
+
+    @cached_property
+    def providers(self) -> "Mapping[str, Provider]":
+        """All installed ones, by name: ours and those of other packages come in by the same door."""
+        from importlib.metadata import entry_points
+
+        from finetune.ports import ProviderKit
+        from finetune.training.report import read
+
+        kit = ProviderKit(
+            home=self.settings.home,
+            runs_dir=self.settings.runs_dir,
+            cache_dir=self.settings.cache_dir,
+            clock=self.clock,
+            queue=self.queue,
+            runs=self.runs,
+            read_report=read,
+        )
+        return {entry.name: entry.load()(kit) for entry in entry_points(group="ft.providers")}
+
+    @cached_property
+    def registry(self) -> "Registry":
+        """Tuned models by name."""
+        from finetune.registry import Registry
+
+        return Registry(self.models, self.clock)
+
+    @cached_property
+    def service(self) -> "Service":
+        """What a user can ask for."""
+        from finetune.service import Service
+
+        return Service(self.jobs, self.queue, self.clock)
+
+    @cached_property
+    def submitter(self) -> "Submitter":
+        """What takes recipes in."""
+        from finetune.submission import Submitter
+
+        return Submitter(
+            self.jobs,
+            self.queue,
+            self.clock,
+            prepare=self.prepare,
+            providers=self.providers,
+            new_id=lambda: "ft_" + "".join(secrets.choice(_ALPHABET) for _ in range(10)),
+        )
+
+    def prepare(self, train: Path, validation: Path | None, split: float | None) -> "PreparedData":
+        """See `data.prepare`, into FT_HOME. Raises DataError, StateError."""
+        from finetune.data import prepare
+
+        return prepare(train, validation, split, self.settings.data_dir)
+
+    @cached_property
+    def lifecycle(self) -> "Lifecycle":
+        """What moves jobs."""
+        from finetune.lifecycle import Lifecycle
+
+        return Lifecycle(
+            self.jobs,
+            self.models,
+            lambda name: self.providers[name],
+            self.queue,
+            self.clock,
+            owner=self.worker,
+            hold=self._hold,
+        )
+
+    @contextmanager
+    def _hold(self, lease: "Lease") -> Iterator[None]:
+        """Renew the lease from a thread while a long step (an upload) runs."""
+        from finetune.errors import StateError
+        from finetune.lifecycle import LEASE
+
+        ended = threading.Event()
+
+        def keep() -> None:
+            while not ended.wait(LEASE.total_seconds() / 3):
+                try:
+                    self.jobs.renew(lease, self.clock.now() + LEASE)
+                except StateError:
+                    # Lost or unreachable: the step's own write will be refused, which is what leases are for.
+                    return
+
+        thread = threading.Thread(target=keep, name=f"hold-{lease.job.id}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    @cached_property
+    def supervisor(self) -> "Supervisor":
+        """What runs trainers."""
+        from finetune.training.supervisor import Supervisor
+
+        return Supervisor(
+            self.runs,
+            self.clock,
+            worker=self.worker,
+            runs_dir=self.settings.runs_dir,
+            adapters_dir=self.settings.adapters_dir,
+            command=_trainer,
+        )
+
+    def sweep(self, ring: Callable[[str, str], None], tasks: frozenset[str]) -> "Sweep":
+        """A sweep that rings for these tasks. With a broker it leaves a row's own message some seconds to arrive."""
+        from datetime import timedelta
+
+        from finetune.sweep import Sweep
+
+        patience = timedelta(0) if self.settings.embedded else timedelta(seconds=3)
+        return Sweep(self.jobs, self.runs, self.clock, ring, tasks=tasks, patience=patience)
+
+    @cached_property
+    def load_base(self) -> "BaseLoader":
+        """Loads a base model into memory. Importing it imports torch."""
+        from finetune.training import bases
+
+        def load(base_model: str, report: Callable[[str], None]) -> "LoadedBase":
+            return bases.load(base_model, cache=self.settings.cache_dir, report=report)
+
+        return load
+
+    @cached_property
+    def engines(self) -> "EnginePool":
+        """Models in memory. Importing it imports torch."""
+        from finetune.serving import EnginePool
+
+        return EnginePool(self.load_base)
+
+    # What the command line asks for, each one call.
+
+    def read(self, path: Path, overrides: Sequence[str]) -> "RecipeFile":
+        """See `spec.read`. Raises RecipeError."""
+        from finetune.spec import read
+
+        return read(path, overrides)
+
+    def starter(self, name: str) -> tuple[str, str]:
+        """A commented recipe of this name, and the JSON Schema that its first line refers to."""
+        from finetune.spec import starter
+
+        return starter(name), self.schema_text()
+
+    def schema_text(self) -> str:
+        """The JSON Schema of the recipe."""
+        from finetune.spec import json_schema
+
+        return json.dumps(json_schema(), indent=2) + "\n"
+
+    @property
+    def codes(self) -> "dict[str, CodeText]":
+        """All error codes."""
+        from finetune.codes import CODES
+
+        return CODES
+
+    @property
+    def views(self) -> ModuleType:
+        """The stable JSON of jobs and models."""
+        from finetune import views
+
+        return views
+
+    @cached_property
+    def helpers(self) -> "Helpers":
+        """Background workers for the work at hand."""
+        from finetune.up import Helpers
+
+        return Helpers(self.beats, self.clock, self.settings.logs_dir)
+
+    def unserved(self) -> set[str]:
+        """Queues that no living worker serves."""
+        from finetune.up import QUEUES, living
+
+        return set(QUEUES) - living(self.beats, self.clock)
+
+    def compare(self, job: "Job") -> "Comparison | None":
+        """Base and tuned model on the job's held-out rows, at most 50; None when it held none out. Loads both."""
+        from finetune.evaluation.compare import compare
+        from finetune.ports import Served
+
+        path = job.data.get("validation")
+        if not path or not job.model:
+            return None
+        with Path(path).open(encoding="utf-8") as file:
+            rows = [json.loads(line) for line in itertools.islice(file, 50)]
+        model = self.registry.resolve(job.model)
+        ask = self.engines.answers
+        base = Served(id=model.base_model, base_model=model.base_model, adapter=None, created_at=model.created_at)
+        return compare(rows, lambda chats: ask(base, chats), lambda chats: ask(model, chats))
+
+    def chat(self, name: str) -> "Chat":
+        """A model to talk to, loaded now. Raises NotFound, ServingError, TrainingError."""
+        return self.engines.chat(self.registry.resolve(name))
+
+    def serve(self, host: str, port: int | None, say: Callable[[str], None], parent: int | None) -> None:
+        """Run the embedded server until SIGINT or SIGTERM. Blocks. Raises ServingError."""
+        from finetune.process import die_with_parent
+        from finetune.serving.run import serve
+        from finetune.serving.server import create_app
+
+        if parent:
+            die_with_parent(parent)
+        _guard_address(host, self.settings.api_key)
+        app = create_app(self.registry, self.engines, api_key=self.settings.api_key, runtime_adapters=True)
+        asked = self.settings.port if port is None else port
+        serve(app, host, asked, lambda url: say(f"serving on {url}/v1"))
+
+    def up(self, host: str, port: int | None, say: Callable[[str], None]) -> None:
+        """Run workers and server until SIGINT or SIGTERM. Blocks. Raises WorkerError, StateError."""
+        from finetune.up import QUEUES, only_one, run_all, worker_command
+
+        _guard_address(host, self.settings.api_key)
+        asked = self.settings.port if port is None else port
+        server = [sys.executable, "-m", "finetune", "serve", "--host", host, "--port", str(asked)]
+        commands = {queue: worker_command(queue) for queue in QUEUES} | {"server": server}
+        with only_one(self.settings.home, f"http://{host}:{asked}"):
+            # Migrate before three processes would, and fail here with a message if the database is broken.
+            self.database.close()
+            run_all(commands, self.clock, say)
+
+    def work(self, queue: str, say: Callable[[str], None]) -> None:
+        """Run workers until SIGINT or SIGTERM. Blocks. Raises UsageError, StateError."""
+        from finetune.up import QUEUES, run_all, worker_command
+
+        queues = QUEUES if queue == "all" else (queue,)
+        if not set(queues) <= set(QUEUES):
+            fix = f"--queue {', '.join(QUEUES)} or all"
+            raise UsageError(Problem(code="E903", what=f"there is no queue {queue!r}", fix=fix))
+        self.database.close()
+        run_all({name: worker_command(name) for name in queues}, self.clock, say)
+
+    def doctor(self) -> "list[Check]":
+        """See `doctor.examine`."""
+        from finetune.doctor import examine
+        from finetune.queue import ping
+        from finetune.up import living
+
+        return examine(
+            self.settings.home,
+            database=lambda: self.database.url.render_as_string(hide_password=True),
+            broker=lambda: ping(self.settings.broker_url) if self.settings.broker_url else None,
+            served=lambda: living(self.beats, self.clock),
+        )
+
+
+def _guard_address(host: str, api_key: str | None) -> None:
+    if host not in ("127.0.0.1", "::1", "localhost") and not api_key:
+        raise UsageError(
+            Problem(
+                code="E904",
+                what=f"{host} can be reached from other machines, and there is no API key",
+                why="anybody who reaches it could use the models and load adapters",
+                fix="set FT_API_KEY, or listen on 127.0.0.1",
+            )
+        )
+
+
+def _trainer(run_dir: Path, report: Path) -> list[str]:
+    parent = str(os.getpid())
+    return [sys.executable, "-m", "finetune.training", str(run_dir), "--report", str(report), "--parent", parent]

@@ -1,0 +1,237 @@
+"""The trainer as it is started in earnest: a process, killed and interrupted and started again."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from finetune.training import __main__ as program
+from finetune.training import disk
+from finetune.training.report import read
+from tests.support.process import wait_until
+from tests.unit.training import tiny
+
+#: 10 rows in steps of 2: an epoch is 5 steps, so that kills fall inside epochs.
+LONG = {"training__epochs": 12, "training__batch_size": 2, "lora__dropout": 0.1}
+STEPS = 60
+
+
+class Trainer:
+    """One start of the trainer, with a report of its own."""
+
+    def __init__(self, run_dir: Path, hash_seed: int = 0) -> None:
+        self.report = run_dir / f"report-{len(list(run_dir.glob('report-*')))}.jsonl"
+        self.log = self.report.with_suffix(".log")
+        argv = [sys.executable, "-m", "finetune.training", run_dir, "--report", self.report, "--parent"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*argv, str(os.getpid())],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+            )
+
+    @property
+    def lines(self) -> list[Any]:
+        return read(self.report, 0)[0]
+
+    def of(self, kind: str) -> list[Any]:
+        return [line for line in self.lines if line["kind"] == kind]
+
+    def losses(self) -> dict[int, dict[str, float]]:
+        """Losses by step; rates of work differ from run to run."""
+        found: dict[int, dict[str, float]] = {}
+        for line in self.of("metric"):
+            values = {name: value for name, value in line["values"].items() if name != "tokens_per_s"}
+            found.setdefault(line["step"], {}).update(values)
+        return found
+
+    def wait_for_step(self, step: int) -> None:
+        wait_until(lambda: self.at() >= step or self.process.poll() is not None, 120, f"step {step}", 0.002)
+
+    def at(self) -> int:
+        return max(self.losses(), default=0)
+
+    def wait(self) -> int:
+        return self.process.wait(120)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    """The uninterrupted run, which all others are compared with."""
+    run_dir = tmp_path_factory.mktemp("whole")
+    tiny.request(run_dir, base, **LONG)
+    trainer = Trainer(run_dir, hash_seed=1)
+    assert trainer.wait() == 0, trainer.log.read_text()
+    return trainer
+
+
+def adapter(trainer: Trainer) -> dict[str, bytes]:
+    folder = Path(trainer.of("done")[0]["artifact"]["path"])
+    return {name: (folder / name).read_bytes() for name in disk.ADAPTER_FILES}
+
+
+def test_a_run_reports_what_it_did_and_what_it_made(whole: Trainer) -> None:
+    *_, last = whole.lines
+    assert last["kind"] == "done"
+    lineage = last["artifact"]["lineage"]
+    assert lineage == json.loads((Path(last["artifact"]["path"]) / "lineage.json").read_text())
+    assert {"run_key": "run-1", "recipe_digest": "r1", "data_digest": "d1", "seed": 7, "steps": STEPS}.items() <= (
+        lineage.items()
+    )
+    assert lineage["base_revision"].startswith("sha256:")
+    assert last["artifact"]["digest"] == disk.digest(Path(last["artifact"]["path"]))
+    losses = whole.losses()
+    assert sorted(losses) == list(range(1, STEPS + 1))
+    assert [step for step, values in losses.items() if "eval_loss" in values] == list(range(5, STEPS + 1, 5))
+    assert losses[STEPS]["loss"] < losses[1]["loss"] - 0.5
+    progress = whole.of("metric")[-2]["progress"]
+    assert (progress["step"], progress["total_steps"], progress["eta_s"]) == (STEPS, STEPS, 0)
+    assert progress["tokens_per_s"] > 0
+
+
+def test_the_same_request_gives_the_same_bytes_in_another_process(whole: Trainer, base: Path, tmp_path: Path) -> None:
+    tiny.request(tmp_path, base, **LONG, run_key="another")
+    again = Trainer(tmp_path, hash_seed=2)
+    assert again.wait() == 0
+    assert adapter(again) == adapter(whole)
+    assert again.of("done")[0]["artifact"]["digest"] == whole.of("done")[0]["artifact"]["digest"]
+    assert again.losses() == whole.losses()
+
+
+def test_killed_and_interrupted_at_will_it_ends_with_the_same_bytes(
+    whole: Trainer, base: Path, tmp_path: Path
+) -> None:
+    """With dropout, inside epochs, before the first checkpoint, between checkpoints, and while they are written."""
+    plan = [
+        (3, signal.SIGKILL, 4),
+        (9, signal.SIGKILL, 1),
+        (18, signal.SIGTERM, None),
+        (27, signal.SIGKILL, 7),
+        (38, signal.SIGKILL, None),
+    ]
+    for number, (step, how, every) in enumerate(plan):
+        tiny.request(tmp_path, base, **LONG, training__checkpoint_every=every)
+        trainer = Trainer(tmp_path, hash_seed=number)
+        trainer.wait_for_step(step)
+        trainer.process.send_signal(how)
+        assert trainer.wait() == (75 if how == signal.SIGTERM else -how)
+        assert trainer.of("done") == trainer.of("failed") == []
+        assert trainer.losses().items() <= whole.losses().items() or how == signal.SIGKILL
+        for at, values in trainer.losses().items():
+            assert values.items() <= whole.losses()[at].items()
+        if how == signal.SIGTERM:
+            newest = max((tmp_path / "checkpoints").glob("step-*"))
+            assert int(newest.name.removeprefix("step-")) == trainer.at() >= step
+            assert f"interrupted after step {trainer.at()}" in trainer.lines[-1]["message"]
+            interrupted_at = trainer.at()
+        elif step > 18:
+            assert min(trainer.losses()) == (interrupted_at + 1 if step == 27 else min(trainer.losses()))
+    last = Trainer(tmp_path)
+    assert last.wait() == 0, last.log.read_text()
+    assert min(last.losses()) > 20
+    assert any("resumed after step" in line["message"] for line in last.of("event"))
+    assert adapter(last) == adapter(whole)
+
+
+def test_started_again_after_the_end_it_makes_the_same_again(base: Path, tmp_path: Path) -> None:
+    tiny.request(tmp_path, base)
+    first, second = Trainer(tmp_path), None
+    assert first.wait() == 0
+    second = Trainer(tmp_path)
+    assert second.wait() == 0
+    assert adapter(first) == adapter(second)
+    assert list(second.losses().values()) == [{"eval_loss": first.losses()[6]["eval_loss"]}]
+
+
+def test_changed_settings_start_from_the_beginning_and_say_so(base: Path, tmp_path: Path) -> None:
+    tiny.request(tmp_path, base)
+    assert Trainer(tmp_path).wait() == 0
+    tiny.request(tmp_path, base, seed=8)
+    other = Trainer(tmp_path)
+    assert other.wait() == 0
+    assert any("seed, settings differ" in line["message"] for line in other.of("event") if line["level"] == "warning")
+    assert min(other.losses()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "retry"),
+    [
+        ({"seed": -1}, "E600", False),
+        ({"base_model": "nobody/nothing"}, "E606", True),
+        ({"training__learning_rate": 1e30, "training__max_grad_norm": 0.0}, "E620", False),
+    ],
+)
+def test_a_failure_is_told_and_no_traceback_with_it(
+    base: Path, tmp_path: Path, changes: dict[str, Any], code: str, retry: bool
+) -> None:
+    tiny.request(tmp_path, base, **changes)
+    trainer = Trainer(tmp_path)
+    assert trainer.wait() == 1
+    *_, last = trainer.lines
+    assert (last["kind"], last["error"]["code"], last["retry"]) == ("failed", code, retry)
+    assert last["error"]["what"]
+    assert last["error"]["fix"]
+    assert "Traceback" not in trainer.report.read_text()
+
+
+def test_asked_to_stop_while_it_starts_it_stops(base: Path, tmp_path: Path) -> None:
+    tiny.request(tmp_path, base)
+    trainer = Trainer(tmp_path)
+    wait_until(lambda: trainer.lines, 60, "the first line", 0.002)
+    trainer.process.send_signal(signal.SIGTERM)
+    assert trainer.wait() == 75
+    assert [line["kind"] for line in trainer.lines] == ["event"]
+
+
+def test_it_ends_with_its_parent(base: Path, tmp_path: Path) -> None:
+    tiny.request(tmp_path, base, training__epochs=100_000)
+    code = (
+        "import os, subprocess, sys, signal\n"
+        f"subprocess.Popen([sys.executable, '-m', 'finetune.training', {str(tmp_path)!r}, '--report',"
+        f" {str(tmp_path / 'r')!r}, '--parent', str(os.getpid())])\n"
+        "signal.pause()"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        parent = subprocess.Popen([sys.executable, "-c", code], stderr=log)
+    with contextlib.ExitStack() as stack:
+        stack.callback(parent.wait)
+        stack.callback(parent.kill)
+        wait_until(lambda: read(tmp_path / "r", 0)[0], 60, "the first line")
+        (child,) = psutil.Process(parent.pid).children()
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10, "the trainer's end")
+
+
+def test_without_its_parent_it_does_not_start(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "finetune.training", tmp_path, "--report", tmp_path / "r", "--parent", "999999999"]
+    assert subprocess.run(argv, check=False).returncode == 75
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_nobody_foresaw_is_told_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("deep down")
+
+    monkeypatch.setattr("finetune.training.trainer.train", broken)
+    monkeypatch.setattr("finetune.training.stop.Stop.install", lambda _: None)
+    monkeypatch.setattr("finetune.training.__main__._bound_to", lambda _: True)
+    assert program.main([str(tmp_path), "--report", str(tmp_path / "r"), "--parent", "1"]) == 1
+    failed = read(tmp_path / "r", 0)[0][-1]
+    assert failed["error"]["code"] == "E699"
+    assert "LookupError: deep down" in failed["error"]["what"]
+    assert "Traceback" in capfd.readouterr().err

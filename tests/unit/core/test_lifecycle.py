@@ -1,0 +1,316 @@
+"""The state machine: every step, every crash, every cancel ends as it should, and nothing is paid twice."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finetune.errors import LeaseLost
+from finetune.jobs import FINAL, TRANSITIONS, Change, JobState
+from finetune.lifecycle import LEASE, MAX_FAILURES
+from finetune.testing import FakeProvider
+from tests.support.jobs import World, sqlite
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(sqlite(tmp_path))
+    yield world
+    world.database.close()
+
+
+def states(world, job_id="ft_1"):
+    return [e.message.split(":")[0] for e in world.jobs.events(job_id) if e.kind == "state"]
+
+
+def test_a_job_goes_all_the_way(world):
+    world.submit()
+    job = world.run()
+    assert job.state is JobState.SUCCEEDED
+    assert job.model == "bot@v1"
+    assert states(world) == ["queued", "preparing", "submitting", "running", "registering", "succeeded"]
+    assert job.provider_state == "FAKE_SUCCEEDED"
+    assert job.finished_at == world.clock.now()
+    assert [m.value for m in world.jobs.metrics("ft_1")] == [1.0, 0.5, 1 / 3]
+    assert [e.message for e in world.jobs.events("ft_1") if e.kind == "provider"] == [
+        "fake event 0",
+        "fake event 1",
+        "fake event 2",
+    ]
+
+
+def test_a_failed_training_says_why(world):
+    world.provider.script = ("running", "failed")
+    world.submit()
+    job = world.run()
+    assert job.state is JobState.FAILED
+    assert job.error["code"] == "E401"
+    assert world.models.models() == []
+
+
+def test_registering_with_an_alias_points_it_there(world):
+    recipe = {**world.submit("ft_0").recipe, "register": {"alias": "production"}}
+    world.submit("ft_1", recipe=recipe)
+    world.run("ft_1")
+    (model,) = world.models.models("bot")
+    assert model.aliases == ("production",)
+
+
+@pytest.mark.parametrize("boundary", ["claim", "find", "create_before", "create_after", "upload", "poll", "apply"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_a_crash_at_any_boundary_ends_the_same(world, boundary, nth):
+    """The process dies there: nothing after it runs, its lease runs out, another worker goes on."""
+    world.provider.grace_s = 5.0
+    crash_at(world, boundary, nth)
+    world.submit()
+    crashes = 0
+    for _ in range(60):
+        try:
+            job = world.run(steps=40)
+            break
+        except Crash:
+            crashes += 1
+            world.clock.sleep(LEASE.total_seconds())
+            world.lifecycle = world.worker(f"w{crashes + 1}")
+    assert job.state is JobState.SUCCEEDED
+    assert states(world) == ["queued", "preparing", "submitting", "running", "registering", "succeeded"]
+    assert [len(made) for made in world.provider.made.values()] == [1], "paid twice"
+    assert [m.ref for m in world.models.models()] == ["bot@v1"]
+    assert [e.message for e in world.jobs.events("ft_1") if e.kind == "provider"] == sorted(
+        {e.message for e in world.jobs.events("ft_1") if e.kind == "provider"}
+    ), "an event was recorded twice"
+
+
+class Crash(BaseException):
+    """Not an Exception: no handler of ours may see it."""
+
+
+def crash_at(world, boundary, nth):
+    left = [nth]
+
+    def strike(name):
+        if name == boundary:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Crash
+
+    world.provider.on_call = strike
+    claim, apply = world.jobs.claim, world.jobs.apply
+
+    def claiming(*args):
+        lease = claim(*args)
+        strike("claim")
+        return lease
+
+    def applying(*args):
+        # Before the write: the step was done at the provider, and nobody knows.
+        strike("apply")
+        return apply(*args)
+
+    world.jobs.claim, world.jobs.apply = claiming, applying
+
+
+def test_a_crash_after_the_commit_and_before_the_bell_loses_nothing(world):
+    world.submit()
+    world.queue.wake = lambda task, key: (_ for _ in ()).throw(Crash())
+    with pytest.raises(Crash):
+        world.lifecycle.advance("ft_1")
+    assert world.jobs.get("ft_1").state is JobState.PREPARING
+    world.queue.wake = lambda task, key: None
+    assert world.run().state is JobState.SUCCEEDED
+
+
+def test_a_lost_answer_to_create_is_looked_up_and_adopted(world):
+    world.provider.grace_s = 30.0
+    world.provider.faults = ["create_after"]
+    world.submit()
+    job = world.run()
+    assert job.state is JobState.SUCCEEDED
+    assert list(world.provider.made.values()) == [["ft_1-a1-1"]]
+    assert any("found ft_1-a1-1" in e.message for e in world.jobs.events("ft_1"))
+
+
+def test_after_an_unknown_outcome_it_waits_for_the_grace_period(world):
+    """The provider's list may lag: no second create before the grace period has passed."""
+    world.provider.grace_s = 1000.0
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.SUBMITTING)
+    real = world.provider.create
+    world.provider.create = lambda *a: (_ for _ in ()).throw(Crash())
+    with pytest.raises(Crash):
+        world.lifecycle.advance("ft_1")
+    world.provider.create = real
+    sent = world.jobs.get("ft_1").create_sent_at
+    world.clock.sleep(LEASE.total_seconds())
+    world.lifecycle.advance("ft_1")
+    assert world.provider.made == {}
+    assert world.jobs.get("ft_1").due_at == sent + timedelta(seconds=1000)
+    assert world.run().state is JobState.SUCCEEDED
+
+
+def test_the_oldest_of_several_is_adopted_and_the_rest_cancelled(world):
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.SUBMITTING)
+    for _ in range(3):
+        world.provider.create(None, None, "ft_1-a1")
+    job = world.run()
+    assert job.remote_id == "ft_1-a1-1"
+    assert world.provider._cancelled == {"ft_1-a1-2", "ft_1-a1-3"}
+    assert job.state is JobState.SUCCEEDED
+
+
+def test_a_refused_create_is_final(world):
+    from finetune.errors import Problem, ProviderError
+
+    def refuse(*args):
+        raise ProviderError(Problem(code="E401", what="no"))
+
+    world.provider.create = refuse
+    world.submit()
+    assert world.run().state is JobState.FAILED
+
+
+def test_an_unreachable_provider_is_given_up_before_anything_was_paid(world):
+    world.provider.faults = ["find"] * 100
+    world.submit()
+    job = world.run()
+    assert job.state is JobState.FAILED
+    assert len([e for e in world.jobs.events("ft_1") if e.kind == "warning"]) == MAX_FAILURES - 1
+
+
+def test_an_unreachable_provider_is_waited_for_while_it_trains(world):
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.provider.faults = ["poll"] * 40
+    job = world.run(steps=100)
+    assert job.state is JobState.SUCCEEDED
+    assert job.failures == 0
+
+
+def test_a_fault_in_an_adapter_does_not_lose_the_job(world):
+    poll, calls = world.provider.poll, []
+
+    def broken(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            raise KeyError("status")
+        return poll(*args)
+
+    world.provider.poll = broken
+    world.submit()
+    assert world.run().state is JobState.SUCCEEDED
+    assert any("E991" in e.message for e in world.jobs.events("ft_1"))
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.PREPARING, JobState.SUBMITTING, JobState.RUNNING])
+def test_cancel_in_any_state(world, state):
+    world.provider.script = ("running",)
+    world.submit()
+    world.run(until=lambda job: job.state is state)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    job = world.run()
+    assert job.state is JobState.CANCELLED
+    assert world.provider._cancelled == {made for all_made in world.provider.made.values() for made in all_made}
+
+
+def test_cancel_during_an_unknown_create_is_kept_and_applied_after_the_lookup(world):
+    world.provider.script = ("running",)
+    world.provider.grace_s = 10.0
+    world.provider.faults = ["create_after"]
+    world.submit()
+    world.run(until=lambda job: job.create_sent_at is not None)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    job = world.run()
+    assert job.state is JobState.CANCELLED
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+
+
+def test_a_cancel_that_comes_too_late_does_not_lose_the_model(world):
+    world.provider.script = ("succeeded",)
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.provider.cancel = lambda remote_id: None
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    job = world.run()
+    assert job.state is JobState.SUCCEEDED
+    assert job.model == "bot@v1"
+
+
+def test_a_cancel_during_a_step_makes_the_job_due_at_once(world):
+    world.provider.script = ("running",)
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.provider.on_call = lambda method: method == "poll" and world.jobs.request_cancel("ft_1", world.clock.now())
+    job = world.lifecycle.advance("ft_1")
+    assert job.due_at == world.clock.now()
+
+
+def test_two_workers_at_once_one_step(world):
+    world.submit()
+    lease = world.jobs.claim("ft_1", "other", world.clock.now(), LEASE)
+    assert world.lifecycle.advance("ft_1") is None
+    world.clock.sleep(LEASE.total_seconds())
+    assert world.lifecycle.advance("ft_1").state is JobState.PREPARING
+    with pytest.raises(LeaseLost):
+        world.jobs.apply(lease, Change(state=JobState.PREPARING, due_at=None, fields={}), world.clock.now())
+
+
+def test_polls_slow_down_as_a_job_ages(world):
+    world.provider.script = ("running",)
+    world.provider.max_poll_s = 60.0
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    pauses = []
+    for _ in range(200):
+        job = world.lifecycle.advance("ft_1")
+        pauses.append((job.due_at - world.clock.now()).total_seconds())
+        world.clock.sleep(pauses[-1])
+    assert pauses[0] == 1.0
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 60.0
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_walks_only_use_the_table(tmp_path_factory, data):
+    """Whatever fails, whenever it is cancelled, whoever crashes: only transitions of the table, and always an end."""
+    script = data.draw(st.lists(st.sampled_from(["queued", "running", "paused"]), max_size=3))
+    end = data.draw(st.sampled_from(["succeeded", "failed", "cancelled"]))
+    faults = st.lists(
+        st.sampled_from(["create_before", "create_after", "find", "poll", "upload", "cancel"]), max_size=6
+    )
+    provider = FakeProvider(script=(*script, end), grace_s=data.draw(st.sampled_from([0.0, 7.0])))
+    provider.faults = data.draw(faults)
+    world = World(sqlite(tmp_path_factory.mktemp("walk")), provider)
+    world.submit()
+    crashes = data.draw(st.lists(st.integers(1, 25), max_size=4))
+    calls = [0]
+
+    def crash(method):
+        calls[0] += 1
+        if calls[0] in crashes:
+            raise Crash
+
+    provider.on_call = crash
+    cancel_at = data.draw(st.one_of(st.none(), st.integers(0, 12)))
+    before = JobState.QUEUED
+    for step in range(120):
+        if step == cancel_at:
+            world.jobs.request_cancel("ft_1", world.clock.now())
+        job = world.jobs.get("ft_1")
+        assert job.state == before or job.state in TRANSITIONS[before]
+        before = job.state
+        if job.final:
+            break
+        world.clock.sleep(max(0.0, (job.due_at - world.clock.now()).total_seconds()))
+        try:
+            world.lifecycle.advance("ft_1")
+        except Crash:
+            world.clock.sleep(LEASE.total_seconds())
+            world.lifecycle = world.worker(f"w{step}")
+    world.database.close()
+    assert before in FINAL
+    assert all(len(made) == 1 for made in provider.made.values()), "paid twice"
+    if before is JobState.SUCCEEDED:
+        assert [m.job_id for m in world.models.models()] == ["ft_1"]

@@ -1,0 +1,1 @@
+"""The Celery side, thin: `app` has the settings with their reasons, `tasks` the two tasks, `loop` the sweep."""

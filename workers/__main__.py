@@ -1,0 +1,58 @@
+"""`python -m workers --queue remote`: one worker process for one queue. `ft worker` and `ft up` start these."""
+
+import argparse
+import logging
+import os
+import sys
+
+from celery.signals import worker_ready, worker_shutting_down
+
+from finetune.process import die_with_parent
+from finetune.queue import QUEUES
+from workers import tasks
+from workers.app import POOL, app
+from workers.loop import Loop
+
+#: Steps at once: each waits for the network most of the time. Trainings at once: one a GPU set.
+_CONCURRENCY = {"remote": 4, "gpu": 1}
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; with --until-idle until no job is unfinished. Blocks."""
+    asked = _arguments()
+    if asked.parent:
+        die_with_parent(asked.parent)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("celery", "kombu", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    loop = Loop(tasks.parts(), [asked.queue], until_idle=asked.until_idle)
+    worker_ready.connect(lambda **_: loop.start(), weak=False)
+    worker_shutting_down.connect(lambda **_: tasks.stopping.set(), weak=False)
+    tasks.parts().database  # noqa: B018 -- a database that cannot be opened is said at once, and ends the worker
+    app.worker_main(
+        [
+            "worker",
+            f"--pool={POOL}",
+            f"--concurrency={asked.concurrency or _CONCURRENCY[asked.queue]}",
+            f"--queues={asked.queue}",
+            f"--hostname={asked.queue}-{os.getpid()}@%h",
+            "--without-gossip",
+            "--without-mingle",
+            "--quiet",
+        ]
+    )
+    loop.stop()
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser.add_argument("--queue", choices=sorted(set(QUEUES.values())), required=True)
+    parser.add_argument("--concurrency", type=int, help="steps, or trainings, at once")
+    parser.add_argument("--until-idle", action="store_true", help="end when no job is unfinished")
+    parser.add_argument("--parent", type=int, help="end with this process")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The two tasks. Each calls one thing; what it did is in the database."""
+
+import logging
+import threading
+from functools import cache
+
+from finetune.errors import FtError
+from finetune.ports import ADVANCE, TRAIN
+from finetune.wiring import Parts
+from workers.app import app
+
+log = logging.getLogger("ft.worker")
+
+#: Set when the worker is asked to end: trainings save and stop.
+stopping = threading.Event()
+
+
+@cache
+def parts() -> Parts:
+    """The parts of this worker process, opened on first use: after any fork, never before."""
+    return Parts()
+
+
+@app.task(name=ADVANCE)
+def advance(job_id: str) -> None:
+    """One step of one job. Twice, late or in vain does no harm."""
+    try:
+        job = parts().lifecycle.advance(job_id)
+    except FtError as error:
+        # The store: the row is as it was, and the sweep rings again.
+        log.error("%s: %s", job_id, error)
+    else:
+        if job is not None:
+            log.info("%s is %s", job.id, job.state)
+
+
+@app.task(name=TRAIN)
+def train(run_key: str) -> None:
+    """One local training, to its end or the worker's."""
+    try:
+        log.info("%s: training", run_key)
+        parts().supervisor.run(run_key, stopping.is_set)
+    except FtError as error:
+        log.error("%s: %s", run_key, error)
