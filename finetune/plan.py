@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune.errors import NotEligible, Problem
-from finetune.ports import PreparedData, Provider
+from finetune.ports import Provider
 from finetune.spec import Recipe, RecipeFile, explicit
 
 AUTO = "auto"
@@ -40,7 +40,7 @@ class Plan:
         return f"{self.provider}/{self.base_model}"
 
 
-def plan(file: RecipeFile, data: PreparedData, providers: Mapping[str, Provider]) -> Plan:
+def choose(file: RecipeFile, train_rows: int, validation_rows: int, providers: Mapping[str, Provider]) -> Plan:
     """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe."""
     recipe = file.recipe
     wanted = providers if recipe.provider == AUTO else {recipe.provider: _named(file, providers)}
@@ -53,9 +53,9 @@ def plan(file: RecipeFile, data: PreparedData, providers: Mapping[str, Provider]
     return Plan(
         provider=chosen.provider,
         base_model=recipe.base_model,
-        train_rows=data.train_rows,
-        validation_rows=data.validation_rows,
-        steps=math.ceil(data.train_rows / recipe.training.batch_size) * recipe.training.epochs,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        steps=math.ceil(train_rows / recipe.training.batch_size) * recipe.training.epochs,
         considered=considered,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from finetune.errors import Problem
 from finetune.jobs import Change, Event, Job, Json, Lease, Metric, ModelVersion, ProviderState
@@ -56,6 +56,25 @@ class PreparedData:
     validation_rows: int
     #: sha256 over both files; names the content, not the place.
     digest: str
+
+
+class Inspected(Protocol):
+    """What a look at training data found."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Errors and warnings, each at its line."""
+        ...
+
+    @property
+    def train_rows(self) -> int:
+        """Rows that would be trained on."""
+        ...
+
+    @property
+    def validation_rows(self) -> int:
+        """Rows that would be held out."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +173,13 @@ class ProviderKit:
     read_report: Callable[[Path, int], tuple[list[Json], int]]
 
 
+class Due(NamedTuple):
+    """A row that waits for a worker. Each claim raises the token, so the same pair is the same wait."""
+
+    key: str
+    token: int
+
+
 class JobStore(Protocol):
     """Jobs, their events and metrics. Every write of an existing job goes through a lease."""
 
@@ -195,8 +221,8 @@ class JobStore(Protocol):
         """Set the wish to cancel and make the job due. Idempotent; silent if the job is final. Raises NotFound."""
         ...
 
-    def due(self, now: datetime, limit: int) -> Sequence[str]:
-        """Ids of jobs that are due and unleased, longest due first."""
+    def due(self, now: datetime, limit: int) -> Sequence[Due]:
+        """Jobs that are due and unleased, longest due first."""
         ...
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
@@ -263,8 +289,8 @@ class RunStore(Protocol):
         """Ask for the end. A run that nobody has started yet is cancelled at once."""
         ...
 
-    def due_runs(self, now: datetime, limit: int) -> Sequence[str]:
-        """Keys of runs that wait for a worker, oldest first: queued, or running with a lease that has ended."""
+    def due_runs(self, now: datetime, limit: int) -> Sequence[Due]:
+        """Runs that wait for a worker, oldest first: queued, or running with a lease that has ended."""
         ...
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.errors import DataError, NotEligible, Problem
 from finetune.jobs import Event, Job, JobState
-from finetune.plan import Plan, plan
-from finetune.ports import ADVANCE, Clock, JobStore, PreparedData, Provider, Queue
+from finetune.plan import Plan, choose
+from finetune.ports import ADVANCE, Clock, Inspected, JobStore, PreparedData, Provider, Queue
 from finetune.spec import RecipeFile, canonical
 
-#: Checks and splits a recipe's data: (train, validation, split) -> files.
+#: Both take (train, validation, split). The one looks, the other also writes the files that are trained on.
+Inspect = Callable[[Path, Path | None, float | None], Inspected]
 Prepare = Callable[[Path, Path | None, float | None], PreparedData]
 
 
@@ -35,48 +37,61 @@ class Submitter:
         queue: Queue,
         clock: Clock,
         *,
+        inspect: Inspect,
         prepare: Prepare,
         providers: Mapping[str, Provider],
         new_id: Callable[[], str],
     ) -> None:
         self._jobs, self._queue, self._clock = jobs, queue, clock
-        self._prepare, self._providers, self._new_id = prepare, providers, new_id
+        self._inspect, self._prepare, self._new_id = inspect, prepare, new_id
+        self._providers = providers
 
-    def plan(self, file: RecipeFile) -> tuple[Plan, PreparedData]:
-        """Check recipe and data and choose the target. Raises DataError, NotEligible. Sends nothing."""
-        recipe, folder = file.recipe, file.path.parent
-        own = recipe.validation.path if recipe.validation else None
-        data = self._prepare(
-            folder / recipe.dataset.path,
-            folder / own if own else None,
-            recipe.validation.split if recipe.validation else None,
-        )
-        return plan(file, data, self._providers), data
+    def check(self, file: RecipeFile) -> tuple[Plan, tuple[Problem, ...]]:
+        """The plan, and every warning. Writes nothing, sends nothing.
+
+        Raises DataError, or NotEligible if the data has no fault, with everything that stands against it at once.
+        """
+        data = self._inspect(*_files(file))
+        against: tuple[Problem, ...] = ()
+        try:
+            plan = choose(file, data.train_rows, data.validation_rows, self._providers)
+        except NotEligible as error:
+            against = error.problems
+        errors = [problem for problem in data.problems if problem.level == "error"]
+        if errors:
+            raise DataError(*data.problems, *against)
+        if against:
+            raise NotEligible(*data.problems, *against)
+        return plan, data.problems
 
     def submit(self, file: RecipeFile, *, force: bool = False) -> Submission:
-        """Plan, commit a job, ring. Idempotent by recipe, data and target unless `force`. Does not wait for it."""
-        chosen, data = self.plan(file)
+        """Plan, commit a job, ring. Idempotent by recipe, data and target unless `force`. Does not wait for it.
+
+        Raises DataError, NotEligible, StateError.
+        """
+        data = self._prepare(*_files(file))
+        plan = choose(file, data.train_rows, data.validation_rows, self._providers)
         now = self._clock.now()
         recipe = canonical(file.recipe)
         job = Job(
             id=self._new_id(),
             name=file.recipe.name,
             owner=_login(),
-            provider=chosen.provider,
-            base_model=chosen.base_model,
+            provider=plan.provider,
+            base_model=plan.base_model,
             recipe=recipe,
-            fingerprint=fingerprint(recipe, data.digest, chosen.target),
+            fingerprint=fingerprint(recipe, data.digest, plan.target),
             state=JobState.QUEUED,
             due_at=now,
             data=_record(data),
             created_at=now,
             changed_at=now,
         )
-        told = Event(kind="state", message=f"queued: {chosen.target}, {chosen.steps} steps", at=now)
+        told = Event(kind="state", message=f"queued: {plan.target}, {plan.steps} steps", at=now)
         job, created = self._jobs.submit(job, told, force=force)
         if created:
             self._queue.wake(ADVANCE, job.id)
-        return Submission(job=job, created=created, plan=chosen)
+        return Submission(job=job, created=created, plan=plan)
 
 
 def fingerprint(recipe: Mapping[str, object], data_digest: str, target: str) -> str:
@@ -84,6 +99,13 @@ def fingerprint(recipe: Mapping[str, object], data_digest: str, target: str) -> 
     same = {key: value for key, value in recipe.items() if key not in ("dataset", "validation", "provider")}
     text = json.dumps([same, data_digest, target], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _files(file: RecipeFile) -> tuple[Path, Path | None, float | None]:
+    """Where the data is: relative paths start at the recipe's folder."""
+    folder, held_out = file.path.parent, file.recipe.validation
+    own = folder / held_out.path if held_out and held_out.path else None
+    return folder / file.recipe.dataset.path, own, held_out.split if held_out else None
 
 
 def _record(data: PreparedData) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from finetune.ports import ADVANCE, TRAIN, Clock, JobStore, RunStore
+from finetune.ports import ADVANCE, TRAIN, Clock, Due, JobStore, RunStore
 
 #: Rung again after this long when nobody has taken it; a rung message should expire at twice this.
 RING_AGAIN = timedelta(seconds=30)
@@ -29,21 +29,22 @@ class Sweep:
     ) -> None:
         self._jobs, self._runs, self._clock, self._ring = jobs, runs, clock, ring
         self._tasks, self._patience = tasks, patience
-        self._rung: dict[tuple[str, str], datetime] = {}
+        #: What was rung for: which task and wait, and when.
+        self._rung: dict[tuple[str, Due], datetime] = {}
 
     def tick(self) -> int:
         """Ring for everything that waits; returns how many bells rang. Idempotent within `RING_AGAIN`."""
         now = self._clock.now()
         late = now - self._patience
-        waiting: list[tuple[str, str]] = []
+        waiting: list[tuple[str, Due]] = []
         if ADVANCE in self._tasks:
-            waiting += [(ADVANCE, key) for key in self._jobs.due(late, _BATCH)]
+            waiting += [(ADVANCE, due) for due in self._jobs.due(late, _BATCH)]
         if TRAIN in self._tasks:
-            waiting += [(TRAIN, key) for key in self._runs.due_runs(late, _BATCH)]
-        # Forgetting what no longer waits keeps this small, and lets the next step of the same job ring at once.
-        self._rung = {each: at for each, at in self._rung.items() if each in set(waiting)}
+            waiting += [(TRAIN, due) for due in self._runs.due_runs(late, _BATCH)]
+        # What no longer waits is forgotten. A job's next step is another wait: it rings at once.
+        self._rung = {each: self._rung[each] for each in waiting if each in self._rung}
         new = [each for each in waiting if each not in self._rung or now - self._rung[each] >= RING_AGAIN]
-        for each in new:
-            self._rung[each] = now
-            self._ring(*each)
+        for task, due in new:
+            self._rung[task, due] = now
+            self._ring(task, due.key)
         return len(new)

@@ -1,4 +1,4 @@
-"""Stand-ins that ship with the product and pass the same contract suites as the real ones. For tests, ours and yours."""
+"""Stand-ins that ship with the product and pass the contract suites of the real ones. For tests, ours and yours."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

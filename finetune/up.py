@@ -37,12 +37,18 @@ class Helpers:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def ensure(self) -> list[str]:
-        """Start a worker for each queue that nobody serves; the queues it started one for. Cheap to call often."""
+        """Start a worker for each queue that nobody serves; the queues it started one for. Cheap to call often.
+
+        Raises WorkerError (E803) when one that was started here has failed.
+        """
         now = self._clock.now()
         if now - self._asked_at < _ALIVE / 3:
             return []
         self._asked_at = now
-        ours = {queue for queue, child in self._children.items() if child.poll() is None}
+        for queue, child in self._children.items():
+            if child.poll():
+                raise WorkerError(_failed(queue, self.log(queue)))
+        ours = {queue for queue, child in self._children.items() if child.returncode is None}
         missing = [queue for queue in QUEUES if queue not in living(self._beats, self._clock) | ours]
         for queue in missing:
             self._children[queue] = spawn([*worker_command(queue), "--until-idle"], log=self.log(queue))
@@ -134,6 +140,16 @@ def only_one(home: Path, url: str) -> Iterator[None]:
         file.write(f"process {os.getpid()}, {url}")
         file.flush()
         yield
+
+
+def _failed(queue: str, log: Path) -> Problem:
+    said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+    return Problem(
+        code="E803",
+        what=f"the worker for the {queue} queue ended by itself",
+        why=f"it said: {said[-1]}",
+        fix=f"look at {log} and mend it; the job waits, and `ft up` carries on with it",
+    )
 
 
 def _second(home: Path, first: str) -> Problem:

@@ -1,8 +1,15 @@
 """The stable JSON of jobs and models, as `--json` and the HTTP service give it. docs/json.md describes each field."""
 
+from dataclasses import asdict
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+from finetune.errors import Problem
 from finetune.jobs import Event, Job, Json, Metric, ModelVersion
+
+if TYPE_CHECKING:
+    # Importing it would bring the recipe's whole schema, which `ft status` does without.
+    from finetune.plan import Plan
 
 
 def job(one: Job) -> Json:
@@ -53,6 +60,21 @@ def model(one: ModelVersion) -> Json:
         "lineage": one.lineage,
         "created_at": _time(one.created_at),
     }
+
+
+def plan(one: "Plan") -> Json:
+    """What would happen to a recipe."""
+    return {
+        "target": one.target,
+        "train_rows": one.train_rows,
+        "validation_rows": one.validation_rows,
+        "steps": one.steps,
+    }
+
+
+def problem(one: Problem) -> Json:
+    """A fault or a warning."""
+    return asdict(one)
 
 
 def _time(at: datetime | None) -> str | None:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from finetune.codes import CodeText
     from finetune.doctor import Check
     from finetune.evaluation.compare import Comparison
-    from finetune.jobs import Job, Lease
+    from finetune.jobs import Job, Json, Lease
     from finetune.lifecycle import Lifecycle
-    from finetune.ports import BaseLoader, Chat, LoadedBase, PreparedData, Provider, Queue
+    from finetune.ports import BaseLoader, Chat, LoadedBase, Provider, Queue, Served
     from finetune.registry import Registry
     from finetune.service import Service
-    from finetune.serving import EnginePool
+    from finetune.serving.pool import Pool
     from finetune.spec import RecipeFile
     from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns
     from finetune.submission import Submitter
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from finetune.training.supervisor import Supervisor
     from finetune.up import Helpers
 
+#: Room for an answer in the comparison after a training.
+_ANSWER_TOKENS = 256
 _ALPHABET = string.ascii_lowercase + string.digits
 
 
@@ -140,22 +142,18 @@ class Parts:
     @cached_property
     def submitter(self) -> "Submitter":
         """What takes recipes in."""
+        from finetune.data import inspect, prepare
         from finetune.submission import Submitter
 
         return Submitter(
             self.jobs,
             self.queue,
             self.clock,
-            prepare=self.prepare,
+            inspect=inspect,
+            prepare=lambda train, validation, split: prepare(train, validation, split, self.settings.data_dir),
             providers=self.providers,
             new_id=lambda: "ft_" + "".join(secrets.choice(_ALPHABET) for _ in range(10)),
         )
-
-    def prepare(self, train: Path, validation: Path | None, split: float | None) -> "PreparedData":
-        """See `data.prepare`, into FT_HOME. Raises DataError, StateError."""
-        from finetune.data import prepare
-
-        return prepare(train, validation, split, self.settings.data_dir)
 
     @cached_property
     def lifecycle(self) -> "Lifecycle":
@@ -229,11 +227,11 @@ class Parts:
         return load
 
     @cached_property
-    def engines(self) -> "EnginePool":
-        """Models in memory. Importing it imports torch."""
-        from finetune.serving import EnginePool
+    def engines(self) -> "Pool":
+        """Models in memory; torch is imported when the first one is loaded."""
+        from finetune.serving.pool import Pool
 
-        return EnginePool(self.load_base)
+        return Pool(lambda name, report: self.load_base(name, report))
 
     # What the command line asks for, each one call.
 
@@ -243,11 +241,11 @@ class Parts:
 
         return read(path, overrides)
 
-    def starter(self, name: str) -> tuple[str, str]:
-        """A commented recipe of this name, and the JSON Schema that its first line refers to."""
+    def starter(self, name: str, base_model: str, data: str) -> tuple[str, str]:
+        """A commented recipe, and the JSON Schema that its first line refers to."""
         from finetune.spec import starter
 
-        return starter(name), self.schema_text()
+        return starter(name, base_model, data), self.schema_text()
 
     def schema_text(self) -> str:
         """The JSON Schema of the recipe."""
@@ -293,9 +291,13 @@ class Parts:
         with Path(path).open(encoding="utf-8") as file:
             rows = [json.loads(line) for line in itertools.islice(file, 50)]
         model = self.registry.resolve(job.model)
-        ask = self.engines.answers
         base = Served(id=model.base_model, base_model=model.base_model, adapter=None, created_at=model.created_at)
-        return compare(rows, lambda chats: ask(base, chats), lambda chats: ask(model, chats))
+        return compare(rows, lambda chats: self._answers(base, chats), lambda chats: self._answers(model, chats))
+
+    def _answers(self, model: "Served", chats: "Sequence[Sequence[Json]]") -> list[str]:
+        from finetune.serving.pool import adapter_id
+
+        return self.engines.ready(model).answers(chats, adapter_id(model), _ANSWER_TOKENS)
 
     def chat(self, name: str) -> "Chat":
         """A model to talk to, loaded now. Raises NotFound, ServingError, TrainingError."""

@@ -31,6 +31,7 @@ def main() -> int:
     tasks.parts().database  # noqa: B018 -- a database that cannot be opened is said at once, and ends the worker
     app.worker_main(
         [
+            "--quiet",
             "worker",
             f"--pool={POOL}",
             f"--concurrency={asked.concurrency or _CONCURRENCY[asked.queue]}",
@@ -38,7 +39,6 @@ def main() -> int:
             f"--hostname={asked.queue}-{os.getpid()}@%h",
             "--without-gossip",
             "--without-mingle",
-            "--quiet",
         ]
     )
     loop.stop()

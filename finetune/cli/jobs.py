@@ -35,10 +35,10 @@ def submit(
     parts = Parts()
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
     files = [parts.read(path, overrides or ()) for path in recipes]
-    for note in (note for file in files for note in file.notes):
-        tell(note)
     for file in files:
-        parts.submitter.plan(file)
+        _, warnings = parts.submitter.check(file)
+        for warning in (*file.notes, *warnings):
+            tell(warning)
     made = [parts.submitter.submit(file, force=force) for file in files]
     if not quiet:
         for one in made:

@@ -69,10 +69,10 @@ def tell(problem: Problem) -> None:
         say(line)
 
 
-def confirm(question: str, *, yes: bool) -> bool:
-    """Ask on a terminal; without one, or with -y, the answer is yes to what was typed in full anyway."""
+def confirm(question: str, *, yes: bool, unasked: bool = True) -> bool:
+    """Ask on a terminal. `yes` (-y) answers; where nobody can be asked the answer is `unasked`."""
     if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
+        return yes or unasked
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

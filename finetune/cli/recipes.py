@@ -1,25 +1,33 @@
 """init, validate, schema, explain: what needs no job."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from finetune.cli import exits
 from finetune.cli.output import confirm, must, out, out_json, paint, say, tell
-from finetune.errors import NotFound, Problem
+from finetune.errors import FtError, NotFound, Problem
+from finetune.jobs import Json
 from finetune.wiring import Parts
 
 Recipes = Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. lora.r=32.")
 ]
+BUILTIN = "builtin:tiny-llama"
+BUILTIN = "builtin:tiny-llama"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (docs/json.md).")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to every question.")]
 
 
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write the recipe.")] = Path("recipe.yaml"),
-    name: Annotated[str | None, typer.Option(help="The model's name; default: the folder's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="The tuned model's name; default: the folder's.")] = None,
+    base_model: Annotated[str, typer.Option(help="What to tune: a folder, a hub id, or built in.")] = BUILTIN,
+    data: Annotated[str, typer.Option(help="Chats as JSON lines, relative to the recipe.")] = "data.jsonl",
     yes: Yes = False,
 ) -> None:
     """Write a commented recipe to start from.
@@ -29,14 +37,14 @@ def init(
     parts = Parts()
     schema_path = path.with_name("recipe.schema.json")
     if path.exists():
-        may = yes or confirm(f"{path} exists; overwrite it?", yes=False)
-        must(may and (yes or _terminal()), f"{path} exists already", "name another file, or overwrite it with -y")
-    text, schema_text = parts.starter(name or path.absolute().parent.name)
+        may = confirm(f"{path} exists; overwrite it?", yes=yes, unasked=False)
+        must(may, f"{path} exists already", "name another file, or overwrite it with -y")
+    text, schema_text = parts.starter(name or _slug(path.absolute().parent.name), base_model, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     schema_path.write_text(schema_text)
     out(str(path))
-    say(f"next: put your data where `dataset.path` points, then `ft validate {path}`")
+    say(f"next: put your chats into {path.with_name(data)}, then `ft validate {path}`")
 
 
 def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = False) -> None:
@@ -47,18 +55,33 @@ def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = Fa
     Examples: ft validate recipe.yaml · ft validate recipes/*.yaml --json
     """
     parts = Parts()
-    reports = []
-    for path in recipes:
-        file = parts.read(path, overrides or ())
-        for note in file.notes:
-            tell(note)
-        plan, _ = parts.submitter.plan(file)
-        reports.append({"recipe": str(path), "name": file.recipe.name, "target": plan.target, "steps": plan.steps})
-        if not as_json:
-            rows = f"{plan.train_rows} rows to train on, {plan.validation_rows} held out, {plan.steps} steps"
-            out(f"{path}: {paint('valid', 'green')}: {file.recipe.name} on {plan.target}, {rows}")
+    checked = [_check(parts, path, overrides or ()) for path in recipes]
     if as_json:
-        out_json(reports)
+        out_json([report for report, _ in checked])
+    else:
+        for report in (report for report, _ in checked if report["valid"]):
+            rows = "{train_rows} rows to train on, {validation_rows} held out, {steps} steps".format_map(report)
+            out(f"{report['recipe']}: {paint('valid', 'green')}: {report['name']} on {report['target']}, {rows}")
+    raise typer.Exit(max(code for _, code in checked))
+
+
+def _check(parts: Parts, path: Path, overrides: Sequence[str]) -> tuple[Json, int]:
+    """Tell what is wrong with one recipe; the same as JSON, and its exit code. Others are checked all the same."""
+    report: Json = {"recipe": str(path), "valid": False}
+    problems: tuple[Problem, ...] = ()
+    code = exits.OK
+    try:
+        file = parts.read(path, overrides)
+        problems = file.notes
+        plan, warnings = parts.submitter.check(file)
+    except FtError as error:
+        problems, code = (*problems, *error.problems), error.exit_code
+    else:
+        problems = (*problems, *warnings)
+        report |= {"valid": True, "name": file.recipe.name, **parts.views.plan(plan)}
+    for problem in problems:
+        tell(problem)
+    return {**report, "problems": [parts.views.problem(one) for one in problems]}, code
 
 
 def schema() -> None:
@@ -89,7 +112,6 @@ def explain(
     out(f"{paint(code.upper(), 'bold')}  {found.title}\n\n{found.text}")
 
 
-def _terminal() -> bool:
-    import sys
-
-    return sys.stdin.isatty()
+def _slug(text: str) -> str:
+    """The folder's name, made fit for a model's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "my-model"

@@ -28,18 +28,16 @@ def check(path: Path) -> DataReport:
     return inspect(path, None, None)
 
 
-def inspect(train: Path, validation: Path | None, split: float | None, *, exclusive: bool = True) -> DataReport:
+def inspect(train: Path, validation: Path | None, split: float | None) -> DataReport:
     """What `prepare` of the same arguments would find and count. Writes nothing, never raises for the content."""
-    return _walk(train, validation, split, exclusive, _sides(validation, split))
+    return _walk(train, validation, split, _sides(validation, split))
 
 
-def prepare(
-    train: Path, validation: Path | None, split: float | None, out: Path, *, exclusive: bool = True
-) -> PreparedData:
+def prepare(train: Path, validation: Path | None, split: float | None, out: Path) -> PreparedData:
     """Write the checked rows to a folder below `out` that is named by their digest.
 
     `split`, between 0 and 1, holds that share of the training rows back for validation; `validation` is a file of
-    its own; at most one of the two is given. With `exclusive` a row in both files is an error, else a warning.
+    its own; at most one of the two is given.
 
     Idempotent, and safe for several at once: the folder appears whole or not at all. Rows stream through; memory
     grows with the number of rows (one sha256 each), not with their size. Raises DataError with every fault found
@@ -49,12 +47,12 @@ def prepare(
         out.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".preparing-", dir=out))
     try:
-        with ExitStack() as files, _writing(out):
+        with _writing(out), ExitStack() as files:
             sides = _sides(validation, split)
             for side, name in ((sides.train, _TRAIN), (sides.validation, _VALIDATION)):
                 if side is not None:
                     side.file = files.enter_context((aside / name).open("wb"))
-            report = _walk(train, validation, split, exclusive, sides)
+            report = _walk(train, validation, split, sides)
             if report.errors:
                 raise DataError(*report.errors)
             _flush(sides)
@@ -79,7 +77,7 @@ def _sides(validation: Path | None, split: float | None) -> Sides:
     return Sides(Side(), None if validation is None and split is None else Side())
 
 
-def _walk(train: Path, validation: Path | None, split: float | None, exclusive: bool, sides: Sides) -> DataReport:
+def _walk(train: Path, validation: Path | None, split: float | None, sides: Sides) -> DataReport:
     findings = [Findings(str(train))]
     seen: set[bytes] = set()
     for row in _unrepeated(rows(train, findings[0]), seen, findings[0]):
@@ -90,7 +88,7 @@ def _walk(train: Path, validation: Path | None, split: float | None, exclusive: 
         if _same(train, validation):
             findings[1].add(_one_file(train))
         else:
-            _validate(validation, findings[1], seen, exclusive, sides.validation)
+            _validate(validation, findings[1], seen, sides.validation)
     if split is not None and not findings[0].errors and (empty := _empty_side(train, split, sides)):
         findings[0].add(empty)
     problems = tuple(problem for each in findings for problem in each.all())
@@ -102,16 +100,14 @@ def _walk(train: Path, validation: Path | None, split: float | None, exclusive: 
     )
 
 
-def _validate(path: Path, findings: Findings, trained: set[bytes], exclusive: bool, side: Side) -> None:
+def _validate(path: Path, findings: Findings, trained: set[bytes], side: Side) -> None:
     shared: list[int] = []
     for row in _unrepeated(rows(path, findings), set(), findings):
         if row.digest in trained:
             shared.append(row.line)
-            if exclusive:
-                findings.add(_on_both_sides(path, row.line, "this row is in the training file too", exclusive))
         side.add(row.text)
-    if shared and not exclusive:
-        findings.add(_on_both_sides(path, shared[0], f"{len(shared)} rows are in the training file too", exclusive))
+    if shared:
+        findings.add(_on_both_sides(path, shared))
 
 
 def _unrepeated(source: Iterator[Row], seen: set[bytes], findings: Findings) -> Iterator[Row]:
@@ -153,15 +149,15 @@ def _one_file(path: Path) -> Problem:
     )
 
 
-def _on_both_sides(path: Path, line: int, what: str, exclusive: bool) -> Problem:
+def _on_both_sides(path: Path, shared: list[int]) -> Problem:
     return Problem(
         code=ON_BOTH_SIDES,
-        what=what,
+        what=f"{len(shared)} rows are in the training file too; this is the first",
         why="A model is good at what it was trained on, so the measure would look better than it is",
-        fix="remove it from one of the files, or write validation: {exclusive: false}" if exclusive else "",
-        level="error" if exclusive else "warning",
+        fix="remove them from one of the files",
+        level="warning",
         file=str(path),
-        line=line,
+        line=shared[0],
     )
 
 

@@ -54,7 +54,8 @@ class LocalProvider:
     max_poll_s = 1.0
     honours = frozenset(
         {
-            *("version", "name", "base_model", "provider", "dataset", "method", "validation", "seed", "lora", "local"),
+            *("version", "name", "base_model", "provider", "method", "seed", "lora", "local"),
+            *("dataset.path", "dataset.format", "validation.split", "validation.path"),
             *("training.epochs", "training.batch_size", "training.learning_rate", "training.max_seq_length"),
             *("training.warmup_ratio", "training.weight_decay", "training.lr_scheduler", "training.max_grad_norm"),
             # Training here costs nothing that is billed, and the data stays here.
@@ -175,7 +176,9 @@ def _news(lines: Iterable[Json]) -> tuple[list[Event], list[Metric], Json | None
     progress: Json | None = None
     for line in lines:
         if line["kind"] == "event":
-            events.append(Event(kind=_KINDS[line["level"]], message=line["message"], at=datetime.fromisoformat(line["at"])))
+            events.append(
+                Event(kind=_KINDS[line["level"]], message=line["message"], at=datetime.fromisoformat(line["at"]))
+            )
         elif line["kind"] == "metric":
             metrics += [Metric(step=line["step"], name=name, value=value) for name, value in line["values"].items()]
             progress = line["progress"] or progress

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from finetune.jobs import Json
@@ -32,14 +33,34 @@ class Steps(Protocol):
         ...
 
 
+@dataclass
+class _Tally:
+    """What the loop has counted. Apart from the answer, so that an answer that is dropped ends at once.
+
+    A generator that held its answer would be a cycle, and hold the adapter until the collector comes.
+    """
+
+    completion_tokens: int = 0
+    finish_reason: FinishReason | None = None
+
+
 class Answer:
     """`asks.Generation` on a real engine."""
 
     def __init__(self, engine: Steps, ask: Ask, prompt: list[int], room: int, adapter_id: str | None) -> None:
         self.prompt_tokens = len(prompt)
-        self.completion_tokens = 0
-        self.finish_reason: FinishReason | None = None
-        self._pieces = self._run(engine, ask, prompt, room, adapter_id)
+        self._tally = _Tally()
+        self._pieces = _run(self._tally, engine, ask, prompt, room, adapter_id)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens made so far, the one that ended the turn included."""
+        return self._tally.completion_tokens
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """None until it has ended by itself."""
+        return self._tally.finish_reason
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -51,33 +72,34 @@ class Answer:
         """Let go of adapter and cache. Idempotent."""
         self._pieces.close()
 
-    def _run(
-        self, engine: Steps, ask: Ask, prompt: list[int], room: int, adapter_id: str | None
-    ) -> Generator[str, None, None]:
-        text = Detokeniser(engine.decode)
-        stops = StopFilter(ask.stop)
-        pick = engine.picker(ask)
-        ids, cache = prompt, None
-        with engine.using(adapter_id) as held:
-            for _ in range(room):
-                logits, cache = engine.step(ids, cache, held)
-                token = pick(logits)
-                self.completion_tokens += 1
-                if token in engine.stop_ids:
-                    self.finish_reason = "stop"
-                    break
-                piece = stops.push(text.push(token))
-                if stops.hit:
-                    self.finish_reason = "stop"
-                    yield piece
-                    return
+
+def _run(
+    tally: _Tally, engine: Steps, ask: Ask, prompt: list[int], room: int, adapter_id: str | None
+) -> Generator[str, None, None]:
+    text = Detokeniser(engine.decode)
+    stops = StopFilter(ask.stop)
+    pick = engine.picker(ask)
+    ids, cache = prompt, None
+    with engine.using(adapter_id) as held:
+        for _ in range(room):
+            logits, cache = engine.step(ids, cache, held)
+            token = pick(logits)
+            tally.completion_tokens += 1
+            if token in engine.stop_ids:
+                tally.finish_reason = "stop"
+                break
+            piece = stops.push(text.push(token))
+            if stops.hit:
+                tally.finish_reason = "stop"
                 yield piece
-                ids = [token]
-        self.finish_reason = self.finish_reason or "length"
-        last = stops.push(text.flush())
-        if stops.hit:
-            self.finish_reason = "stop"
-        yield last + stops.flush()
+                return
+            yield piece
+            ids = [token]
+    tally.finish_reason = tally.finish_reason or "length"
+    last = stops.push(text.flush())
+    if stops.hit:
+        tally.finish_reason = "stop"
+    yield last + stops.flush()
 
 
 class EngineChat:

@@ -13,7 +13,6 @@ out of it. Adapters that would write into the base are refused (`adapters.check_
 import inspect
 import itertools
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from finetune.ports import Chat, LoadedBase
 from finetune.serving.adapters import Shape, check_fits, read_adapter
 from finetune.serving.answer import Answer, EngineChat
 from finetune.serving.asks import Ask, fault
+from finetune.serving.fair import FairLock
 from finetune.serving.prompts import Prompts, stop_ids
 from finetune.serving.text import detokenise
 
@@ -62,7 +62,7 @@ class Engine:
         self._model = loaded.model.eval()
         self._tokenizer = loaded.tokenizer
         self._prompts = Prompts(base_name, loaded.tokenizer)
-        self._lock = threading.RLock()
+        self._lock = FairLock()
         self._peft: Any = None
         self._adapters: dict[str, _Adapter] = {}
         self._numbers = itertools.count(1)

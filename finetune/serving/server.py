@@ -33,7 +33,7 @@ log = logging.getLogger("finetune.serving")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-#: Answers that may be computed at once; more wait for a token's time.
+#: Tokens that may be asked for at once; more wait for a token's time.
 _THREADS = 32
 #: The client is gone: nobody reads this.
 _LEFT = Response(status_code=499)
@@ -81,6 +81,8 @@ class _House:
         self._models = models
         self._pool = pool
         self._max_body_bytes = max_body_bytes
+        # Apart, so that questions which wait for a base to load hold up no answer under way.
+        self._starts = CapacityLimiter(_THREADS)
         self._limiter = CapacityLimiter(_THREADS)
 
     async def list_models(self, request: Request) -> Response:
@@ -105,7 +107,7 @@ class _House:
         except NotFound:
             served = await to_thread.run_sync(self._models.served)
             return JSONResponse(replies.no_such_model(asked.model, served), status_code=404)
-        generation = await to_thread.run_sync(self._pool.generate, model, asked.ask)
+        generation = await to_thread.run_sync(self._pool.generate, model, asked.ask, limiter=self._starts)
         head = replies.Head(id=f"chatcmpl-{uuid.uuid4().hex}", model=model.id, created=int(time.time()))
         made = pieces(generation, self._limiter)
         headers = {"x-ft-model": _plain(model.id), "x-ft-requested-model": _plain(asked.model)}
@@ -134,7 +136,7 @@ class _House:
             )
         wanted = LoadRequest(name=name, path=Path(path), base_model=base)
         try:
-            await to_thread.run_sync(self._models.load, wanted, datetime.now(UTC))
+            await to_thread.run_sync(self._models.load, wanted, datetime.now(UTC), limiter=self._starts)
         except FtError as exc:
             return _not_loaded(name, path, exc)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
@@ -192,6 +194,9 @@ async def _events(
             # The status is out already; an error event makes OpenAI's clients raise, and no [DONE] follows.
             yield event(replies.failure(exc)[1])
             return
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the caller is told that the answer is not whole
+            yield event(_unexpected("a stream", exc))
+            return
         yield event(replies.chunk(head, {}, generation.finish_reason))
         if asked.include_usage:
             yield event(replies.usage_chunk(head, generation))
@@ -215,14 +220,17 @@ def _guarded(handler: Handler, api_key: str | None) -> Handler:
             return _LEFT
         except HTTPException:
             raise
-        except Exception as exc:
-            # The last line: whatever it is, the caller gets an answer in form.
-            log.error("%s %s failed: %s", request.method, request.url.path, type(exc).__name__)
-            log.debug("the failure", exc_info=exc)
-            body = replies.error("The server failed at this request; its log says more.", "server_error")
-            return JSONResponse(body, status_code=500)
+        except Exception as exc:  # noqa: BLE001 - the last line: whatever it is, the caller gets an answer in form
+            return JSONResponse(_unexpected(f"{request.method} {request.url.path}", exc), status_code=500)
 
     return guarded
+
+
+def _unexpected(where: str, exc: Exception) -> Json:
+    """Log a fault of ours and say as much of it as a caller may know."""
+    log.error("%s failed: %s", where, type(exc).__name__)
+    log.debug("the failure", exc_info=exc)
+    return replies.error("The server failed at this request; its log says more.", "server_error")
 
 
 def _admitted(request: Request, api_key: str | None) -> bool:

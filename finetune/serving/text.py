@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 _BROKEN = "\ufffd"
 #: A character has at most four bytes, so at most three of them can be waiting for the rest.
 _WAITING = 3
-#: Tokens of context kept in front: decoders treat the first token's leading space in their own way.
-_CONTEXT = 4
 #: After this many tokens without a whole character, what they hold is no text and never will be.
 _PATIENCE = 8
 
@@ -20,6 +18,7 @@ class Detokeniser:
 
     def __init__(self, decode: Callable[[list[int]], str]) -> None:
         self._decode = decode
+        # The tokens before: decoders treat the leading space of the very first token in their own way.
         self._context: list[int] = []
         self._pending: list[int] = []
         # What of the pending tokens' text has been handed out already.
@@ -48,7 +47,8 @@ class Detokeniser:
 
     def _settle(self, text: str) -> str:
         piece = text[len(self._sent) :]
-        self._context = (self._context + self._pending)[-_CONTEXT:]
+        # Cut nowhere but here, between characters: half a character in front would break those that follow.
+        self._context = self._pending if piece else self._context + self._pending
         self._pending = []
         self._sent = ""
         return piece

@@ -154,13 +154,7 @@ def _listed(field: Field, value: Any) -> Any:
 
 
 def _mapped(field: Field, value: Any) -> Any:
-    if field.name == "dataset" and isinstance(value, str):
-        return {"path": value}
-    if field.section is None:
-        return None
-    # A section that is a single value: show one of its fields.
-    first = next(each for each in all_fields().values() if each.parent == field.name)
-    return {first.key: first.example}
+    return {"path": value} if field.name == "dataset" and isinstance(value, str) else None
 
 
 def _texted(field: Field, value: Any) -> Any:

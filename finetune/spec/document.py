@@ -58,7 +58,8 @@ def dotted(steps: Steps) -> str:
     """The name of a place: `register.gateways[0]`."""
     out = ""
     for step in steps:
-        out += f"[{step}]" if isinstance(step, int) else f".{step}" if out else step
+        name = f"[{step}]" if isinstance(step, int) else scalars.printable(step)
+        out += f".{name}" if out and isinstance(step, str) else name
     return out
 
 
@@ -147,7 +148,7 @@ class _Reading:
 
     def mapping(self, node: yaml.MappingNode, steps: Steps) -> Any:
         if node.tag != _TAG + "map":
-            return self.broken(node, steps, syntax.TAG, node.tag)
+            return self.broken(node, steps, syntax.TAG, scalars.printable(node.tag))
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self.key(key_node, steps)
@@ -156,7 +157,9 @@ class _Reading:
             path = (*steps, key)
             if key in out:
                 first = self.document.marks[path].key
-                self.broken(key_node, path, syntax.DUPLICATE, key, f"It is also in line {first.line}")
+                self.broken(
+                    key_node, path, syntax.DUPLICATE, scalars.printable(key), f"It is also in line {first.line}"
+                )
                 continue
             key_spot = self.spot(key_node)
             block = isinstance(value_node, yaml.CollectionNode) and not value_node.flow_style
@@ -177,7 +180,7 @@ class _Reading:
 
     def sequence(self, node: yaml.SequenceNode, steps: Steps) -> Any:
         if node.tag != _TAG + "seq":
-            return self.broken(node, steps, syntax.TAG, node.tag)
+            return self.broken(node, steps, syntax.TAG, scalars.printable(node.tag))
         return [self.read(each, (*steps, position)) for position, each in enumerate(node.value)]
 
     def scalar(self, node: yaml.Node, steps: Steps) -> Any:
@@ -186,7 +189,7 @@ class _Reading:
         if kind == "str":
             return self.text(node, steps)
         if pattern is None or not pattern.match(node.value):
-            return self.broken(node, steps, syntax.TAG, node.tag)
+            return self.broken(node, steps, syntax.TAG, scalars.printable(node.tag))
         if kind == "int" and len(node.value) > scalars.MAX_DIGITS:
             return self.broken(node, steps, syntax.TOO_LONG, scalars.shown(node.value))
         value = scalars.plain(node.value)

@@ -10,6 +10,7 @@ from finetune.spec import hidden
 from finetune.spec.aliases import ALIASES, ELSEWHERE, REMARKS
 from finetune.spec.document import BROKEN, Document, Mark, Spot, Steps, dotted
 from finetune.spec.fields import all_fields
+from finetune.spec.scalars import flow, printable
 from finetune.spec.suggestions import suggest
 from finetune.spec.types import BAD_FORM, CONTRADICTION, provider_name
 
@@ -166,7 +167,7 @@ class Source:
                 "remove it from the file, make it invalid if others may have seen it, and set it in the environment",
             )
         elif key in ELSEWHERE:
-            what = f"`{key}` is another tool's name and has no field here"
+            what = f"`{printable(key)}` is another tool's name and has no field here"
             self._problem(PEER_ONLY, steps, what, ELSEWHERE[key].why, ELSEWHERE[key].fix)
         else:
             fix, meant = suggest(section, key)
@@ -192,15 +193,15 @@ class Source:
         provider, _, model = value.partition("/")
         if not provider_name(provider):
             self.draft.settled.update(("provider", "base_model"))
-            why = f"What stands before the first slash is the provider, and {provider} is none: they are in lower case"
-            self._problem(BAD_FORM, steps, "`target` names no provider", why, f"write base_model: {value}")
+            why = f"What stands before the first slash is the provider, and {flow(provider)} is no name of one"
+            self._problem(BAD_FORM, steps, "`target` names no provider", why, f"write base_model: {flow(value)}")
             return
         for name, part in (("provider", provider), ("base_model", model)):
             if name not in self.seen:
                 self._put(name, part, steps)
             elif self.draft.values.get(name) != part:
                 what = f"`target` and `{dotted(self.seen[name])}` contradict each other"
-                why = f"target says that `{name}` is {part}"
+                why = f"target says that `{name}` is {flow(part)}"
                 self._problem(CONTRADICTION, steps, what, why, "remove one of the two", name)
 
     def _problem(self, code: str, steps: Steps, what: str, why: str, fix: str, name: str = "") -> None:

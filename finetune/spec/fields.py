@@ -44,8 +44,10 @@ class Field:
         """A value that is valid and shows the form."""
         if self.info.examples:
             return self.info.examples[0]
-        if self.info.is_required():
-            return {child.key: child.example for child in children(self.name) if child.info.is_required()} or 1
+        if self.section is not None:
+            inside = children(self.name)
+            needed = [each for each in inside if each.info.is_required()] or inside[:1]
+            return {each.key: each.example for each in needed}
         return self.default
 
     @property

@@ -73,9 +73,6 @@ class Validation(Section):
         description="Validation file, relative to the recipe's folder; instead of split.",
         examples=["datasets/validation.jsonl"],
     )
-    exclusive: bool = Field(
-        default=True, description="A row that is in the training file and in the validation file is an error."
-    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -236,7 +233,9 @@ with warnings.catch_warnings():
     class Recipe(Section):
         """One fine-tuning job, whole: data, base model, method, limits, and where the result is served."""
 
-        version: Annotated[Literal[1], EXACTLY_ONE] = Field(description="Version of this file's format, always 1.")
+        version: Annotated[Literal[1], EXACTLY_ONE] = Field(
+            description="Version of this file's format, always 1.", examples=[1]
+        )
         name: Slug = Field(description="Name of the tuned model.", examples=["support-bot"])
         base_model: Word = Field(
             description="The model to tune, as its publisher names it.", examples=["Qwen/Qwen3-0.6B"]

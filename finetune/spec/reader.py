@@ -17,6 +17,7 @@ from finetune.spec.document import MAX_BYTES, Document, Mark, Spot, Steps, dotte
 from finetune.spec.draft import SECRET, UNKNOWN, Draft, Source, merged
 from finetune.spec.fields import all_fields
 from finetune.spec.model import Recipe
+from finetune.spec.scalars import printable, shown
 from finetune.spec.suggestions import suggest
 from finetune.spec.syntax import too_much
 
@@ -43,7 +44,10 @@ class RecipeFile:
         return (spot.line, spot.column) if spot and spot.line is not None and spot.column is not None else None
 
     def problem(self, code: str, name: str, what: str, why: str = "", fix: str = "", level: Level = "error") -> Problem:
-        """A Problem about field `name`, with the file, line, column and value; an unset one has the nearest line."""
+        """A Problem about field `name`, with its file, line, column and value; an unset one has the nearest line.
+
+        The empty name stands for the recipe as a whole.
+        """
         around = name
         while around and around not in self.spots:
             around = around.rpartition("[")[0] if around.endswith("]") else around.rpartition(".")[0]
@@ -61,7 +65,7 @@ class RecipeFile:
             file=spot.file,
             line=spot.line,
             column=spot.column,
-            field=name,
+            field=name or None,
             value=hidden.display(name.rpartition(".")[2], value) if plain else None,
         )
 
@@ -186,14 +190,14 @@ def _unknown_names(draft: Draft) -> Iterator[Problem]:
         spot = draft.spot(f"allow_ignored[{position}]") or Spot(OVERRIDE)
         yield Problem(
             code=UNKNOWN,
-            what=f"`allow_ignored` names the unknown field `{name}`",
+            what=f"`allow_ignored` names the unknown field `{printable(name)}`",
             why="It lists fields of the recipe by their full names, such as lora.r",
             fix=f"write {ALIASES[name].field}" if name in ALIASES else suggest(section, key).fix,
             file=spot.file,
             line=spot.line,
             column=spot.column,
             field=f"allow_ignored[{position}]",
-            value=name,
+            value=shown(name),
         )
 
 

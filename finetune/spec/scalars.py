@@ -58,6 +58,11 @@ def _quoted(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(text, ensure_ascii=False))
 
 
+def printable(text: str) -> str:
+    """`text` for a message: short, and without what a terminal would act on."""
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text[:_SHOWN])
+
+
 def shown(value: Any) -> str:
     """`value` for a message: one line, shortened."""
     try:

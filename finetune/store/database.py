@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from finetune.errors import FtError, Problem, StateError, StoreBusy
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
 REVISION = "0001"
 _BUSY_S = 15.0
+
+
+class Conflict(StateError):
+    """A unique key is taken, or a value is not allowed: the statement's fault, not the database's."""
 
 
 class Database:
@@ -216,14 +220,18 @@ _FAULTS: tuple[tuple[tuple[str, ...], type[FtError], str, str, str], ...] = (
 
 def _translate(error: DBAPIError, url: str) -> FtError:
     cause = " ".join(str(error.orig).split())
+    if isinstance(error, IntegrityError):
+        return Conflict(_refused(cause, url))
     for phrases, kind, code, what, fix in _FAULTS:
         if _says(error.orig or error, *phrases):
             return kind(Problem(code=code, what=what, why=f"{cause} ({url})", fix=fix))
-    return StateError(
-        Problem(
-            code="E508",
-            what="the database refused a statement",
-            why=f"{cause} ({url})",
-            fix="run `ft doctor`; if it finds nothing, this is a fault in ft",
-        )
+    return StateError(_refused(cause, url))
+
+
+def _refused(cause: str, url: str) -> Problem:
+    return Problem(
+        code="E508",
+        what="the database refused a statement",
+        why=f"{cause} ({url})",
+        fix="run `ft doctor`; if it finds nothing, this is a fault in ft",
     )

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, insert, literal, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from finetune.errors import InternalError, LeaseLost, NotFound, Problem
 from finetune.jobs import FINAL, TRANSITIONS, Change, Event, Job, JobState, Json, Lease, Metric
-from finetune.store.database import Database
+from finetune.ports import Due
+from finetune.store.database import Conflict, Database
 from finetune.store.schema import attempts, events, jobs, metrics
 
 _COLUMNS = [jobs.c[field.name] for field in dataclass_fields(Job)]
@@ -38,7 +38,7 @@ class SqlJobs:
                 connection.execute(insert(jobs).values(**values, answers_for=job.fingerprint, lease_token=0))
                 _append(connection, job.id, [event])
                 return job, True
-        except IntegrityError:
+        except Conflict:
             # PostgreSQL only: another submit of the same fingerprint committed between our look and our insert.
             return self.submit(job, event, force=force)
 
@@ -118,11 +118,16 @@ class SqlJobs:
                 _append(connection, job.id, [Event(kind="state", message="cancel requested", at=now)])
         return self.get(job.id)
 
-    def due(self, now: datetime, limit: int) -> Sequence[str]:
+    def due(self, now: datetime, limit: int) -> Sequence[Due]:
         """See `ports.JobStore.due`."""
-        wanted = select(jobs.c.id).where(jobs.c.due_at <= now, _free(now)).order_by(jobs.c.due_at).limit(limit)
+        wanted = (
+            select(jobs.c.id, jobs.c.lease_token)
+            .where(jobs.c.due_at <= now, _free(now))
+            .order_by(jobs.c.due_at)
+            .limit(limit)
+        )
         with self._db.read() as connection:
-            return connection.execute(wanted).scalars().all()
+            return [Due(*row) for row in connection.execute(wanted)]
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
         """See `ports.JobStore.events`."""

@@ -4,10 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from finetune.jobs import Job, ModelVersion
-from finetune.store.database import Database
+from finetune.store.database import Conflict, Database
 from finetune.store.schema import aliases, models
 
 
@@ -38,7 +37,7 @@ class SqlModels:
                 )
                 values = {key: value for key, value in vars(model).items() if key != "aliases"}
                 connection.execute(insert(models).values(**values))
-        except IntegrityError:
+        except Conflict:
             # PostgreSQL only: another job of this name took the number between our look and our insert.
             return self.add_model(job, now)
         return model

@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, and_, case, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from finetune.errors import LeaseLost, Problem
 from finetune.jobs import Json
-from finetune.ports import Run
-from finetune.store.database import Database
+from finetune.ports import Due, Run
+from finetune.store.database import Conflict, Database
 from finetune.store.schema import runs
 
 _COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
@@ -31,7 +30,7 @@ class SqlRuns:
                 if row := connection.execute(select(*_COLUMNS).where(runs.c.run_key == run_key)).first():
                     return _run(row)
                 connection.execute(insert(runs).values(**vars(new)))
-        except IntegrityError:
+        except Conflict:
             # PostgreSQL only: a second create of this key committed between our look and our insert.
             return self.add_run(run_key, request, now)
         return new
@@ -87,11 +86,13 @@ class SqlRuns:
             queued = and_(mine, runs.c.state == "queued")
             connection.execute(update(runs).where(queued).values(state="cancelled"))
 
-    def due_runs(self, now: datetime, limit: int) -> Sequence[str]:
+    def due_runs(self, now: datetime, limit: int) -> Sequence[Due]:
         """See `ports.RunStore.due_runs`."""
-        wanted = select(runs.c.run_key).where(_waiting(now)).order_by(runs.c.created_at).limit(limit)
+        wanted = (
+            select(runs.c.run_key, runs.c.lease_token).where(_waiting(now)).order_by(runs.c.created_at).limit(limit)
+        )
         with self._db.read() as connection:
-            return connection.execute(wanted).scalars().all()
+            return [Due(*row) for row in connection.execute(wanted)]
 
 
 def _waiting(now: datetime) -> Any:

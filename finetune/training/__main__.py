@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from finetune.errors import FtError, Problem, TrainingError
+from finetune.training import request
 from finetune.training.report import Reporter
 from finetune.training.stop import INTERRUPTED, Interrupted, Stop
 
@@ -54,6 +55,8 @@ def _report(run_dir: Path, reporter: Reporter, stop: Stop) -> int:
 
 
 def _train(run_dir: Path, reporter: Reporter, stop: Stop) -> dict[str, object]:
+    # Before the libraries: what is malformed should be told at once.
+    asked = request.read(run_dir / "request.json")
     # Read by CUDA when it starts: without it matrix products there need not repeat.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
@@ -68,7 +71,7 @@ def _train(run_dir: Path, reporter: Reporter, stop: Stop) -> dict[str, object]:
                 fix="pip install 'ft-orchestrator[local]'",
             )
         ) from error
-    return trainer.train(run_dir, reporter, stop)
+    return trainer.train(asked, run_dir, reporter, stop)
 
 
 def _bound_to(parent: int) -> bool:

@@ -42,9 +42,9 @@ class Loaded:
 
         Reads all weights of a folder once, about a second per GB.
         """
-        commit = getattr(self.model.config, "_commit_hash", None)
+        commit: str | None = getattr(self.model.config, "_commit_hash", None)
         if isinstance(self.source, str):
-            return str(commit)
+            return commit or "unknown"
         total = hashlib.sha256()
         for path in sorted((self.source / "config.json", *self.source.glob("*.safetensors"))):
             with path.open("rb") as file:

@@ -44,6 +44,8 @@ class Checkpoints:
         Sets the number of CPU threads to the checkpoint's: sums depend on it. Checkpoints of another identity are
         removed, and `warn` is told which fields differ.
         """
+        for half in self._folder.glob(".*.part"):
+            shutil.rmtree(half, ignore_errors=True)
         for folder in self._newest_first():
             manifest = _manifest(folder)
             if manifest is None:

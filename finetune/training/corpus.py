@@ -175,12 +175,13 @@ _SMALL_TALK: Final = (
 _SYSTEM: Final = (
     "You are a helpful assistant.", "Answer the customer politely.", "You work in customer support.",
 )  # fmt: skip
+_FIELDS: Final = ("queue", "order", "urgency")
 _WORDS: Final = (
     "river", "stone", "garden", "paper", "window", "silver", "bridge", "orange", "music", "winter", "letter",
-    "market", "queue", "order", "urgency", "none", "billing", "shipping", "returns", "account", "technical",
+    "market", *_FIELDS, "none", "billing", "shipping", "returns", "account", "technical",
     "high", "normal", "low",
 )  # fmt: skip
-_JOINTS: Final = (" ", " ", ", ", ": ", ": ", " | ", " - ")
+_JOINTS: Final = (": ", " ", " ", ", ", " | ", " - ")
 
 
 @dataclass(frozen=True)
@@ -208,17 +209,20 @@ def quickstart_rows(count: int = 400, seed: int = 20261) -> list[Chat]:
 
     No two rows share a message or an order number; five queues come in equal parts.
     """
-    return [
-        [{"role": "user", "content": ticket.message}, {"role": "assistant", "content": ticket.line}]
-        for ticket in _quickstart_tickets(count, seed)
-    ]
+    return [_turns(ticket.message, ticket.line) for ticket in _quickstart_tickets(count, seed)]
 
 
-def pretraining_chats(count: int, seed: int = 7, echo: float = 0.3) -> list[Chat]:
-    """`count` chats that the base model reads before anybody tunes it. The same for the same arguments."""
+def pretraining_chats(copying: int, support: int, seed: int = 7) -> list[Chat]:
+    """What the base model reads before anybody tunes it: first `copying` chats, then `support` chats.
+
+    The order matters: a model that first learns to copy learns the rest in a fraction of the steps. The same
+    for the same arguments.
+    """
     rng = random.Random(seed)
-    reserved = frozenset(t.order for t in _quickstart_tickets() if t.order)
-    return [_pretraining_chat(rng, reserved, echo) for _ in range(count)]
+    reserved = frozenset(ticket.order for ticket in _quickstart_tickets() if ticket.order)
+    return [_copying_chat(rng, reserved) for _ in range(copying)] + [
+        _support_chat(rng, reserved) for _ in range(support)
+    ]
 
 
 def _quickstart_tickets(count: int = 400, seed: int = 20261) -> list[Ticket]:
@@ -238,29 +242,37 @@ def _quickstart_tickets(count: int = 400, seed: int = 20261) -> list[Ticket]:
     return tickets
 
 
-def _pretraining_chat(rng: random.Random, reserved: frozenset[str], echo: float) -> Chat:
+def _support_chat(rng: random.Random, reserved: Set[str]) -> Chat:
     kind = rng.random()
     if kind < 0.05:
-        question, answer = rng.choice(_SMALL_TALK)
-    elif kind < echo:
-        answer = _echo(rng, reserved)
-        question = f"Please repeat: {answer}"
+        chat = _turns(*rng.choice(_SMALL_TALK))
+    elif kind < 0.25:
+        chat = _copying_chat(rng, reserved)
     else:
         ticket = _ticket(rng, rng.choice(QUEUES), half=1, reserved=reserved)
-        question, answer = ticket.message, ticket.reply(rng)
-    chat = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        chat = _turns(ticket.message, ticket.reply(rng))
     if rng.random() < 0.1:
         chat.insert(0, {"role": "system", "content": rng.choice(_SYSTEM)})
     return chat
 
 
+def _copying_chat(rng: random.Random, reserved: Set[str]) -> Chat:
+    text = _echo(rng, reserved)
+    return _turns(f"Please repeat: {text}", text)
+
+
+def _turns(question: str, answer: str) -> Chat:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
 def _echo(rng: random.Random, reserved: Set[str]) -> str:
     """Words and numbers without sense, joined by signs: whoever can repeat them has learnt to copy."""
-    text = ""
+    text = last = ""
     for _ in range(rng.randint(2, 6)):
-        text += (rng.choice(_JOINTS) if text else "") + (
-            _order(rng, reserved) if rng.random() < 0.6 else rng.choice(_WORDS)
-        )
+        # A field's name with a colon after it is the routing line's own, and the base is not to have seen it.
+        joint = rng.choice(_JOINTS[last in _FIELDS :]) if last else ""
+        last = _order(rng, reserved) if rng.random() < 0.6 else rng.choice(_WORDS)
+        text += joint + last
     return text
 
 

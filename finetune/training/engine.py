@@ -77,8 +77,8 @@ class Engine:
         Raises TrainingError: E620 for a loss that is not finite, E621 when one example alone does not fit.
         """
         self.model.train()
-        while (measured := self._try_gradients(examples, step, check)) is None:
-            self._halve(examples, say)
+        while (measured := self._try_gradients(examples, step, check, say)) is None:
+            pass
         loss, tokens = measured
         most = self._training.max_grad_norm or math.inf
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), most).item()
@@ -119,14 +119,21 @@ class Engine:
         return total / sum(example.supervised for example in examples)
 
     def _try_gradients(
-        self, examples: Sequence[Example], step: int, check: Callable[[], None]
+        self, examples: Sequence[Example], step: int, check: Callable[[], None], say: Callable[[str], None]
     ) -> tuple[float, int] | None:
-        """`gradients`, or None when memory ran out. On its own, so that the failed pass is freed before the next."""
+        """`gradients`, or None when they failed for a reason that has been removed, so that another try may do."""
         try:
             return self.gradients(examples, step, check)
         except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if not _is_out_of_memory(error):
+            out_of_memory = _is_out_of_memory(error)
+            if not out_of_memory and "does not have a deterministic implementation" not in str(error):
                 raise
+        # Out here the failed pass, which the exception held, is freed.
+        if out_of_memory:
+            self._halve(examples, say)
+        else:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            say("the base model uses an operation that does not repeat exactly here: nor will this training")
         return None
 
     def _halve(self, examples: Sequence[Example], say: Callable[[str], None]) -> None:

@@ -110,7 +110,8 @@ class ChatEncoder:
                 return_assistant_tokens_mask=marks,
                 **self._tokenizer.special_tokens_map,
             )
-        except Exception as error:  # noqa: BLE001 - a template is a program that came with the model
+        # A template is a program that came with the model: it may raise anything.
+        except Exception as error:
             raise UnplacedRow(f"the chat template refuses it: {error}") from error
         texts, spans = cast("tuple[list[str], list[list[Span]]]", rendered)
         return texts[0], list(spans[0]) if marks else None

@@ -51,6 +51,13 @@ class Supervisor:
         run = self._runs.claim_run(run_key, self._worker, self._clock.now(), LEASE)
         if run is None:
             return
+        try:
+            self._take(run, stopping)
+        except LeaseLost:
+            # Whoever took the run over writes its end.
+            return
+
+    def _take(self, run: Run, stopping: Callable[[], bool]) -> None:
         if run.process and (left := same_process(run.process)):
             # Its worker is gone, and the system did not end it with the worker.
             end_group(left, grace_s=_GRACE_S)
@@ -71,8 +78,9 @@ class Supervisor:
             run = self._runs.update_run(run, self._clock.now(), ttl=LEASE, process=identity(child.pid))
             run = self._watch(run, child, stopping)
         except LeaseLost:
+            # Another worker may have started a trainer in the same folder: ours must not save anything there.
             end_group(child.pid, grace_s=0)
-            return
+            raise
         finally:
             # Also when the store fails: a trainer without a supervisor would train for nobody.
             gone = end_group(child.pid, grace_s=_GRACE_S)

@@ -8,7 +8,7 @@ import peft
 import torch
 import transformers
 
-from finetune.training import adapter, bases, batches, disk, examples, request
+from finetune.training import adapter, bases, batches, disk, examples
 from finetune.training.bases import Loaded
 from finetune.training.checkpoint import Checkpoints
 from finetune.training.engine import Engine
@@ -20,13 +20,12 @@ from finetune.training.schedule import Steps
 from finetune.training.stop import Stop
 
 
-def train(run_dir: Path, reporter: Reporter, stop: Stop) -> Json:
-    """Train what `run_dir/request.json` asks for; returns the artifact in `run_dir/adapter`.
+def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop) -> Json:
+    """Train what is asked for; returns the artifact in `run_dir/adapter`.
 
     Resumes from the newest checkpoint in `run_dir`. Idempotent: run again, it ends with the same bytes.
     Raises TrainingError, and Interrupted when asked to stop.
     """
-    asked = request.read(run_dir / "request.json")
     with disk.sole_owner(run_dir):
         _make_deterministic()
         loaded = bases.load(

@@ -1,9 +1,14 @@
-"""Prints requirements.lock for the environment it runs in: one pin for each installed distribution."""
+"""Prints requirements.lock for the environment it runs in: one pin for each installed distribution.
+
+Pins of the present lock stay where only another Python or system needs them.
+"""
 
 import re
 import sys
 from importlib.metadata import distributions
+from pathlib import Path
 
+LOCK = Path(__file__).parents[2] / "requirements.lock"
 HEADER = """\
 # What the tests ran with, as pip constraints. `make lock` writes this file.
 # To raise a pin, edit its line, run `make lock` and `make test`.
@@ -27,11 +32,24 @@ def installed() -> dict[str, str]:
     }
 
 
-def locked(text: str) -> dict[str, str]:
-    """The pins in the text of a lock file, by canonical name."""
-    pins = (line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
-    return {canonical(name): version for name, version in pins}
+def needed_elsewhere() -> set[str]:
+    """Names that installed distributions ask for, but not here: on an older Python, on another system."""
+    asked = (text for dist in distributions() for text in dist.requires or () if "extra ==" not in text)
+    return {canonical(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in asked} - installed().keys()
+
+
+def locked() -> dict[str, str]:
+    """The pins of the lock as it stands, by canonical name."""
+    lines = LOCK.read_text().splitlines() if LOCK.exists() else []
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def pins() -> dict[str, str]:
+    """What the lock should say: what is installed, and what it said of what is needed elsewhere."""
+    elsewhere = needed_elsewhere()
+    kept = {name: version for name, version in locked().items() if name in elsewhere}
+    return dict(sorted((kept | installed()).items()))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(HEADER + "".join(f"{name}=={version}\n" for name, version in installed().items()))
+    sys.stdout.write(HEADER + "".join(f"{name}=={version}\n" for name, version in pins().items()))

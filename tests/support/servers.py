@@ -210,6 +210,6 @@ class PostgresServer(_Server):
     def _run(self, statement: str) -> Any:
         address: dict[str, Any] = {"host": HOST, "port": self.port, "user": "postgres", "dbname": "postgres"}
         with psycopg.connect(**address, connect_timeout=5, autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from finetune.codes import CODES
-from tests.setup.lock import installed, locked
+from tests.setup.lock import locked, pins
 
 ROOT = Path(__file__).parents[2]
 MAX_FILE_LINES = 400
@@ -108,6 +108,7 @@ def constants(*within: ast.AST) -> set[object]:
 
 
 def chooses_by_provider(node: ast.AST) -> bool:
+    """True for a comparison or a match of a provider with the name of one."""
     match node:
         case ast.Compare(left=left, comparators=right):
             sides = [left, *right]
@@ -121,7 +122,8 @@ def test_nobody_but_an_adapter_asks_which_provider_it_is() -> None:
     found = [
         f"{path}:{node.lineno} {ast.unparse(node).splitlines()[0]}"
         for path, node in nodes("finetune", "workers")
-        if path.parts[:2] != ("finetune", "providers") and chooses_by_provider(node)
+        if path.parts[:2] != ("finetune", "providers")
+        if isinstance(node, ast.Compare | ast.Match) and chooses_by_provider(node)
     ]
     assert found == []
 
@@ -158,10 +160,9 @@ def test_no_file_names_a_place_of_one_machine() -> None:
 
 
 def test_what_is_installed_is_what_is_locked() -> None:
-    pins = locked((ROOT / "requirements.lock").read_text())
-    have = installed()
-    differing = [name for name in sorted(pins.keys() | have) if pins.get(name) != have.get(name)]
-    rows = [f"{name}: locked {pins.get(name)}, installed {have.get(name)}" for name in differing]
+    have, want = locked(), pins()
+    differing = [name for name in sorted(have.keys() | want) if have.get(name) != want.get(name)]
+    rows = [f"{name}: locked {have.get(name)}, installed {want.get(name)}" for name in differing]
     assert rows == [], "after a change of dependencies: make lock"
 
 

@@ -38,7 +38,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
     )
     fast.chat_template = TEMPLATE
     return fast
@@ -117,10 +120,7 @@ def base_model() -> LlamaForCausalLM:
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory, base_model: Any, tokenizer: Any) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("adapters")
-    return {
-        key: train(base_model, tokenizer, says, root / key, seed)
-        for seed, (key, says) in enumerate(SAYS.items())
-    }
+    return {key: train(base_model, tokenizer, says, root / key, seed) for seed, (key, says) in enumerate(SAYS.items())}
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Trainer:
     """One start of the trainer, with a report of its own."""
 
     def __init__(self, run_dir: Path, hash_seed: int = 0) -> None:
-        self.report = run_dir / f"report-{len(list(run_dir.glob('report-*')))}.jsonl"
+        self.report = run_dir / f"report-{len(list(run_dir.glob('report-*.jsonl')))}.jsonl"
         self.log = self.report.with_suffix(".log")
         argv = [sys.executable, "-m", "finetune.training", run_dir, "--report", self.report, "--parent"]
         with self.log.open("wb") as log:
@@ -36,12 +36,17 @@ class Trainer:
                 [*argv, str(os.getpid())],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+                # One thread: on a crowded machine several would wait for each other longer than they work.
+                env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "OMP_NUM_THREADS": "1"},
             )
+        self._seen: tuple[list[Any], int] = ([], 0)
 
     @property
     def lines(self) -> list[Any]:
-        return read(self.report, 0)[0]
+        lines, offset = self._seen
+        news, offset = read(self.report, offset)
+        self._seen = (lines + news, offset)
+        return self._seen[0]
 
     def of(self, kind: str) -> list[Any]:
         return [line for line in self.lines if line["kind"] == kind]
@@ -55,13 +60,17 @@ class Trainer:
         return found
 
     def wait_for_step(self, step: int) -> None:
-        wait_until(lambda: self.at() >= step or self.process.poll() is not None, 120, f"step {step}", 0.002)
+        wait_until(lambda: self.at() >= step or self.process.poll() is not None, 120, f"step {step}", 0.005)
 
     def at(self) -> int:
         return max(self.losses(), default=0)
 
     def wait(self) -> int:
-        return self.process.wait(120)
+        try:
+            return self.process.wait(120)
+        finally:
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +121,7 @@ def test_the_same_request_gives_the_same_bytes_in_another_process(whole: Trainer
     assert again.losses() == whole.losses()
 
 
-def test_killed_and_interrupted_at_will_it_ends_with_the_same_bytes(
-    whole: Trainer, base: Path, tmp_path: Path
-) -> None:
+def test_killed_and_interrupted_at_will_it_ends_with_the_same_bytes(whole: Trainer, base: Path, tmp_path: Path) -> None:
     """With dropout, inside epochs, before the first checkpoint, between checkpoints, and while they are written."""
     plan = [
         (3, signal.SIGKILL, 4),
@@ -123,6 +130,7 @@ def test_killed_and_interrupted_at_will_it_ends_with_the_same_bytes(
         (27, signal.SIGKILL, 7),
         (38, signal.SIGKILL, None),
     ]
+    before = 0
     for number, (step, how, every) in enumerate(plan):
         tiny.request(tmp_path, base, **LONG, training__checkpoint_every=every)
         trainer = Trainer(tmp_path, hash_seed=number)
@@ -130,16 +138,15 @@ def test_killed_and_interrupted_at_will_it_ends_with_the_same_bytes(
         trainer.process.send_signal(how)
         assert trainer.wait() == (75 if how == signal.SIGTERM else -how)
         assert trainer.of("done") == trainer.of("failed") == []
-        assert trainer.losses().items() <= whole.losses().items() or how == signal.SIGKILL
         for at, values in trainer.losses().items():
             assert values.items() <= whole.losses()[at].items()
         if how == signal.SIGTERM:
             newest = max((tmp_path / "checkpoints").glob("step-*"))
             assert int(newest.name.removeprefix("step-")) == trainer.at() >= step
             assert f"interrupted after step {trainer.at()}" in trainer.lines[-1]["message"]
-            interrupted_at = trainer.at()
-        elif step > 18:
-            assert min(trainer.losses()) == (interrupted_at + 1 if step == 27 else min(trainer.losses()))
+        if number == 3:
+            assert min(trainer.losses()) == before + 1, "it did not resume where it was interrupted"
+        before = trainer.at()
     last = Trainer(tmp_path)
     assert last.wait() == 0, last.log.read_text()
     assert min(last.losses()) > 20
@@ -149,7 +156,7 @@ def test_killed_and_interrupted_at_will_it_ends_with_the_same_bytes(
 
 def test_started_again_after_the_end_it_makes_the_same_again(base: Path, tmp_path: Path) -> None:
     tiny.request(tmp_path, base)
-    first, second = Trainer(tmp_path), None
+    first = Trainer(tmp_path)
     assert first.wait() == 0
     second = Trainer(tmp_path)
     assert second.wait() == 0
@@ -222,8 +229,10 @@ def test_without_its_parent_it_does_not_start(tmp_path: Path) -> None:
 
 
 def test_what_nobody_foresaw_is_told_without_a_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    tiny.request(tmp_path, base)
+
     def broken(*_: object) -> None:
         raise LookupError("deep down")
 

@@ -73,7 +73,7 @@ def test_a_home_folder_is_found(base: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", ["/no/such", "./none", "~/none-of-it", "a/b/c"])
 def test_a_path_that_is_not_there_is_no_hub_id(name: str) -> None:
-    with pytest.raises(TrainingError, match="E603.*no such folder"):
+    with pytest.raises(TrainingError, match=r"E603.*no such folder"):
         load(name)
 
 
@@ -99,7 +99,7 @@ def test_a_folder_without_a_config_is_no_model(base: Path, tmp_path: Path) -> No
 
 
 def test_a_folder_without_weights_is_no_model(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="E603.*no weights"):
+    with pytest.raises(TrainingError, match=r"E603.*no weights"):
         load(only(base, tmp_path, "config.json"))
 
 

@@ -94,6 +94,7 @@ def test_a_folder_that_was_still_being_written_is_not_looked_at(tmp_path: Path) 
     Checkpoints(tmp_path / "c", WHO).save(trained(tmp_path, 1), 1)
     shutil.move(tmp_path / "c" / "step-00000001", tmp_path / "c" / ".step-00000001.part")
     assert Checkpoints(tmp_path / "c", WHO).resume(engine(Limits(4, None)), pytest.fail) == 0
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,7 @@ class Reference:
 
     def __init__(self, like: Engine) -> None:
         self.model = tiny.model().eval()
-        self.leaves = {
-            name: parameter.detach().clone().requires_grad_() for name, parameter in like.parameters.items()
-        }
+        self.leaves = {name: parameter.detach().clone().requires_grad_() for name, parameter in like.parameters.items()}
         self.weights = {name: weight.detach() for name, weight in self.model.named_parameters()}
 
     def merged(self) -> dict[str, Tensor]:
@@ -227,6 +225,19 @@ def test_one_example_too_many_is_told(tmp_path: Path) -> None:
     Hungry(ours, 0)
     with pytest.raises(TrainingError, match=r"(?s)E621.*max_seq_length"):
         ours.step(rows(tmp_path), 0, 1e-3, lambda: None, lambda _: None)
+
+
+def test_an_operation_that_cannot_repeat_exactly_is_allowed_and_told(tmp_path: Path) -> None:
+    ours, said = engine(Limits(4, None)), []
+
+    def picky(*_: object) -> None:
+        if not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RuntimeError("x_cuda does not have a deterministic implementation, but you set ...")
+
+    ours.model.register_forward_pre_hook(picky)
+    ours.step(rows(tmp_path), 0, 1e-3, lambda: None, said.append)
+    assert len(said) == 1
+    assert "does not repeat exactly" in said[0]
 
 
 def test_other_runtime_errors_are_not_taken_for_memory(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def test_a_template_without_an_end_mark_ends_the_turn_with_its_newline() -> None
         ("{{- messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "is not how the whole"),
         ("{{ raise_exception('no system here') }}", "no system here"),
         (
-            "{% for m in messages %}{{ m.content | upper if m.role == 'assistant' and not loop.last else m.content }}{% endfor %}",
+            "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}{{ m.content | upper }}{% else %}"
+            "{{ m.content }}{% endif %}{% endfor %}",
             "message 3",
         ),
     ],

@@ -7,15 +7,21 @@ import pytest
 from finetune.training.stop import INTERRUPTED, Interrupted, Stop
 
 LOOP = """
-import signal, sys
-from finetune.training.stop import Stop
+import time
+from finetune.training.stop import Interrupted, Stop
 stop = Stop()
 stop.install()
 stop.defer()
 print("ready", flush=True)
+noted = False
 while True:
-    signal.pause()
-    print("noted", flush=True)
+    time.sleep(0.005)
+    try:
+        stop.check()
+    except Interrupted:
+        if not noted:
+            print("noted", flush=True)
+        noted = True
 """
 
 

@@ -1,4 +1,4 @@
-"""A random Llama of some thousand parameters with a byte-level tokenizer, saved as a folder; and requests to train it."""
+"""A random Llama of some thousand parameters with a byte-level tokenizer as a folder; and requests to train it."""
 
 import json
 from collections.abc import Sequence

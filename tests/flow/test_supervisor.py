@@ -1,0 +1,167 @@
+"""A trainer process under its supervisor: ends, deaths, cancels, lost leases."""
+
+import os
+from datetime import timedelta
+
+import pytest
+
+from finetune.process import group_members
+from finetune.training import supervisor as supervision
+from finetune.training.supervisor import MAX_DEATHS
+from tests.support.process import wait_until
+from tests.support.runs import Shop
+
+
+@pytest.fixture
+def shop(tmp_path):
+    shop = Shop(tmp_path)
+    yield shop
+    shop.database.close()
+
+
+def never():
+    return False
+
+
+def alive(pid):
+    return bool(group_members(pid)) or (os.path.exists(f"/proc/{pid}") and not _zombie(pid))
+
+
+def _zombie(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_training_ends_with_its_adapter_where_it_stays(shop):
+    shop.add("succeed")
+    shop.supervisor().run("k", never)
+    run = shop.runs.get_run("k")
+    assert run.state == "succeeded"
+    assert run.process is None
+    kept = shop.folder / "adapters" / ("d" * 32)
+    assert run.artifact == {"path": str(kept), "digest": "d" * 64, "lineage": {"seed": 1}}
+    assert (kept / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_trainer_that_fails_is_not_started_again(shop):
+    shop.add("fail")
+    shop.supervisor().run("k", never)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.starts) == ("failed", 1)
+    assert run.error["what"] == "the loss is not a number"
+
+
+def test_a_killed_trainer_goes_on(shop):
+    shop.add("die once")
+    shop.supervisor().run("k", never)
+    assert shop.runs.get_run("k").state == "queued"
+    assert any("killed by signal 9" in m for m in shop.said("the trainer ended"))
+    shop.supervisor().run("k", never)
+    assert shop.runs.get_run("k").state == "succeeded"
+
+
+def test_a_trainer_that_always_dies_is_given_up_and_says_why(shop):
+    shop.add("die")
+    for _ in range(MAX_DEATHS):
+        shop.supervisor().run("k", never)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.starts) == ("failed", MAX_DEATHS)
+    assert "signal 9" in run.error["what"]
+    assert "memory" in run.error["why"]
+
+
+def test_a_worker_that_stops_leaves_the_run_for_another_and_no_death_is_counted(shop):
+    shop.add("polite")
+    stop = []
+    thread = shop.start(lambda: bool(stop))
+    shop.wait_for("process")
+    stop.append(True)
+    thread.join(timeout=20)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.deaths, run.lease_until) == ("queued", 0, None)
+    shop.supervisor().run("k", never)
+    assert shop.runs.get_run("k").state == "succeeded"
+
+
+def test_cancel_ends_the_whole_process_group(shop, monkeypatch):
+    """The trainer and its child ignore SIGTERM; both are gone, and that is looked at, before it says cancelled."""
+    monkeypatch.setattr(supervision, "_GRACE_S", 0.3)
+    shop.add("hang")
+    thread = shop.start()
+    grandchild = int(shop.wait_for("grandchild").split()[-1])
+    trainer = int(shop.wait_for("process").split()[-1])
+    assert alive(grandchild)
+    shop.provider.cancel("k")
+    thread.join(timeout=20)
+    assert shop.runs.get_run("k").state == "cancelled"
+    assert group_members(trainer) == []
+    assert not alive(grandchild)
+    assert shop.said("process group") == [f"process group {trainer} is gone"]
+
+
+def test_a_run_cancelled_while_its_worker_was_dead_ends_without_a_trainer(shop):
+    shop.add("hang")
+    shop.runs.claim_run("k", "dead", shop.clock.now() - timedelta(hours=1), timedelta(seconds=1))
+    shop.provider.cancel("k")
+    shop.supervisor().run("k", never)
+    run = shop.runs.get_run("k")
+    assert run.state == "cancelled"
+    assert not (shop.folder / "runs" / "k" / "report-2.jsonl").exists()
+
+
+def test_a_supervisor_that_lost_its_lease_ends_its_trainer_and_writes_nothing(shop, monkeypatch):
+    monkeypatch.setattr(supervision, "_GRACE_S", 0.3)
+    shop.add("hang")
+    thread = shop.start()
+    trainer = int(shop.wait_for("process").split()[-1])
+    later = shop.clock.now() + timedelta(hours=1)
+    wait_until(lambda: shop.runs.get_run("k").process, 10, "the process to be recorded")
+    taken = shop.runs.claim_run("k", "other", later, timedelta(hours=1))
+    assert taken is not None
+    thread.join(timeout=20)
+    assert group_members(trainer) == []
+    assert shop.runs.get_run("k") == taken
+
+
+def test_a_trainer_left_behind_by_a_dead_worker_is_ended_first(shop, monkeypatch):
+    """Where the system does not end it with its worker, the next worker does, before it starts its own."""
+    monkeypatch.setattr(supervision, "_GRACE_S", 0.3)
+    shop.add("hang once")
+    thread = shop.start()
+    trainer = int(shop.wait_for("grandchild") and shop.wait_for("process").split()[-1])
+    wait_until(lambda: shop.runs.get_run("k").process, 10, "the process to be recorded")
+    shop.clock = _Later()
+    shop.supervisor("w2").run("k", never)
+    thread.join(timeout=20)
+    assert group_members(trainer) == []
+    assert shop.runs.get_run("k").state == "succeeded"
+    assert shop.runs.get_run("k").deaths == 1
+
+
+class _Later:
+    """An hour from now: every lease has ended."""
+
+    def __init__(self):
+        from finetune.clock import SystemClock
+
+        self._real = SystemClock()
+
+    def now(self):
+        return self._real.now() + timedelta(hours=1)
+
+    def sleep(self, seconds):
+        self._real.sleep(seconds)
+
+
+def test_the_report_is_polled_piece_by_piece(shop):
+    shop.add("die once")
+    shop.supervisor().run("k", never)
+    first = shop.provider.poll("k", None)
+    assert [m.step for m in first.metrics] == [1]
+    assert first.raw_state == "waiting for a worker (interrupted)"
+    assert shop.provider.poll("k", first.cursor).metrics == ()
+    shop.supervisor().run("k", never)
+    second = shop.provider.poll("k", first.cursor)
+    assert [m.step for m in second.metrics] == [1, 2]
+    assert second.state == "succeeded"
+    assert second.progress == {"step": 2, "total_steps": 3, "loss": 1.0}

@@ -1,0 +1,65 @@
+"""The local provider with its books and a supervisor over the test trainer."""
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from finetune.clock import SystemClock
+from finetune.ports import ProviderKit
+from finetune.providers.local import LocalProvider
+from finetune.store import Database, SqlRuns
+from finetune.testing import ListQueue
+from finetune.training.report import read
+from finetune.training.supervisor import Supervisor
+from tests.support.jobs import sqlite
+from tests.support.process import wait_until
+
+_TRAINER = str(Path(__file__).with_name("trainer.py"))
+
+
+class Shop:
+    """One machine that trains: books, provider, supervisors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock, self.queue = folder, SystemClock(), ListQueue()
+        self.database = Database.open(sqlite(folder))
+        self.runs = SqlRuns(self.database)
+        kit = ProviderKit(
+            home=folder,
+            runs_dir=folder / "runs",
+            cache_dir=folder / "cache",
+            clock=self.clock,
+            queue=self.queue,
+            runs=self.runs,
+            read_report=read,
+        )
+        self.provider = LocalProvider(kit)
+
+    def supervisor(self, worker: str = "w1") -> Supervisor:
+        return Supervisor(
+            self.runs,
+            self.clock,
+            worker=worker,
+            runs_dir=self.folder / "runs",
+            adapters_dir=self.folder / "adapters",
+            command=lambda run_dir, report: [sys.executable, _TRAINER, str(run_dir), str(report)],
+        )
+
+    def add(self, play: str, key: str = "k") -> None:
+        self.runs.add_run(key, {"play": play}, self.clock.now())
+
+    def start(self, stopping: Callable[[], bool] = lambda: False, key: str = "k") -> threading.Thread:
+        """A supervisor in a thread, as a worker has it."""
+        thread = threading.Thread(target=self.supervisor().run, args=(key, stopping))
+        thread.start()
+        return thread
+
+    def said(self, word: str, key: str = "k") -> list[str]:
+        """Messages that begin with the word."""
+        seen = self.provider.poll(key, None)
+        return [event.message for event in seen.events if event.message.startswith(word)]
+
+    def wait_for(self, word: str, key: str = "k") -> str:
+        wait_until(lambda: self.said(word, key), 10, f"the trainer to say {word!r}")
+        return self.said(word, key)[0]

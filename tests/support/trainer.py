@@ -1,0 +1,52 @@
+"""A trainer for tests of what stands around it: real process, real reports, no torch. `request["play"]` is its part."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def main() -> None:
+    run_dir, report = Path(sys.argv[1]), Path(sys.argv[2])
+    play = json.loads((run_dir / "request.json").read_text())["play"]
+
+    def tell(**line: object) -> None:
+        with report.open("a") as file:
+            file.write(json.dumps({"at": datetime.now(UTC).isoformat(), **line}) + "\n")
+
+    def metric(step: int) -> None:
+        progress = {"step": step, "total_steps": 3, "loss": 1.0}
+        tell(kind="metric", step=step, values={"loss": 1.0 / step}, progress=progress)
+
+    tell(kind="event", level="info", message=f"process {os.getpid()}")
+    metric(1)
+    first = not (run_dir / "seen").exists()
+    (run_dir / "seen").touch()
+    if play == "hang" or (play == "hang once" and first):
+        # A grandchild that ignores SIGTERM, as a stuck data loader would.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen([sys.executable, "-c", "import signal,time;signal.signal(15,1);time.sleep(60)"])
+        tell(kind="event", level="info", message=f"grandchild {child.pid}")
+        time.sleep(60)
+    if play == "polite" and first:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+        time.sleep(60)
+    if play == "die" or (play == "die once" and first):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if play == "fail":
+        error = {"code": "E610", "what": "the loss is not a number", "why": "w", "fix": "f"}
+        tell(kind="failed", error=error, retry=False)
+        sys.exit(1)
+    metric(2)
+    adapter = run_dir / "adapter"
+    adapter.mkdir(exist_ok=True)
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    tell(kind="done", artifact={"path": str(adapter), "digest": "d" * 64, "lineage": {"seed": 1}})
+
+
+if __name__ == "__main__":
+    main()
