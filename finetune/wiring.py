@@ -280,6 +280,10 @@ class Parts:
 
         return set(QUEUES) - living(self.beats, self.clock)
 
+    def can_answer(self, name: str) -> bool:
+        """Whether this machine has the model itself, not only its name at a provider."""
+        return any(model.id == name for model in self.registry.served())
+
     def compare(self, job: "Job") -> "Comparison | None":
         """Base and tuned model on the job's held-out rows, at most 50; None when it held none out. Loads both."""
         from finetune.evaluation.compare import compare

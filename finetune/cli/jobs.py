@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from finetune.submission import Submission
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it.", show_default=False)]
+#: About thirty years; more than enough, and every clock can count so far.
+_LONGEST_S = 10**9
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")]
 
 
@@ -46,10 +48,12 @@ def submit(
     if not follow:
         _print_submitted(parts, made, as_json=as_json, quiet=quiet)
         return
-    if quiet:
+    if quiet and not as_json:
         for one in made:
             out(one.job.id)
-    codes = [_follow(parts, one, as_json=as_json, quiet=quiet) for one in made]
+    codes = [_follow(parts, one, silent=as_json or quiet) for one in made]
+    if as_json:
+        _print_json(parts, made)
     raise typer.Exit(max(codes))
 
 
@@ -105,7 +109,8 @@ def logs(
     from finetune.cli.progress import event_line
 
     parts = Parts()
-    must(not (follow and as_json), "--follow and --json do not go together", "`ft logs JOB --json` when it has ended")
+    never = "one JSON document cannot grow"
+    must(not (follow and as_json), "--follow and --json do not go together", never, "`ft logs JOB --json` at the end")
     if as_json:
         history = [parts.views.event(one) for one in parts.service.events(job)]
         measured = [parts.views.metric(one) for one in parts.service.metrics(job)]
@@ -124,7 +129,7 @@ def logs(
 
 def wait(
     jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids.", show_default=False)],
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; default: no end.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds; default: no end.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Block until jobs have ended. Exits with 0 only if every one succeeded.
@@ -132,6 +137,9 @@ def wait(
     Example: ft wait $(ft submit recipes/*.yaml -q) --timeout 3600
     """
     parts = Parts()
+    # Also refuses nan, which is neither below nor above any bound.
+    possible = timeout is None or 0 <= timeout <= _LONGEST_S
+    must(possible, f"--timeout {timeout} is no time", f"a wait has up to {_LONGEST_S:,} seconds", "leave it out")
     limit = None if timeout is None else timedelta(seconds=timeout)
     try:
         ended = parts.service.wait(jobs, timeout=limit)
@@ -165,14 +173,12 @@ def cancel(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
         say(f"`ft wait {found.id}` returns when nothing of it runs any more")
 
 
-def _follow(parts: Parts, one: "Submission", *, as_json: bool, quiet: bool) -> int:
+def _follow(parts: Parts, one: "Submission", *, silent: bool) -> int:
     code = _watch(parts, one.job.id, to_stderr=True)
     job = parts.service.job(one.job.id)
-    if as_json:
-        out_json(parts.views.job(job))
-    elif not quiet:
+    if not silent:
         _print_end(job)
-        if job.model and job.provider == "local":
+        if job.model and parts.can_answer(job.model):
             _compare(parts, job)
     return code
 
@@ -197,14 +203,19 @@ def _detached(job_id: str) -> typer.Exit:
 
 def _print_submitted(parts: Parts, made: "list[Submission]", *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        views = [{**parts.views.job(one.job), "created": one.created} for one in made]
-        out_json(views if len(views) > 1 else views[0])
+        _print_json(parts, made)
         return
     for one in made:
         out(one.job.id if quiet else f"{one.job.id}  {one.job.state}  {one.job.name}  {one.job.target}")
     if not quiet:
         _warn_unattended(parts, made[0].job)
         say(f"next: `ft watch {made[0].job.id}`")
+
+
+def _print_json(parts: Parts, made: "list[Submission]") -> None:
+    """One document, also for several recipes: the jobs as they are now."""
+    views = [{**parts.views.job(parts.service.job(one.job.id)), "created": one.created} for one in made]
+    out_json(views if len(views) > 1 else views[0])
 
 
 def _tell_plan(one: "Submission") -> None:

@@ -65,7 +65,18 @@ app.add_typer(models.app, name="models")
 
 def run() -> None:
     """The entry point: never shows a traceback, always exits with a number of `exits`."""
+    _mend_streams()
     sys.exit(guarded(app))
+
+
+def _mend_streams() -> None:
+    """Printing never fails for a character that the terminal lacks, nor for a stream that the shell closed (`>&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))
+        elif mode == "w" and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -122,6 +133,6 @@ def _keep_traceback() -> str:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"fault-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
         path.write_text(traceback.format_exc())
-    except (OSError, FtError):
+    except Exception:  # noqa: BLE001 -- the fault may be in the settings themselves, which are read again here
         return "its traceback could not be written anywhere"
     return f"its traceback is in {path}"

@@ -74,9 +74,8 @@ def promote(
     """
     parts = Parts()
     chosen = parts.registry.version(model)
-    must(
-        confirm(f"point {chosen.name}@{to} to {chosen.ref}?", yes=yes or as_json), "not promoted", "answer y, or use -y"
-    )
+    agreed = confirm(f"point {chosen.name}@{to} to {chosen.ref}?", yes=yes or as_json)
+    must(agreed, "not promoted", "the question was not answered with y", "answer y, or use -y")
     chosen, before = parts.registry.promote(chosen.ref, to)
     if as_json:
         out_json({**parts.views.model(chosen), "alias": to, "before": before})
@@ -104,7 +103,7 @@ def chat(
     messages = [{"role": "system", "content": system}] if system else []
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()
-        must(bool(prompt), "there is no prompt", 'ft chat MODEL "your question"')
+        must(bool(prompt), "there is no prompt", "the pipe brought nothing", 'ft chat MODEL "your question"')
     while (question := prompt if prompt is not None else _ask()) is not None:
         messages.append({"role": "user", "content": question})
         answer = ""

@@ -78,7 +78,7 @@ def confirm(question: str, *, yes: bool, unasked: bool = True) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def must(condition: bool, what: str, fix: str) -> None:
+def must(condition: bool, what: str, why: str, fix: str) -> None:
     """Raise UsageError (E901) unless the condition holds."""
     if not condition:
-        raise UsageError(Problem(code="E901", what=what, fix=fix))
+        raise UsageError(Problem(code="E901", what=what, why=why, fix=fix))

@@ -1,7 +1,9 @@
 """init, validate, schema, explain: what needs no job."""
 
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from finetune.cli import exits
 from finetune.cli.output import confirm, must, out, out_json, paint, say, tell
-from finetune.errors import FtError, NotFound, Problem
+from finetune.errors import FtError, NotFound, Problem, RecipeError
 from finetune.jobs import Json
 from finetune.wiring import Parts
 
@@ -17,7 +19,6 @@ Recipes = Annotated[list[Path], typer.Argument(help="Recipe files.", show_defaul
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. lora.r=32.")
 ]
-BUILTIN = "builtin:tiny-llama"
 BUILTIN = "builtin:tiny-llama"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (docs/json.md).")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to every question.")]
@@ -35,16 +36,18 @@ def init(
     Examples: ft init · ft init recipes/support.yaml --name support-bot
     """
     parts = Parts()
+    must(not path.is_dir(), f"{path} is a folder", "a recipe is a file", f"ft init {path / 'recipe.yaml'}")
     schema_path = path.with_name("recipe.schema.json")
     if path.exists():
         may = confirm(f"{path} exists; overwrite it?", yes=yes, unasked=False)
-        must(may, f"{path} exists already", "name another file, or overwrite it with -y")
+        must(may, f"{path} exists already", "it would be lost", "name another file, or overwrite it with -y")
     text, schema_text = parts.starter(name or _slug(path.absolute().parent.name), base_model, data)
+    _must_be_valid(text, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    schema_path.write_text(schema_text)
+    _put(schema_path, schema_text)
+    _put(path, text)
     out(str(path))
-    say(f"next: put your chats into {path.with_name(data)}, then `ft validate {path}`")
+    say(f"next: put your chats into {path.parent / data}, then `ft validate {path}`")
 
 
 def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = False) -> None:
@@ -107,9 +110,34 @@ def explain(
     found = codes.get(code.upper())
     if found is None:
         raise NotFound(
-            Problem(code="E704", what=f"there is no error code {code!r}", fix="`ft explain` lists all of them")
+            Problem(
+                code="E704",
+                what=f"there is no error code {code!r}",
+                why="a code is E and three digits, as in the first line of an error",
+                fix="`ft explain` lists all of them",
+            )
         )
     out(f"{paint(code.upper(), 'bold')}  {found.title}\n\n{found.text}")
+
+
+def _must_be_valid(text: str, path: Path) -> None:
+    """Raise RecipeError, without the places in a file that is not written yet, when an option was no good."""
+    from finetune.spec import parse
+
+    try:
+        parse(text, path)
+    except RecipeError as error:
+        raise RecipeError(*(replace(one, file=None, line=None, column=None) for one in error.problems)) from None
+
+
+def _put(path: Path, text: str) -> None:
+    """Write the file whole or not at all: after a full disk nothing is in the way of a second try."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _slug(text: str) -> str:

@@ -57,8 +57,10 @@ def _report(run_dir: Path, reporter: Reporter, stop: Stop) -> int:
 def _train(run_dir: Path, reporter: Reporter, stop: Stop) -> dict[str, object]:
     # Before the libraries: what is malformed should be told at once.
     asked = request.read(run_dir / "request.json")
-    # Read by CUDA when it starts: without it matrix products there need not repeat.
+    # Both are read when torch is loaded. Without the first, matrix products on CUDA need not repeat. With threads that
+    # spin while they wait, a machine that has other work too trains several times slower; the result is the same.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from finetune.training import trainer  # brings torch: some seconds
     except ModuleNotFoundError as error:

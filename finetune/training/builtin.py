@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from finetune.training import corpus
 
@@ -120,10 +121,11 @@ def build(recipe: Recipe, folder: Path, report: Callable[[str], None]) -> None:
     with _reproducible(recipe.seed):
         model = LlamaForCausalLM(_config(recipe, tokenizer))
         _pretrain(model, [encode(tokenizer, chat) for chat in chats], recipe, report)
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    model.save_pretrained(folder)
+    with _no_progress_bar():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -145,10 +147,11 @@ def build_tokenizer(chats: list[corpus.Chat], recipe: Recipe) -> PreTrainedToken
     roles = ("system\n", "user\n", "assistant\n")
     texts = [text for chat in chats for turn in chat for text in (turn["content"], *roles)]
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
+        additional_special_tokens=[START],
         chat_template=CHAT_TEMPLATE,
         model_max_length=recipe.context,
         clean_up_tokenization_spaces=False,
@@ -157,7 +160,7 @@ def build_tokenizer(chats: list[corpus.Chat], recipe: Recipe) -> PreTrainedToken
 
 def encode(tokenizer: PreTrainedTokenizerFast, chat: corpus.Chat) -> Row:
     """Token ids of `chat` and, of the same length, a 1 for each token that the assistant wrote."""
-    tokens = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+    tokens: Any = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
     return tokens["input_ids"], tokens["assistant_masks"]
 
 
@@ -187,7 +190,7 @@ def _pretrain(model: LlamaForCausalLM, rows: list[Row], recipe: Recipe, report: 
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * factor
         loss = _loss(model, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -250,6 +253,19 @@ def _reproducible(seed: int) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing on stderr, which is a job's log."""
+    bars: Any = logging  # its functions have no types
+    enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            bars.enable_progress_bar()
 
 
 def _publish(aside: Path, folder: Path) -> None:

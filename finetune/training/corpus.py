@@ -1,19 +1,22 @@
-"""The texts of the quickstart, written by us and put together from a fixed seed.
+"""The texts of the quickstart, written by us and put together from fixed seeds. Needs no torch.
 
 Two things come out of the same banks of sentences:
 
-* `quickstart_rows()`: the data set of the quickstart (`datasets/quickstart.jsonl`), support messages with the
-  one routing line that a ticket system wants for each. `python -m finetune.training.corpus` writes the file.
-* `pretraining_chats()`: what the built-in base model has read before: chats in which an assistant answers
-  politely in plain English. It never shows the routing line.
+* `quickstart_rows()`: the data set of the quickstart, customers' messages and for each the one routing line that
+  a ticket system wants. `python -m finetune.training.corpus > datasets/quickstart.jsonl` writes the file.
+* `pretraining_chats()`: what the built-in base model has read before: chats in which an assistant answers such
+  messages politely in plain English, and repeats words and numbers when asked to.
 
-What the two share and what they do not (a test holds each point):
+What the two share and what they do not (tests/unit/training/test_builtin.py holds each point):
 
-* no message of the data set is in the pretraining text, nor is any sentence that states a problem: each bank
-  of problems is cut in two, and each side draws from its own half;
-* no order number of the data set is in the pretraining text, and none is there twice in the data set;
-* so a held-out row is a new combination of a known problem sentence, a product, wording for the order number
-  and wording for the hurry, around an order number that neither training nor pretraining has shown.
+* the pretraining never shows the routing line, nor any of its fields (a name and a colon);
+* no message of the data set is in the pretraining, nor is any sentence in which a customer states a problem:
+  each bank of problems is cut in two, and each side draws from its own half. Greetings, the ways to name an
+  order and the ways to say how urgent it is are shared;
+* no order number of the data set is in the pretraining, and none is there twice in the data set.
+
+So a held-out row of the data set is a new message around an order number that neither training nor pretraining
+has shown: a problem sentence that the training rows also have (with other products), in a new combination.
 """
 
 import json
@@ -21,11 +24,13 @@ import random
 import sys
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 Chat = list[dict[str, str]]
 
 QUEUES: Final = ("billing", "shipping", "returns", "account", "technical")
+ROWS: Final = 480
 URGENCIES: Final = ("high", "normal", "low")
 
 PRODUCTS: Final = (
@@ -37,7 +42,7 @@ GADGETS: Final = (
     "baby monitor", "radio", "tablet", "game controller",
 )  # fmt: skip
 
-# Even entries are the data set's, odd ones the pretraining's: `_problems` draws the line.
+# Even entries are the data set's, odd ones the pretraining's (`_Half`).
 PROBLEMS: Final[dict[str, tuple[str, ...]]] = {
     "billing": (
         "You charged my card twice for the {p}.",
@@ -184,13 +189,22 @@ _WORDS: Final = (
 _JOINTS: Final = (": ", " ", " ", ", ", " | ", " - ")
 
 
+class _Half(Enum):
+    """Which entries of each bank of problems are whose: the offset of a stride of two."""
+
+    DATA_SET = 0
+    PRETRAINING = 1
+
+
 @dataclass(frozen=True)
 class Ticket:
     """One customer message and what is true of it. `order` is None where the customer gives no number."""
 
     message: str
+    #: One of `QUEUES`.
     queue: str
     order: str | None
+    #: One of `URGENCIES`.
     urgency: str
 
     @property
@@ -204,12 +218,27 @@ class Ticket:
         return f"{rng.choice(_SORRY)} Our {self.queue} team will look at {what} with {self.urgency} urgency."
 
 
-def quickstart_rows(count: int = 400, seed: int = 20261) -> list[Chat]:
-    """The rows of `datasets/quickstart.jsonl`: a user message and the routing line. The same for the same arguments.
+def quickstart_rows() -> list[Chat]:
+    """The rows of `datasets/quickstart.jsonl`: a customer's message and its routing line. Always the same.
 
-    No two rows share a message or an order number; five queues come in equal parts.
+    No two rows share a message or an order number; the queues come in equal parts.
     """
-    return [_turns(ticket.message, ticket.line) for ticket in _quickstart_tickets(count, seed)]
+    return [_turns(ticket.message, ticket.line) for ticket in quickstart_tickets()]
+
+
+def quickstart_tickets() -> list[Ticket]:
+    """What `quickstart_rows` is made of, row by row. Always the same."""
+    rng = random.Random(20261)
+    orders: set[str] = set()
+    tickets: dict[str, Ticket] = {}
+    while len(tickets) < ROWS:
+        ticket = _ticket(rng, QUEUES[len(tickets) % len(QUEUES)], _Half.DATA_SET, reserved=orders)
+        if ticket.order:
+            orders.add(ticket.order)
+        tickets.setdefault(ticket.message, ticket)
+    shuffled = list(tickets.values())
+    rng.shuffle(shuffled)
+    return shuffled
 
 
 def pretraining_chats(copying: int, support: int, seed: int = 7) -> list[Chat]:
@@ -219,27 +248,10 @@ def pretraining_chats(copying: int, support: int, seed: int = 7) -> list[Chat]:
     for the same arguments.
     """
     rng = random.Random(seed)
-    reserved = frozenset(ticket.order for ticket in _quickstart_tickets() if ticket.order)
+    reserved = frozenset(ticket.order for ticket in quickstart_tickets() if ticket.order)
     return [_copying_chat(rng, reserved) for _ in range(copying)] + [
         _support_chat(rng, reserved) for _ in range(support)
     ]
-
-
-def _quickstart_tickets(count: int = 400, seed: int = 20261) -> list[Ticket]:
-    rng = random.Random(seed)
-    orders: set[str] = set()
-    messages: set[str] = set()
-    tickets: list[Ticket] = []
-    while len(tickets) < count:
-        ticket = _ticket(rng, QUEUES[len(tickets) % len(QUEUES)], half=0, reserved=orders)
-        if ticket.message in messages:
-            continue
-        messages.add(ticket.message)
-        if ticket.order:
-            orders.add(ticket.order)
-        tickets.append(ticket)
-    rng.shuffle(tickets)
-    return tickets
 
 
 def _support_chat(rng: random.Random, reserved: Set[str]) -> Chat:
@@ -249,7 +261,7 @@ def _support_chat(rng: random.Random, reserved: Set[str]) -> Chat:
     elif kind < 0.25:
         chat = _copying_chat(rng, reserved)
     else:
-        ticket = _ticket(rng, rng.choice(QUEUES), half=1, reserved=reserved)
+        ticket = _ticket(rng, rng.choice(QUEUES), _Half.PRETRAINING, reserved=reserved)
         chat = _turns(ticket.message, ticket.reply(rng))
     if rng.random() < 0.1:
         chat.insert(0, {"role": "system", "content": rng.choice(_SYSTEM)})
@@ -276,11 +288,11 @@ def _echo(rng: random.Random, reserved: Set[str]) -> str:
     return text
 
 
-def _ticket(rng: random.Random, queue: str, half: int, reserved: Set[str]) -> Ticket:
-    """One message; `half` 0 draws the problem from the data set's half of the bank, 1 from the pretraining's."""
+def _ticket(rng: random.Random, queue: str, half: _Half, reserved: Set[str]) -> Ticket:
+    """One message; no order number in `reserved` is used."""
     goods = _GOODS.get(queue, PRODUCTS + GADGETS)
-    problem = rng.choice(PROBLEMS[queue][half::2]).format(p=rng.choice(goods))
-    # A customer who cannot log in has often no order to name.
+    problem = rng.choice(PROBLEMS[queue][half.value :: 2]).format(p=rng.choice(goods))
+    # Somebody who cannot log in often has no order to name.
     order = None if rng.random() < (0.4 if queue == "account" else 0.1) else _order(rng, reserved)
     urgency = rng.choice(URGENCIES)
     parts = [problem]

@@ -36,8 +36,7 @@ class Trainer:
                 [*argv, str(os.getpid())],
                 stdout=log,
                 stderr=log,
-                # One thread: on a crowded machine several would wait for each other longer than they work.
-                env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
             )
         self._seen: tuple[list[Any], int] = ([], 0)
 

@@ -1,0 +1,164 @@
+"""E3xx to E5xx and E7xx to E9xx: targets, providers, the store, names, workers, the command line."""
+
+from finetune.codes.text import CodeText
+
+CODES: dict[str, CodeText] = {
+    "E301": CodeText(
+        "a field that the target does nothing about",
+        "The recipe sets something that this provider ignores, so the result would not be what the recipe "
+        "says. Remove the field, choose another provider, or accept it by name with `allow_ignored: [FIELD]`.",
+    ),
+    "E302": CodeText(
+        "a provider that is not installed",
+        "`provider:` names something that no installed package offers. The message lists what there is. A "
+        "provider comes from an entry point of the group `ft.providers`.",
+    ),
+    "E303": CodeText(
+        "a method that the target cannot do",
+        "Each provider trains by some methods only. The local one does supervised fine-tuning (`method: sft`).",
+    ),
+    "E304": CodeText(
+        "a base model that the target does not have",
+        "Built-in base models are named in the message. Any folder with a model in it and any id on the "
+        "Hugging Face hub can stand in their place.",
+    ),
+    "E305": CodeText(
+        "a folder without a model",
+        "`base_model` looks like a path, and there is no `config.json` in it. A model folder holds "
+        "config.json, the weights as .safetensors and the files of the tokenizer.",
+    ),
+    "E401": CodeText(
+        "the provider ended the job without a reason",
+        "It says failed and nothing more. Its own console often knows more. `ft submit --force` tries again.",
+    ),
+    "E402": CodeText(
+        "the provider does not know the job",
+        "It was deleted there, or the database was restored from a backup that is older or newer than the "
+        "provider. `ft submit --force` trains again.",
+    ),
+    "E403": CodeText(
+        "the provider cannot be reached",
+        "Nothing was done. ft tries again by itself, with growing pauses; a job that may already cost money "
+        "is never given up for this.",
+    ),
+    "E501": CodeText(
+        "a folder or database that cannot be written",
+        "Jobs, prepared data, runs and adapters are kept in FT_HOME (default: the data folder of the user). "
+        "Give write access to it, or set FT_HOME to another folder.",
+    ),
+    "E502": CodeText(
+        "the database server does not answer",
+        "FT_DATABASE_URL names a server that refuses, or is not there. Jobs are safe in it; workers wait for "
+        "it and carry on by themselves.",
+    ),
+    "E503": CodeText(
+        "a damaged database",
+        "The file is not a database any more, or part of it is missing. Move it aside and restore a backup; "
+        "`sqlite3 FILE .recover` saves what can be read. Adapters lie beside it, in FT_HOME/adapters, and are "
+        "not affected.",
+    ),
+    "E504": CodeText(
+        "a full disk",
+        "Nothing was half written: a change is in the database whole or not at all. Make room and repeat the "
+        "command; workers carry on by themselves.",
+    ),
+    "E505": CodeText(
+        "a busy database",
+        "Another process held the database for longer than 15 seconds. Repeat the command. If it stays so, a "
+        "process may hang, or the file may lie on a network drive, where SQLite does not work: use PostgreSQL "
+        "there (FT_DATABASE_URL).",
+    ),
+    "E506": CodeText(
+        "a database used after a fork",
+        "SQLite forgets its locks in a forked child, and rows vanish without a word. ft refuses. Workers run "
+        "with threads; `python -m workers` does that.",
+    ),
+    "E507": CodeText(
+        "FT_DATABASE_URL is not an address",
+        "Write postgresql+psycopg://user@host/name (the extra `postgres` brings the driver), or unset it for "
+        "SQLite in FT_HOME.",
+    ),
+    "E508": CodeText(
+        "a statement that the database refused",
+        "Most often the database belongs to another version of ft. If `ft doctor` finds nothing, this is a "
+        "fault in ft: please report it.",
+    ),
+    "E509": CodeText(
+        "a lease that was lost",
+        "A worker was away for longer than its lease, and another one has taken its work over. The first "
+        "writes nothing any more. Nothing is lost and nothing is done twice.",
+    ),
+    "E510": CodeText(
+        "a file that the system refused",
+        "The operating system said no to reading or writing a file: permissions, a full disk, a path through "
+        "something that is no folder.",
+    ),
+    "E701": CodeText(
+        "no such job, or several",
+        "A job is named by its id or by the beginning of it. `ft status` lists the newest; `ft status --limit "
+        "100` goes further back.",
+    ),
+    "E702": CodeText(
+        "no such model",
+        "A model is `name@v3` (a version), `name@production` (an alias), or `name`, which stands for its "
+        "production alias. ft never answers with another model in its place.",
+    ),
+    "E703": CodeText(
+        "a name that cannot be an alias",
+        "Lower case letters, digits, `_`, `.` and `-`, and not of the form v1, which names versions.",
+    ),
+    "E704": CodeText(
+        "no such error code",
+        "Codes are E and three digits. `ft explain` lists all of them.",
+    ),
+    "E801": CodeText(
+        "a second `ft up`",
+        "One `ft up` serves one FT_HOME. The message says which process and address. Any number of `ft "
+        "worker` may run beside it.",
+    ),
+    "E802": CodeText(
+        "a broker that does not answer",
+        "FT_BROKER_URL names a Redis that refuses, or is not there. Nothing is lost: jobs are in the "
+        "database, and the workers carry on when it is back. Unset the variable to do without a broker.",
+    ),
+    "E803": CodeText(
+        "a worker that ended by itself",
+        "`ft submit --follow` started a worker and it failed. The message repeats its last words; the log has "
+        "all of them. The job waits and loses nothing.",
+    ),
+    "E810": CodeText(
+        "a wait that ended before the job",
+        "`ft wait --timeout` is over. The job goes on; `ft watch JOB` shows how far it is.",
+    ),
+    "E901": CodeText(
+        "a command that cannot be carried out so",
+        "The message says what to write instead.",
+    ),
+    "E902": CodeText(
+        "FT_PORT is not a port",
+        "A whole number from 0 (any free port) to 65535.",
+    ),
+    "E903": CodeText(
+        "no such queue",
+        "Workers serve `remote` (steps of jobs), `gpu` (trainings on this machine), or `all`.",
+    ),
+    "E904": CodeText(
+        "an open address without a key",
+        "Whoever reaches the server can use its models and have it load adapters. Set FT_API_KEY (callers "
+        "send it as a bearer token), or listen on 127.0.0.1.",
+    ),
+    "E990": CodeText(
+        "a transition that is not in the table",
+        "A fault in ft: a job was about to go from one state to another that cannot follow it. Nothing was written.",
+    ),
+    "E991": CodeText(
+        "a step that failed unexpectedly",
+        "A fault in ft or in a provider adapter. The job is kept and the step is tried again; after ten times "
+        "a job that costs nothing is given up. Please report it with the output of `ft logs JOB`.",
+    ),
+    "E999": CodeText(
+        "a fault in ft",
+        "Something happened that nobody thought of. The traceback is in the file that the message names. Your "
+        "jobs are safe in the database. Please report it.",
+    ),
+}
