@@ -1,0 +1,77 @@
+"""The sweep rings for what waits: at once, not twice, and again when nobody came."""
+
+from datetime import timedelta
+
+import pytest
+
+from finetune.lifecycle import LEASE
+from finetune.ports import ADVANCE, TRAIN
+from finetune.store import SqlRuns
+from finetune.sweep import RING_AGAIN, Sweep
+from tests.support.jobs import World, sqlite
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(sqlite(tmp_path))
+    world.bells, world.runs = [], SqlRuns(world.database)
+    yield world
+    world.database.close()
+
+
+def sweep(world, *tasks, patience=timedelta(0)):
+    def ring(task, key):
+        world.bells.append((task, key))
+
+    return Sweep(world.jobs, world.runs, world.clock, ring, tasks=tasks or (ADVANCE, TRAIN), patience=patience)
+
+
+def test_it_rings_once_for_what_waits(world):
+    world.submit()
+    world.runs.add_run("k", {}, world.clock.now())
+    one = sweep(world)
+    assert (one.tick(), one.tick()) == (2, 0)
+    assert world.bells == [(ADVANCE, "ft_1"), (TRAIN, "k")]
+
+
+def test_the_next_step_rings_at_once(world):
+    """No tick fell between the steps: the job was never seen not to wait."""
+    world.submit()
+    one = sweep(world)
+    one.tick()
+    world.lifecycle.advance("ft_1")
+    assert one.tick() == 1
+
+
+def test_a_bell_that_nobody_heard_rings_again(world):
+    world.submit()
+    one = sweep(world)
+    one.tick()
+    world.clock.sleep(RING_AGAIN.total_seconds() - 1)
+    assert one.tick() == 0
+    world.clock.sleep(1)
+    assert one.tick() == 1
+
+
+def test_what_is_leased_does_not_wait_until_its_lease_ends(world):
+    world.submit()
+    world.jobs.claim("ft_1", "w", world.clock.now(), LEASE)
+    one = sweep(world)
+    assert one.tick() == 0
+    world.clock.sleep(LEASE.total_seconds())
+    assert one.tick() == 1
+
+
+def test_only_what_this_worker_can_do(world):
+    world.submit()
+    world.runs.add_run("k", {}, world.clock.now())
+    sweep(world, TRAIN).tick()
+    assert world.bells == [(TRAIN, "k")]
+
+
+def test_with_patience_a_fresh_row_is_left_to_its_own_message(world):
+    world.submit()
+    one = sweep(world, patience=timedelta(seconds=3))
+    assert one.tick() == 0
+    world.clock.sleep(3)
+    assert one.tick() == 1
