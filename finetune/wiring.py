@@ -3,13 +3,8 @@
 import itertools
 import json
 import os
-import secrets
-import socket
-import string
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +14,8 @@ from finetune.errors import Problem, UsageError
 from finetune.settings import Settings, from_environment
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from finetune.clock import SystemClock
     from finetune.codes import CodeText
     from finetune.doctor import Check
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
 #: Room for an answer in the comparison after a training.
 _ANSWER_TOKENS = 256
-_ALPHABET = string.ascii_lowercase + string.digits
 
 
 class Parts:
@@ -55,7 +51,9 @@ class Parts:
     @cached_property
     def worker(self) -> str:
         """This process's name in leases."""
-        return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        from finetune.ids import worker_name
+
+        return worker_name()
 
     @cached_property
     def clock(self) -> "SystemClock":
@@ -143,6 +141,7 @@ class Parts:
     def submitter(self) -> "Submitter":
         """What takes recipes in."""
         from finetune.data import inspect, prepare
+        from finetune.ids import new_job_id
         from finetune.submission import Submitter
 
         return Submitter(
@@ -152,7 +151,7 @@ class Parts:
             inspect=inspect,
             prepare=lambda train, validation, split: prepare(train, validation, split, self.settings.data_dir),
             providers=self.providers,
-            new_id=lambda: "ft_" + "".join(secrets.choice(_ALPHABET) for _ in range(10)),
+            new_id=new_job_id,
         )
 
     @cached_property
@@ -170,28 +169,12 @@ class Parts:
             hold=self._hold,
         )
 
-    @contextmanager
-    def _hold(self, lease: "Lease") -> Iterator[None]:
-        """Renew the lease from a thread while a long step (an upload) runs."""
-        from finetune.errors import StateError
+    def _hold(self, lease: "Lease") -> "AbstractContextManager[None]":
+        """Renew the lease while a long step (an upload) runs."""
+        from finetune.leases import held
         from finetune.lifecycle import LEASE
 
-        ended = threading.Event()
-
-        def keep() -> None:
-            while not ended.wait(LEASE.total_seconds() / 3):
-                try:
-                    self.jobs.renew(lease, self.clock.now() + LEASE)
-                except StateError:
-                    # Lost or unreachable: the step's own write will be refused, which is what leases are for.
-                    return
-
-        thread = threading.Thread(target=keep, name=f"hold-{lease.job.id}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
+        return held(lambda: self.jobs.renew(lease, self.clock.now() + LEASE), LEASE.total_seconds() / 3)
 
     @cached_property
     def supervisor(self) -> "Supervisor":

@@ -25,8 +25,9 @@ def say(text: str = "") -> None:
 
 
 def out_json(value: object) -> None:
-    """One JSON document."""
-    out(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document; in another encoding than UTF-8 with escapes, which mean the same everywhere."""
+    plain = sys.stdout.encoding.lower() in ("utf-8", "utf8")
+    out(json.dumps(value, indent=2, ensure_ascii=not plain))
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:

@@ -5,14 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from finetune.cli import exits
 from finetune.cli.output import confirm, must, out, out_json, paint, say, tell
 from finetune.errors import FtError, NotFound, Problem, RecipeError
-from finetune.jobs import Json
 from finetune.wiring import Parts
 
 Recipes = Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)]
@@ -68,9 +67,9 @@ def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = Fa
     raise typer.Exit(max(code for _, code in checked))
 
 
-def _check(parts: Parts, path: Path, overrides: Sequence[str]) -> tuple[Json, int]:
+def _check(parts: Parts, path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], int]:
     """Tell what is wrong with one recipe; the same as JSON, and its exit code. Others are checked all the same."""
-    report: Json = {"recipe": str(path), "valid": False}
+    report: dict[str, Any] = {"recipe": str(path), "valid": False}
     problems: tuple[Problem, ...] = ()
     code = exits.OK
     try:

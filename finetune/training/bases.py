@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from finetune.errors import Problem, TrainingError
+from finetune.training import disk
 
 Report = Callable[[str], None]
 
@@ -72,7 +73,7 @@ def dtype_of(precision: str) -> torch.dtype:
 def resolve(base_model: str, cache: Path, report: Report) -> str | Path:
     """Where the base is: a built-in one's folder (built now if need be), a folder of the user, or an id on the hub.
 
-    Blocks for some seconds while a built-in base is built for the first time. Raises TrainingError.
+    Blocks for some seconds while a built-in base is built for the first time. Raises TrainingError: E602, E603, E622.
     """
     if base_model.startswith(_BUILTIN):
         return _built_in(base_model, cache, report)
@@ -91,7 +92,10 @@ def _built_in(base_model: str, cache: Path, report: Report) -> Path:
     if name not in builtin.BUILTINS:
         known = ", ".join(f"{_BUILTIN}{known}" for known in sorted(builtin.BUILTINS))
         raise _problem("E602", base_model, "there is no built-in base model of this name", "", f"use one of: {known}")
-    return builtin.ensure(name, cache, report)
+    try:
+        return builtin.ensure(name, cache, report)
+    except OSError as error:
+        raise TrainingError(disk.unwritable(error, cache)) from error
 
 
 def load(
@@ -105,7 +109,7 @@ def load(
 ) -> Loaded:
     """The base model on its device, ready for inference, with its tokenizer. Blocks; may download from the hub.
 
-    Raises TrainingError: E602 to E608; BaseUnavailable when another try may help.
+    Raises TrainingError: E602 to E608, E622; BaseUnavailable when another try may help.
     """
     source = resolve(base_model, cache, report)
     if isinstance(source, Path):

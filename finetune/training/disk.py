@@ -34,15 +34,18 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
         _flush(folder.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise TrainingError(
-            Problem(
-                code="E622",
-                what=f"the trainer cannot write: {error.strerror or error}",
-                why="checkpoints and the adapter must reach the disk",
-                fix="make room or fix the permissions there, then submit again",
-                file=str(folder),
-            )
-        ) from error
+        raise TrainingError(unwritable(error, folder)) from error
+
+
+def unwritable(error: OSError, path: Path) -> Problem:
+    """E622: the system does not let us write there."""
+    return Problem(
+        code="E622",
+        what=f"the trainer cannot write: {error.strerror or error}",
+        why="checkpoints, the adapter and built-in base models must reach the disk",
+        fix="make room or fix the permissions there, then submit again",
+        file=str(path),
+    )
 
 
 def _flush(path: Path) -> None:

@@ -32,7 +32,7 @@ training: {epochs: 2, batch_size: 4}
 CLOSED = "127.0.0.1:1"
 _WHAT = re.compile(r"(?:.+: )?(?:error|warning) (E\d{3}): \S.*")
 #: Here the first line says it all: nobody has to be told why a missing file is a fault.
-_NEEDS_NO_WHY = {"E101", "E201", "E207"}
+_NEEDS_NO_WHY = {"E101", "E201", "E202", "E207", "E208", "E210"}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finetune.cli import exits
-from tests.cli.desk import RECIPE, Desk
+from tests.cli.desk import RECIPE, Desk, Ran
 
 ROW = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
 
@@ -52,7 +52,7 @@ DATA = {
     "cut off": ((ROW + ROW[:40] + "\n").encode(), "E207"),
     "comma at the end": (ROW.replace("}\n", "},\n").encode(), "E207"),
     "not a number": (b'{"messages": NaN}\n', "E207"),
-    "list": (b"[1, 2]\n", "E208"),
+    "list": ((ROW + "5\n").encode(), "E208"),
     "other layout": (b'{"prompt": "q", "completion": "a"}\n', "E209"),
     "no messages": (b'{"messages": []}\n', "E210"),
     "wrong role": (ROW.replace("user", "robot").encode(), "E211"),
@@ -126,7 +126,7 @@ def test_a_broken_line_is_named_by_its_number(desk: Desk) -> None:
 
 
 def test_a_thousand_broken_lines_do_not_fill_the_screen(desk: Desk) -> None:
-    desk.data.write_text("{\n" * 1000)
+    desk.data.write_text('{"messages": nothing}\n' * 1000)
     ran = desk.call("validate", "recipe.yaml")
     assert ran.codes == ["E207"] * 20 + ["E220"]
 
@@ -219,8 +219,9 @@ def test_processes_end_the_same_way(desk: Desk) -> None:
 def test_a_name_that_is_no_text(desk: Desk) -> None:
     name = os.fsdecode(b"odd\xff.yaml")
     os.rename(desk.recipe, desk.folder / name)
-    assert desk.run("validate", name).code == exits.OK
-    assert desk.run("validate", name, PYTHONIOENCODING="ascii", PYTHONUTF8="0").code == exits.OK
+    for encoding in ("utf-8", "ascii"):
+        assert desk.shell("ft validate odd*.yaml >printed", PYTHONIOENCODING=encoding) == Ran(exits.OK, "", "")
+        assert b"yaml: valid: bot" in (desk.folder / "printed").read_bytes()
     ran = desk.run("validate", "ünö.yaml", "--json", PYTHONIOENCODING="ascii")
     assert ran.code == exits.USAGE
     assert ran.json[0]["problems"][0]["code"] == "E101"

@@ -62,6 +62,9 @@ def test_a_built_in_base_is_made_in_the_cache(base: Path, tmp_path: Path, monkey
     monkeypatch.setattr("finetune.training.builtin", builtin, raising=False)
     assert bases.resolve("builtin:tiny-llama", tmp_path, lambda _: None) == base
     assert asked == [("tiny-llama", tmp_path)]
+    builtin.__dict__["ensure"] = lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    with pytest.raises(TrainingError, match=r"E622.*No space"):
+        bases.resolve("builtin:tiny-llama", tmp_path, lambda _: None)
     with pytest.raises(TrainingError, match=r"(?s)E602.*builtin:tiny-llama"):
         bases.resolve("builtin:huge", tmp_path, lambda _: None)
 
