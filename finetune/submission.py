@@ -4,7 +4,7 @@ import getpass
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune.errors import DataError, NotEligible, Problem
@@ -51,6 +51,7 @@ class Submitter:
 
         Raises DataError, or NotEligible if the data has no fault, with everything that stands against it at once.
         """
+        file = rooted(file)
         data = self._inspect(*_files(file))
         against: tuple[Problem, ...] = ()
         try:
@@ -69,6 +70,7 @@ class Submitter:
 
         Raises DataError, NotEligible, StateError.
         """
+        file = rooted(file)
         data = self._prepare(*_files(file))
         plan = choose(file, data.train_rows, data.validation_rows, self._providers)
         now = self._clock.now()
@@ -99,6 +101,18 @@ def fingerprint(recipe: Mapping[str, object], data_digest: str, target: str) -> 
     same = {key: value for key, value in recipe.items() if key not in ("dataset", "validation", "provider")}
     text = json.dumps([same, data_digest, target], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rooted(file: RecipeFile) -> RecipeFile:
+    """The recipe with a base model that is a relative path (`./`, `../`, `~`) as an absolute one.
+
+    Like the data's, its path starts at the recipe's folder: the worker that loads it stands elsewhere.
+    """
+    name = file.recipe.base_model
+    if not name.startswith(("./", "../", "~")):
+        return file
+    path = (file.path.parent / Path(name).expanduser()).resolve()
+    return replace(file, recipe=file.recipe.model_copy(update={"base_model": str(path)}))
 
 
 def _files(file: RecipeFile) -> tuple[Path, Path | None, float | None]:

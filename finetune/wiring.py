@@ -38,10 +38,11 @@ _ANSWER_TOKENS = 256
 
 
 class Parts:
-    """The parts of one process. Close it when done."""
+    """The parts of one process. Close it when done. `say` gets plain lines about what takes long."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, say: Callable[[str], None] = lambda line: None) -> None:
         self.settings = settings or from_environment()
+        self._say = say
 
     def close(self) -> None:
         """Give the database up, if it was opened."""
@@ -214,7 +215,7 @@ class Parts:
         """Models in memory; torch is imported when the first one is loaded."""
         from finetune.serving.pool import Pool
 
-        return Pool(lambda name, report: self.load_base(name, report))
+        return Pool(lambda name, report: self.load_base(name, report), progress=self._say)
 
     # What the command line asks for, each one call.
 
@@ -290,7 +291,7 @@ class Parts:
         """A model to talk to, loaded now. Raises NotFound, ServingError, TrainingError."""
         return self.engines.chat(self.registry.resolve(name))
 
-    def serve(self, host: str, port: int | None, say: Callable[[str], None], parent: int | None) -> None:
+    def serve(self, host: str, port: int | None, parent: int | None) -> None:
         """Run the embedded server until SIGINT or SIGTERM. Blocks. Raises ServingError."""
         from finetune.process import die_with_parent
         from finetune.serving.run import serve
@@ -301,9 +302,9 @@ class Parts:
         _guard_address(host, self.settings.api_key)
         app = create_app(self.registry, self.engines, api_key=self.settings.api_key, runtime_adapters=True)
         asked = self.settings.port if port is None else port
-        serve(app, host, asked, lambda url: say(f"serving on {url}/v1"))
+        serve(app, host, asked, lambda url: self._say(f"serving on {url}/v1"))
 
-    def up(self, host: str, port: int | None, say: Callable[[str], None]) -> None:
+    def up(self, host: str, port: int | None) -> None:
         """Run workers and server until SIGINT or SIGTERM. Blocks. Raises WorkerError, StateError."""
         from finetune.up import QUEUES, only_one, run_all, worker_command
 
@@ -314,9 +315,9 @@ class Parts:
         with only_one(self.settings.home, f"http://{host}:{asked}"):
             # Migrate before three processes would, and fail here with a message if the database is broken.
             self.database.close()
-            run_all(commands, self.clock, say)
+            run_all(commands, self.clock, self._say)
 
-    def work(self, queue: str, say: Callable[[str], None]) -> None:
+    def work(self, queue: str) -> None:
         """Run workers until SIGINT or SIGTERM. Blocks. Raises UsageError, StateError."""
         from finetune.up import QUEUES, run_all, worker_command
 
@@ -325,7 +326,7 @@ class Parts:
             fix = f"--queue {', '.join(QUEUES)} or all"
             raise UsageError(Problem(code="E903", what=f"there is no queue {queue!r}", fix=fix))
         self.database.close()
-        run_all({name: worker_command(name) for name in queues}, self.clock, say)
+        run_all({name: worker_command(name) for name in queues}, self.clock, self._say)
 
     def doctor(self) -> "list[Check]":
         """See `doctor.examine`."""

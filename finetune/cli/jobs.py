@@ -34,7 +34,7 @@ def submit(
 
     Examples: ft submit recipe.yaml --follow · ft submit recipes/*.yaml --set lora.r=32 · ft submit recipe.yaml -q
     """
-    parts = Parts()
+    parts = Parts(say=say)
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
     files = [parts.read(path, overrides or ()) for path in recipes]
     for file in files:

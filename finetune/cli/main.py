@@ -91,10 +91,6 @@ def guarded(command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return DETACHED
-    except BrokenPipeError:
-        # The reader of our output has ended, as `ft logs | head` does. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001 -- the last net: a user never sees a traceback
         complain(_unexpected(error))
         return InternalError.exit_code

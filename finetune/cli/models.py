@@ -98,7 +98,7 @@ def chat(
 
     Examples: ft chat quickstart@v1 "Where is my order?" · echo hello | ft chat quickstart@v1
     """
-    parts = Parts()
+    parts = Parts(say=say)
     talk = parts.chat(model)
     messages = [{"role": "system", "content": system}] if system else []
     if prompt is None and not sys.stdin.isatty():

@@ -13,9 +13,14 @@ _OF_STATE = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
 def out(text: str = "") -> None:
-    """A line of data."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """A line of data. Ends the program, as if it had printed all, when the reader has gone, as `ft logs | head` does."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more at its end, when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
 
 
 def say(text: str = "") -> None:

@@ -18,7 +18,7 @@ def serve(port: Port = None, host: Host = "127.0.0.1", parent: Parent = None) ->
 
     Example: ft serve --port 8765
     """
-    Parts().serve(host, port, say, parent)
+    Parts(say=say).serve(host, port, parent)
 
 
 def up(port: Port = None, host: Host = "127.0.0.1") -> None:
@@ -28,7 +28,7 @@ def up(port: Port = None, host: Host = "127.0.0.1") -> None:
 
     Example: ft up --port 8765
     """
-    Parts().up(host, port, say)
+    Parts(say=say).up(host, port)
 
 
 def worker(
@@ -40,7 +40,7 @@ def worker(
 
     Example: ft worker --queue gpu
     """
-    Parts().work(queue, say)
+    Parts(say=say).work(queue)
 
 
 def doctor(as_json: AsJson = False) -> None:

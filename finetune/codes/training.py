@@ -100,6 +100,12 @@ CODES: dict[str, CodeText] = {
         "A checkpoint or the adapter did not reach the disk: it is full, read-only or gone. Make room and "
         "submit again; training goes on from the last checkpoint.",
     ),
+    "E630": CodeText(
+        "a trainer that dies again and again",
+        "The trainer, or its worker, ended five times without a word. Signal 9 is most often the system's answer to a "
+        "lack of memory: lower local.micro_batch_size or training.max_seq_length, or take a smaller base model. What "
+        "it said is in FT_HOME/runs/RUN_KEY/trainer.log.",
+    ),
     "E699": CodeText(
         "trainer failed unexpectedly",
         "A fault in ft or in a library under it ended the trainer. Its log in the run's folder has the "

@@ -150,7 +150,7 @@ def _how(code: int) -> str:
 
 def _too_often(last: str) -> Json:
     return {
-        "code": "E602",
+        "code": "E630",
         "what": f"the trainer ended {MAX_DEATHS} times without a result, {last}",
         "why": "signal 9 is most often the system's answer to a lack of memory",
         "fix": "lower local.micro_batch_size or training.max_seq_length; `ft logs JOB` has what it said",

@@ -147,3 +147,10 @@ def test_wait_ends_in_time(world):
     assert caught.value.exit_code == 4
     world.run(job.id)
     assert [one.state for one in service.wait([job.id, job.id])] == [JobState.SUCCEEDED] * 2
+
+
+def test_a_base_model_by_a_relative_path_starts_at_the_recipe(world):
+    file = recipe(world, TEXT, "base_model=./models/x")
+    assert world.submitter.submit(file).job.base_model == str(world.folder / "models" / "x")
+    hub = recipe(world, TEXT, "base_model=owner/name")
+    assert world.submitter.submit(hub).job.base_model == "owner/name"
