@@ -203,6 +203,8 @@ class Parts:
     @cached_property
     def load_base(self) -> "BaseLoader":
         """Loads a base model into memory. Importing it imports torch."""
+        # Before torch is loaded: threads that wait by spinning slow each other down on a busy machine.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from finetune.training import bases
 
         def load(base_model: str, report: Callable[[str], None]) -> "LoadedBase":

@@ -190,8 +190,8 @@ def _remote(run: Run) -> RemoteJob:
 
 
 def _is_folder(base_model: str) -> bool:
-    """A path, not a hub id: paths begin with `/`, `./`, `../` or `~`."""
-    return base_model.startswith(("/", ".", "~"))
+    """A path, not a hub id: ids are `name` or `owner/name`; relative paths begin with `./` or `../`."""
+    return base_model.startswith(("/", "./", "../", "~")) or base_model.count("/") > 1
 
 
 def _method(method: str) -> Problem:

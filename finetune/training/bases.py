@@ -77,12 +77,13 @@ def resolve(base_model: str, cache: Path, report: Report) -> str | Path:
     """
     if base_model.startswith(_BUILTIN):
         return _built_in(base_model, cache, report)
+    if not base_model.startswith(("/", "./", "../", "~")) and base_model.count("/") < 2:
+        # Not looked for as a folder: what stands in the worker's folder must not decide what `owner/name` means.
+        return base_model
     folder = Path(base_model).expanduser()
     if folder.is_dir():
         return folder
-    if base_model.startswith(("/", "./", "../", "~")) or base_model.count("/") > 1:
-        raise _problem("E603", base_model, "there is no such folder", "", "check the path in `base_model`")
-    return base_model
+    raise _problem("E603", base_model, "there is no such folder", "", "check the path in `base_model`")
 
 
 def _built_in(base_model: str, cache: Path, report: Report) -> Path:

@@ -3,6 +3,7 @@
 No torch here: a crash, an out-of-memory kill or a cancel takes the trainer down, never the worker.
 """
 
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -123,7 +124,8 @@ class Supervisor:
         elif run.deaths + 1 >= MAX_DEATHS:
             self._end(run, state="failed", error=_too_often(f"the last time {_how(code)}"))
         else:
-            self._note(told, f"the trainer ended without a result ({_how(code)}); it goes on from its last checkpoint")
+            cause = last["error"]["what"] if last.get("kind") == "failed" else _how(code)
+            self._note(told, f"the trainer ended without a result ({cause}); it goes on from its last checkpoint")
             self._end(run, state="queued", deaths=run.deaths + 1)
 
     def _keep(self, artifact: Json) -> Json:
@@ -133,6 +135,8 @@ class Supervisor:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             source.rename(target)
+        # Optimiser states are the largest files of a run, and nobody goes on from them any more.
+        shutil.rmtree(source.with_name("checkpoints"), ignore_errors=True)
         return {**artifact, "path": str(target)}
 
     def _note(self, told: Path, message: str) -> None:
