@@ -308,6 +308,7 @@ class Parts:
 
     def up(self, host: str, port: int | None) -> None:
         """Run workers and server until SIGINT or SIGTERM. Blocks. Raises WorkerError, StateError."""
+        from finetune.serving.run import check_address
         from finetune.up import QUEUES, only_one, run_all, worker_command
 
         _guard_address(host, self.settings.api_key)
@@ -315,7 +316,8 @@ class Parts:
         server = [sys.executable, "-m", "finetune", "serve", "--host", host, "--port", str(asked)]
         commands = {queue: worker_command(queue) for queue in QUEUES} | {"server": server}
         with only_one(self.settings.home, f"http://{host}:{asked}"):
-            # Migrate before three processes would, and fail here with a message if the database is broken.
+            # Whatever would end the children again and again should end this, with a message.
+            check_address(host, asked)
             self.database.close()
             run_all(commands, self.clock, self._say)
 

@@ -71,6 +71,12 @@ def serve(app: Any, host: str, port: int, on_ready: Callable[[str], None]) -> No
         Server(app, lambda: on_ready(_url(host, taken))).run(sockets=[taken])
 
 
+def check_address(host: str, port: int) -> None:
+    """Raise ServingError E757 if nothing could listen there at this moment."""
+    with _bound(host, port):
+        pass
+
+
 @contextlib.contextmanager
 def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """The application served by a thread while the block runs; yields its URL. Raises ServingError E757."""

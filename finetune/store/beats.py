@@ -1,12 +1,14 @@
 """Which workers live."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, insert, select, update
 
 from finetune.ports import Beat
 from finetune.store.database import Database
 from finetune.store.schema import workers
+
+_FORGET = timedelta(days=1)
 
 
 class SqlBeats:
@@ -21,6 +23,8 @@ class SqlBeats:
         with self._db.write() as connection:
             mine = update(workers).where(workers.c.worker == worker.worker).values(**values)
             if not connection.execute(mine).rowcount:
+                # A worker that was killed never signs off; the next one that starts sweeps up behind it.
+                connection.execute(delete(workers).where(workers.c.seen_at < worker.seen_at - _FORGET))
                 connection.execute(insert(workers).values(**values))
 
     def leave(self, worker: str) -> None:

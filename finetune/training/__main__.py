@@ -5,9 +5,7 @@ asked to stop, start it again and it goes on. Standard error is the trainer's lo
 """
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,11 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 from finetune.errors import FtError, Problem, TrainingError
+from finetune.process import die_with_parent
 from finetune.training import request
 from finetune.training.report import Reporter
 from finetune.training.stop import INTERRUPTED, Interrupted, Stop
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True, help="pid of who starts this; the trainer ends with it")
     asked = parser.parse_args(argv)
-    if not _bound_to(asked.parent):
-        return INTERRUPTED
+    die_with_parent(asked.parent)
     stop = Stop()
     try:
         stop.install()
@@ -74,13 +70,6 @@ def _train(run_dir: Path, reporter: Reporter, stop: Stop) -> dict[str, object]:
             )
         ) from error
     return trainer.train(asked, run_dir, reporter, stop)
-
-
-def _bound_to(parent: int) -> bool:
-    """Die when the parent does, however it dies (Linux); False if it is gone already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == parent
 
 
 def _unexpected(error: Exception) -> TrainingError:

@@ -259,6 +259,14 @@ def test_workers_beat_and_leave(world):
     beats.leave("w")
 
 
+def test_workers_that_were_killed_are_forgotten_in_the_end(world):
+    beats, now = SqlBeats(world.database), world.clock.now
+    for name in ("old", "new"):
+        beats.beat(Beat(worker=name, queues=("gpu",), host="h", pid=1, seen_at=now()))
+        world.clock.sleep(25 * 3600)
+    assert [b.worker for b in beats.workers(now() - timedelta(days=30))] == ["new"]
+
+
 def test_the_migrations_make_the_tables_that_the_code_uses(url):
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext

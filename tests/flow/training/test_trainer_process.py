@@ -223,7 +223,7 @@ def test_it_ends_with_its_parent(base: Path, tmp_path: Path) -> None:
 
 def test_without_its_parent_it_does_not_start(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "finetune.training", tmp_path, "--report", tmp_path / "r", "--parent", "999999999"]
-    assert subprocess.run(argv, check=False).returncode == 75
+    assert subprocess.run(argv, check=False).returncode == 1
     assert not (tmp_path / "r").exists()
 
 
@@ -237,7 +237,7 @@ def test_what_nobody_foresaw_is_told_without_a_traceback(
 
     monkeypatch.setattr("finetune.training.trainer.train", broken)
     monkeypatch.setattr("finetune.training.stop.Stop.install", lambda _: None)
-    monkeypatch.setattr("finetune.training.__main__._bound_to", lambda _: True)
+    monkeypatch.setattr("finetune.training.__main__.die_with_parent", lambda _: None)
     assert program.main([str(tmp_path), "--report", str(tmp_path / "r"), "--parent", "1"]) == 1
     failed = read(tmp_path / "r", 0)[0][-1]
     assert failed["error"]["code"] == "E699"
