@@ -161,10 +161,9 @@ class Provider(Protocol):
 class ProviderKit:
     """What a provider is built from. An entry point of the group `ft.providers` is a function of this to a Provider."""
 
-    #: FT_HOME.
-    home: Path
     #: Where local trainings write, a folder a run key.
     runs_dir: Path
+    #: Built-in base models.
     cache_dir: Path
     clock: Clock
     queue: Queue

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from finetune.errors import Problem, StateError, WorkerError
+from finetune.files import unwritable
 from finetune.ports import BeatStore, Clock
 from finetune.process import end_group, spawn
 
@@ -122,14 +123,7 @@ def only_one(home: Path, url: str) -> Iterator[None]:
         home.mkdir(parents=True, exist_ok=True)
         file = (home / "up.lock").open("a+")
     except OSError as error:
-        raise StateError(
-            Problem(
-                code="E501",
-                what=f"cannot write to {home}",
-                why=f"{error.strerror}; jobs, data and adapters are kept there",
-                fix="give write access to it, or set FT_HOME to another folder",
-            )
-        ) from error
+        raise StateError(unwritable(home, error)) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -114,7 +114,6 @@ class Parts:
         from finetune.training.report import read
 
         kit = ProviderKit(
-            home=self.settings.home,
             runs_dir=self.settings.runs_dir,
             cache_dir=self.settings.cache_dir,
             clock=self.clock,

@@ -11,8 +11,9 @@ from typing import Final
 
 from finetune.data.report import DataReport, Findings
 from finetune.data.rows import Row, rows
-from finetune.data.sides import Side, Sides, held_back, sync
+from finetune.data.sides import Side, Sides, held_back
 from finetune.errors import DataError, Problem, StateError
+from finetune.files import sync, unwritable
 from finetune.ports import PreparedData
 
 REPEATED: Final = "E215"
@@ -203,11 +204,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        problem = Problem(
-            code="E504" if full else "E501",
-            what=f"the disk under {out} is full" if full else f"cannot write to {out}",
-            why=f"{error.strerror or error}; prepared training data is kept there",
-            fix="free some space and repeat the command" if full else "give write access to it, or set FT_HOME",
-        )
-        raise StateError(problem) from error
+        raise StateError(unwritable(out, error)) from error

@@ -7,9 +7,7 @@ on the order of keys, nor on blanks, line ends, or keys that are left out.
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO, Final
 
 _DOMAIN: Final = "ft prepared data 1"
@@ -60,12 +58,3 @@ class Sides:
         of_validation = self.validation.digest if self.validation else "none"
         told = f"{_DOMAIN}\ntrain {self.train.digest}\nvalidation {of_validation}\n"
         return hashlib.sha256(told.encode()).hexdigest()
-
-
-def sync(folder: Path) -> None:
-    """Make a folder's entries survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

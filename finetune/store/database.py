@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from finetune.errors import FtError, Problem, StateError, StoreBusy
+from finetune.files import unwritable
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
 REVISION = "0001"
@@ -157,16 +158,6 @@ def _writable(folder: Path) -> None:
         raise StateError(unwritable(folder, error)) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StateError(unwritable(folder, PermissionError("permission denied")))
-
-
-def unwritable(folder: Path, error: OSError) -> Problem:
-    """The problem of a folder that cannot be written."""
-    return Problem(
-        code="E501",
-        what=f"cannot write to {folder}",
-        why=f"{error.strerror or error}; jobs, data and adapters are kept there",
-        fix="give write access to it, or set FT_HOME to another folder",
-    )
 
 
 def _bad_url(url: str, error: Exception) -> Problem:

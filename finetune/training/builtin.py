@@ -8,7 +8,6 @@ code that loads a Hugging Face folder loads this one and knows no difference.
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from torch import nn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from finetune.files import sync
 from finetune.training import corpus
 
 BUILTINS: Final[frozenset[str]] = frozenset({"tiny-llama"})
@@ -272,19 +272,11 @@ def _publish(aside: Path, folder: Path) -> None:
     """Move the finished `aside` to `folder`; leave `folder` alone when another process was there first."""
     aside.chmod(0o755)
     for path in (*aside.iterdir(), aside):
-        _sync(path)
+        sync(path)
     try:
         aside.rename(folder)
     except OSError:
         # A folder that has files in it is never replaced by rename: somebody else has built the same bytes.
         if not folder.is_dir():
             raise
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder.parent)

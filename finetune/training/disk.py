@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import Problem, TrainingError
+from finetune.files import sync
 
 #: The files whose names and bytes make an adapter what it is; lineage.json is not among them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -28,10 +28,10 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
         aside.mkdir(parents=True)
         write(aside)
         for path in (*aside.iterdir(), aside):
-            _flush(path)
+            sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
-        _flush(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise TrainingError(unwritable(error, folder)) from error
@@ -46,14 +46,6 @@ def unwritable(error: OSError, path: Path) -> Problem:
         fix="make room or fix the permissions there, then submit again",
         file=str(path),
     )
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -26,7 +26,6 @@ class Shop:
         self.database = Database.open(sqlite(folder))
         self.runs = SqlRuns(self.database)
         kit = ProviderKit(
-            home=folder,
             runs_dir=folder / "runs",
             cache_dir=folder / "cache",
             clock=self.clock,
