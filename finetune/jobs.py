@@ -13,7 +13,7 @@ class JobState(StrEnum):
 
     #: The row is committed; no worker has looked at it. Left when a worker prepares the data.
     QUEUED = "queued"
-    #: Data is being checked, converted and handed to the provider. Left with an attempt row committed.
+    #: The checked data is being handed to the provider. Left with an attempt row committed.
     PREPARING = "preparing"
     #: An attempt exists, the provider may or may not know it yet. Left when its remote id is recorded.
     SUBMITTING = "submitting"

@@ -4,15 +4,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from finetune.errors import StateError
+from finetune.errors import LeaseLost, StateError
 
 
 @contextmanager
 def held(renew: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Call `renew` from a thread every `every_s` seconds while the block runs, until it raises a StateError.
+    """Call `renew` from a thread every `every_s` seconds while the block runs, until it raises LeaseLost.
 
-    Then the lease is lost, or the store cannot be reached: the block's own write will be refused, which is what
-    leases are for.
+    Then the block's own write will be refused, which is what leases are for. A store that cannot be reached may be
+    back at the next call.
     """
     ended = threading.Event()
 
@@ -20,8 +20,10 @@ def held(renew: Callable[[], None], every_s: float) -> Iterator[None]:
         while not ended.wait(every_s):
             try:
                 renew()
-            except StateError:
+            except LeaseLost:
                 return
+            except StateError:
+                continue
 
     threading.Thread(target=keep, name="lease", daemon=True).start()
     try:

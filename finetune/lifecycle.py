@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import (
+    AuthenticationFailed,
     FtError,
     InternalError,
     LeaseLost,
@@ -64,8 +65,8 @@ class Lifecycle:
     def advance(self, job_id: str) -> Job | None:
         """Do the next step of this job. None if it is not due, somebody else holds it, or the lease was lost.
 
-        Blocks for at most one provider request (or upload). Raises StoreBusy or StateError when the store cannot be
-        used; every other failure becomes part of the job.
+        Blocks for at most one provider request (or upload). Raises StateError when our own store or disk cannot be
+        used, InternalError for a transition that is not in the table; every other failure becomes part of the job.
         """
         lease = self._jobs.claim(job_id, self._owner, self._clock.now(), LEASE)
         if lease is None:
@@ -156,9 +157,8 @@ class Lifecycle:
 
     def _register(self, lease: Lease) -> Change:
         job = lease.job
-        version = self._models.add_model(job, self._clock.now())
-        if alias := job.recipe.get("register", {}).get("alias"):
-            self._models.set_alias(version.name, alias, version.version, self._clock.now())
+        wanted = recipe_of(job).register
+        version = self._models.add_model(job, self._clock.now(), alias=wanted.alias if wanted else None)
         return self._end(JobState.SUCCEEDED, f"registered as {version.ref}", model=version.ref, failures=0)
 
     def _next_poll(self, job: Job, provider: Provider) -> datetime:
@@ -170,13 +170,18 @@ class Lifecycle:
         return now + timedelta(seconds=pause_s)
 
     def _trouble(self, job: Job, error: FtError, **fields: Any) -> Change:
-        """Try again later, or give up: what may already cost money is never given up for a temporary failure."""
+        """Try again later, or give up.
+
+        A job that may cost money is given up only when the provider itself refuses for good: a key that has expired or
+        a fault of ours says nothing about the training, which goes on.
+        """
         problem = error.problems[0]
         failures = job.failures + 1
         in_doubt = job.create_sent_at is not None or isinstance(error, OutcomeUnknown)
         costs = in_doubt or job.state in (JobState.RUNNING, JobState.REGISTERING)
-        patient = error.retry or isinstance(error, InternalError)
-        if not patient or (failures >= MAX_FAILURES and not (costs and error.retry)):
+        ours = isinstance(error, (InternalError, AuthenticationFailed))
+        patient = error.retry or (ours and costs) or isinstance(error, InternalError)
+        if not patient or (failures >= MAX_FAILURES and not costs):
             return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem))
         wait_s = min(_LONGEST_WAIT_S, 2.0 ** min(failures, 9))
         note = f"{problem.what} ({problem.code}); trying again in {wait_s:.0f} s"

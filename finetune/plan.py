@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from finetune.errors import NotEligible, Problem
 from finetune.ports import Provider
-from finetune.spec import Recipe, RecipeFile, explicit
+from finetune.spec import Recipe, RecipeFile, default, explicit
 
 AUTO = "auto"
-#: Set to this, a field asks for nothing, so any target honours it.
-_INERT: dict[str, object] = {"training.packing": False, "privacy": "off", "notify": []}
+#: Set to this, a field asks for nothing, so any target honours it; so does a field that repeats its default.
+_INERT: dict[str, object] = {"privacy": "off"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:
     return {
         field: value
         for field, value in explicit(recipe).items()
-        if not _within(field, accepted) and not (field in _INERT and _INERT[field] == value)
+        if not _within(field, accepted) and value != _INERT.get(field, default(field))
     }
 
 

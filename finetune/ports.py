@@ -56,6 +56,8 @@ class PreparedData:
     validation_rows: int
     #: sha256 over both files; names the content, not the place.
     digest: str
+    #: What was found and does not stand in the way.
+    warnings: tuple[Problem, ...] = ()
 
 
 class Inspected(Protocol):
@@ -167,7 +169,8 @@ class ProviderKit:
     cache_dir: Path
     clock: Clock
     queue: Queue
-    runs: "RunStore"
+    #: Opens the database when it is first called: a check of a recipe needs none.
+    runs: Callable[[], "RunStore"]
     #: Complete JSON lines of a trainer's report from a byte offset on, and the next offset.
     read_report: Callable[[Path, int], tuple[list[Json], int]]
 
@@ -251,6 +254,7 @@ class Run:
     process: str | None = None
     worker: str | None = None
     lease_token: int = 0
+    #: No other worker takes it before: the lease of a running one, a pause of a queued one. None: at once.
     lease_until: datetime | None = None
     #: Adapter path, digest and lineage; None unless succeeded.
     artifact: Json | None = None
@@ -278,7 +282,7 @@ class RunStore(Protocol):
         ...
 
     def update_run(self, run: Run, now: datetime, *, ttl: timedelta | None = None, **fields: Any) -> Run:
-        """Write fields under the run's token; with `ttl` renew the lease, without it end the lease.
+        """Write fields under the run's token; with `ttl` renew the lease (or pause), without it end the lease.
 
         Raises LeaseLost when a later token exists.
         """
@@ -296,8 +300,11 @@ class RunStore(Protocol):
 class ModelStore(Protocol):
     """Model versions and aliases."""
 
-    def add_model(self, job: Job, now: datetime) -> ModelVersion:
-        """Record the job's artifact as the next version of its name. Idempotent by job: asked twice, one version."""
+    def add_model(self, job: Job, now: datetime, *, alias: str | None = None) -> ModelVersion:
+        """Record the job's artifact as the next version of its name, and point `alias` to it in the same transaction.
+
+        Idempotent by job: asked twice there is one version, and an alias that has moved on since is left where it is.
+        """
         ...
 
     def models(self, name: str | None = None) -> list[ModelVersion]:

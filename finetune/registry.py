@@ -1,16 +1,11 @@
 """Tuned models by name: `bot@v3` (a version), `bot@production` (an alias), `bot` (its production)."""
 
-import re
 from pathlib import Path
 
 from finetune.errors import NotFound, Problem, UsageError
 from finetune.jobs import ModelVersion
+from finetune.names import PRODUCTION, is_alias
 from finetune.ports import Clock, ModelStore, Served
-
-#: The alias that a bare name stands for.
-PRODUCTION = "production"
-_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
-_ALIAS = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
 class Registry:
@@ -28,15 +23,15 @@ class Registry:
 
     def version(self, ref: str) -> ModelVersion:
         """The version that `ref` names. Raises NotFound, never answers with another one in its place."""
-        name, _, label = ref.partition("@")
+        name, at, label = ref.partition("@")
         for model in self.versions(name):
-            if label == f"v{model.version}" or (label or PRODUCTION) in model.aliases:
+            if label == f"v{model.version}" or (label if at else PRODUCTION) in model.aliases:
                 return model
         raise self._unknown(ref)
 
     def promote(self, ref: str, alias: str) -> tuple[ModelVersion, int | None]:
         """Point the alias to this version; returns it and the version it pointed to before (None: to nothing)."""
-        if not _ALIAS.fullmatch(alias) or _VERSION.fullmatch(alias):
+        if not is_alias(alias):
             raise UsageError(_bad_alias(alias))
         model = self.version(ref)
         before = self._models.set_alias(model.name, alias, model.version, self._clock.now())
@@ -51,11 +46,22 @@ class Registry:
 
     def resolve(self, name: str) -> Served:
         """See `ports.ModelSource.resolve`."""
-        known = self.served()
-        for model in known:
-            if name == model.id or name in model.aliases:
-                return model
+        known = [model for model in self.served() if name == model.id or name in model.aliases]
+        if len({model.id for model in known}) > 1:
+            raise self._ambiguous(name)
+        if known:
+            return known[0]
         raise self._unknown(name)
+
+    def _ambiguous(self, name: str) -> NotFound:
+        return NotFound(
+            Problem(
+                code="E705",
+                what=f"{name!r} is a base model and the name of a tuned one",
+                why="an answer must come from the model that was meant",
+                fix=f"name the version, such as {name}@v1",
+            )
+        )
 
     def _unknown(self, ref: str) -> NotFound:
         name = ref.partition("@")[0]

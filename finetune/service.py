@@ -69,8 +69,13 @@ class Service:
             last = job
             self._clock.sleep(_LOOK_S)
 
-    def wait(self, job_ids: Sequence[str], *, timeout: timedelta | None = None) -> list[Job]:
-        """Block until all have ended; the jobs in the order asked. Raises WaitTimeout, NotFound."""
+    def wait(
+        self, job_ids: Sequence[str], *, timeout: timedelta | None = None, each: Callable[[], object] | None = None
+    ) -> list[Job]:
+        """Block until all have ended; the jobs in the order asked. `each` is called at every look that does not end it.
+
+        Raises WaitTimeout, NotFound.
+        """
         ids = [self._jobs.get(job_id).id for job_id in job_ids]
         end = None if timeout is None else self._clock.now() + timeout
         while True:
@@ -80,6 +85,8 @@ class Service:
                 return jobs
             if end is not None and self._clock.now() >= end:
                 raise WaitTimeout(_too_long(running, timeout))
+            if each is not None:
+                each()
             self._clock.sleep(_LOOK_S)
 
 

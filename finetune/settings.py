@@ -56,13 +56,34 @@ class Settings:
 
 def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
     """Read the variables. Raises UsageError for a value that cannot be used."""
-    home = Path(env["FT_HOME"]).expanduser().absolute() if env.get("FT_HOME") else _default_home()
+    home = _home(env["FT_HOME"]) if env.get("FT_HOME") else _default_home()
     return Settings(
         home=home,
-        database_url=env.get("FT_DATABASE_URL") or f"sqlite:///{home / 'ft.db'}",
-        broker_url=env.get("FT_BROKER_URL") or None,
+        database_url=env.get("FT_DATABASE_URL") or f"sqlite:///{_quoted(home / 'ft.db')}",
+        broker_url=_broker(env.get("FT_BROKER_URL") or None),
         api_key=env.get("FT_API_KEY") or None,
         port=_port(env.get("FT_PORT") or "8765"),
+    )
+
+
+def _home(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        fix = "write the whole path"
+        raise UsageError(Problem(code="E902", what=f"FT_HOME is {text!r}", why=str(error), fix=fix)) from None
+
+
+def _broker(url: str | None) -> str | None:
+    if url is None or url.startswith(("redis://", "rediss://", "redis+socket://", "sentinel://")):
+        return url
+    raise UsageError(
+        Problem(
+            code="E902",
+            what=f"FT_BROKER_URL begins with {url.partition(':')[0]!r}",
+            why="the broker is a Redis",
+            fix="write redis://host:6379/0, or unset it to do without a broker",
+        )
     )
 
 
@@ -72,8 +93,15 @@ def _default_home() -> Path:
     return user_data_path("ft")
 
 
+def _quoted(path: Path) -> str:
+    """The path as a part of an address, where `?`, `#` and `%` would mean something."""
+    from urllib.parse import quote  # not needed by `ft --help`
+
+    return quote(str(path))
+
+
 def _port(text: str) -> int:
-    if text.isdigit() and int(text) < 65536:
+    if text.isascii() and text.isdigit() and int(text) < 65536:
         return int(text)
     raise UsageError(
         Problem(

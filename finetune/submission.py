@@ -19,6 +19,15 @@ Prepare = Callable[[Path, Path | None, float | None], PreparedData]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A recipe that was checked, with its data written down and its target chosen."""
+
+    file: RecipeFile
+    data: PreparedData
+    plan: Plan
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """What became of a recipe."""
 
@@ -47,45 +56,42 @@ class Submitter:
         self._providers = providers
 
     def check(self, file: RecipeFile) -> tuple[Plan, tuple[Problem, ...]]:
-        """The plan, and every warning. Writes nothing, sends nothing.
+        """The plan, and every warning about the data. Writes nothing, sends nothing.
 
         Raises DataError, or NotEligible if the data has no fault, with everything that stands against it at once.
         """
         file = rooted(file)
-        data = self._inspect(*_files(file))
-        against: tuple[Problem, ...] = ()
-        try:
-            plan = choose(file, data.train_rows, data.validation_rows, self._providers)
-        except NotEligible as error:
-            against = error.problems
-        errors = [problem for problem in data.problems if problem.level == "error"]
-        if errors:
-            raise DataError(*data.problems, *against)
-        if against:
-            raise NotEligible(*data.problems, *against)
-        return plan, data.problems
+        found = self._inspect(*_files(file))
+        return self._plan(file, found.problems, found.train_rows, found.validation_rows), found.problems
 
-    def submit(self, file: RecipeFile, *, force: bool = False) -> Submission:
-        """Plan, commit a job, ring. Idempotent by recipe, data and target unless `force`. Does not wait for it.
-
-        Raises DataError, NotEligible, StateError.
-        """
+    def ready(self, file: RecipeFile) -> Ready:
+        """Check as `check` does, and write down the data that will be trained on. Idempotent. Raises StateError too."""
         file = rooted(file)
-        data = self._prepare(*_files(file))
-        plan = choose(file, data.train_rows, data.validation_rows, self._providers)
+        try:
+            data = self._prepare(*_files(file))
+        except DataError as error:
+            self._plan(file, error.problems, 0, 0)
+            raise
+        return Ready(file=file, data=data, plan=self._plan(file, data.warnings, data.train_rows, data.validation_rows))
+
+    def submit(self, ready: Ready, *, force: bool = False) -> Submission:
+        """Commit a job and ring. Idempotent by recipe, data and target unless `force`. Does not wait for training.
+
+        Raises StateError.
+        """
         now = self._clock.now()
-        recipe = canonical(file.recipe)
+        recipe, plan = canonical(ready.file.recipe), ready.plan
         job = Job(
             id=self._new_id(),
-            name=file.recipe.name,
+            name=ready.file.recipe.name,
             owner=_login(),
             provider=plan.provider,
             base_model=plan.base_model,
             recipe=recipe,
-            fingerprint=fingerprint(recipe, data.digest, plan.target),
+            fingerprint=fingerprint(recipe, ready.data.digest, plan.target),
             state=JobState.QUEUED,
             due_at=now,
-            data=_record(data),
+            data=_record(ready.data),
             created_at=now,
             changed_at=now,
         )
@@ -94,6 +100,18 @@ class Submitter:
         if created:
             self._queue.wake(ADVANCE, job.id)
         return Submission(job=job, created=created, plan=plan)
+
+    def _plan(self, file: RecipeFile, problems: tuple[Problem, ...], train_rows: int, validation_rows: int) -> Plan:
+        """Choose the target; whatever stands against data or target is raised together."""
+        faulty = any(problem.level == "error" for problem in problems)
+        try:
+            plan = choose(file, train_rows, validation_rows, self._providers)
+        except NotEligible as error:
+            kind = DataError if faulty else NotEligible
+            raise kind(*problems, *error.problems) from None
+        if faulty:
+            raise DataError(*problems)
+        return plan
 
 
 def fingerprint(recipe: Mapping[str, object], data_digest: str, target: str) -> str:

@@ -13,8 +13,8 @@ _BATCH = 200
 class Sweep:
     """Finds due jobs and waiting runs and calls `ring(task, key)` for each, at most once in `RING_AGAIN`.
 
-    `tasks` are the tasks that this worker can do. `patience` leaves a fresh row alone for so long: with a broker the
-    row's own message should come first; without one it is zero.
+    `tasks` are the tasks that this worker can do. With a broker a row's own message may come too, and other workers
+    may ring as well: a message in vain costs one look at the row.
     """
 
     def __init__(
@@ -25,26 +25,28 @@ class Sweep:
         ring: Callable[[str, str], None],
         *,
         tasks: Collection[str],
-        patience: timedelta = timedelta(0),
     ) -> None:
         self._jobs, self._runs, self._clock, self._ring = jobs, runs, clock, ring
-        self._tasks, self._patience = tasks, patience
+        self._tasks = tasks
         #: What was rung for: which task and wait, and when.
         self._rung: dict[tuple[str, Due], datetime] = {}
 
     def tick(self) -> int:
-        """Ring for everything that waits; returns how many bells rang. Idempotent within `RING_AGAIN`."""
+        """Ring for everything that waits; returns how many bells rang. Idempotent within `RING_AGAIN`.
+
+        Raises what `ring` raises; what was not rung for by then is rung for at the next tick.
+        """
         now = self._clock.now()
-        late = now - self._patience
         waiting: list[tuple[str, Due]] = []
         if ADVANCE in self._tasks:
-            waiting += [(ADVANCE, due) for due in self._jobs.due(late, _BATCH)]
+            waiting += [(ADVANCE, due) for due in self._jobs.due(now, _BATCH)]
         if TRAIN in self._tasks:
-            waiting += [(TRAIN, due) for due in self._runs.due_runs(late, _BATCH)]
+            waiting += [(TRAIN, due) for due in self._runs.due_runs(now, _BATCH)]
         # What no longer waits is forgotten. A job's next step is another wait: it rings at once.
         self._rung = {each: self._rung[each] for each in waiting if each in self._rung}
         new = [each for each in waiting if each not in self._rung or now - self._rung[each] >= RING_AGAIN]
         for task, due in new:
-            self._rung[task, due] = now
             self._ring(task, due.key)
+            # Only now: a bell that could not be rung must ring at the next tick.
+            self._rung[task, due] = now
         return len(new)

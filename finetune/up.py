@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,8 @@ from finetune.ports import BeatStore, Clock
 from finetune.process import end_group, spawn
 
 QUEUES = ("remote", "gpu")
+#: `-P`: the folder that the user stands in must not lend its `workers.py` or `celery.py` to ours.
+PYTHON = (sys.executable, "-P")
 #: A worker beats every two seconds; one that missed three of them is not counted on.
 _ALIVE = timedelta(seconds=7)
 _GRACE_S = 20.0
@@ -60,9 +62,35 @@ class Helpers:
         return self._logs / f"worker-{queue}.log"
 
 
+class Lookout:
+    """Says when nobody serves a queue that a job waits for: once, and again after somebody did."""
+
+    def __init__(self, beats: BeatStore, clock: Clock, say: Say) -> None:
+        self._beats, self._clock, self._say = beats, clock, say
+        self._looked_at = clock.now() - timedelta(hours=1)
+        self._told = False
+
+    def look(self) -> None:
+        """Cheap to call often."""
+        now = self._clock.now()
+        if now - self._looked_at < _ALIVE:
+            return
+        self._looked_at = now
+        missing = set(QUEUES) - living(self._beats, self._clock)
+        if missing and not self._told:
+            self._say(unserved_text(missing))
+        self._told = bool(missing)
+
+
+def unserved_text(queues: Collection[str]) -> str:
+    """What to do about queues that nobody serves."""
+    names = " and ".join(sorted(queues))
+    return f"no worker serves the {names} queue: start one with `ft up` (or `ft worker`); jobs wait until then"
+
+
 def worker_command(queue: str) -> list[str]:
     """The command line of a worker."""
-    return [sys.executable, "-m", "workers", "--queue", queue]
+    return [*PYTHON, "-m", "workers", "--queue", queue]
 
 
 def run_all(commands: Mapping[str, Sequence[str]], clock: Clock, say: Say) -> None:
@@ -115,9 +143,10 @@ def _stop_all(children: "list[subprocess.Popen[bytes]]", asked: _Asked, clock: C
 
 @contextmanager
 def only_one(home: Path, url: str) -> Iterator[None]:
-    """Hold FT_HOME against a second `ft up`. The system lets go when this process ends, however it ends.
+    """Hold FT_HOME against a second `ft up`, which is told this `url` (empty when it is not known yet).
 
-    Raises WorkerError (E801) with the other one's address, StateError (E501) when FT_HOME cannot be written.
+    The system lets go when this process ends, however it ends. Raises WorkerError (E801) with the other one's address,
+    StateError (E501) when FT_HOME cannot be written.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -131,7 +160,7 @@ def only_one(home: Path, url: str) -> Iterator[None]:
             file.seek(0)
             raise WorkerError(_second(home, file.read().strip())) from None
         file.truncate(0)
-        file.write(f"process {os.getpid()}, {url}")
+        file.write(f"process {os.getpid()}{url and ', '}{url}")
         file.flush()
         yield
 

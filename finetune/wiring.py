@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from finetune.submission import Submitter
     from finetune.sweep import Sweep
     from finetune.training.supervisor import Supervisor
-    from finetune.up import Helpers
+    from finetune.up import Helpers, Lookout
 
 #: Room for an answer in the comparison after a training.
 _ANSWER_TOKENS = 256
@@ -118,10 +117,31 @@ class Parts:
             cache_dir=self.settings.cache_dir,
             clock=self.clock,
             queue=self.queue,
-            runs=self.runs,
+            runs=lambda: self.runs,
             read_report=read,
         )
-        return {entry.name: entry.load()(kit) for entry in entry_points(group="ft.providers")}
+        found = {}
+        for entry in entry_points(group="ft.providers"):
+            try:
+                found[entry.name] = entry.load()(kit)
+            except Exception as error:  # noqa: BLE001 -- one broken package must not stop the jobs of all the others
+                self._say(f"the provider {entry.name} cannot be used: {type(error).__name__}: {error}")
+        return found
+
+    def provider(self, name: str) -> "Provider":
+        """The installed provider of this name. Raises ProviderUnavailable: another worker may have it."""
+        from finetune.errors import ProviderUnavailable
+
+        if name in self.providers:
+            return self.providers[name]
+        raise ProviderUnavailable(
+            Problem(
+                code="E404",
+                what=f"the provider {name!r} is not installed where this worker runs",
+                why=f"installed are {', '.join(sorted(self.providers)) or 'none'}",
+                fix="install its package there and start the worker again; the job waits",
+            )
+        )
 
     @cached_property
     def registry(self) -> "Registry":
@@ -162,7 +182,7 @@ class Parts:
         return Lifecycle(
             self.jobs,
             self.models,
-            lambda name: self.providers[name],
+            self.provider,
             self.queue,
             self.clock,
             owner=self.worker,
@@ -191,13 +211,10 @@ class Parts:
         )
 
     def sweep(self, ring: Callable[[str, str], None], tasks: frozenset[str]) -> "Sweep":
-        """A sweep that rings for these tasks. With a broker it leaves a row's own message some seconds to arrive."""
-        from datetime import timedelta
-
+        """A sweep that rings for these tasks."""
         from finetune.sweep import Sweep
 
-        patience = timedelta(0) if self.settings.embedded else timedelta(seconds=3)
-        return Sweep(self.jobs, self.runs, self.clock, ring, tasks=tasks, patience=patience)
+        return Sweep(self.jobs, self.runs, self.clock, ring, tasks=tasks)
 
     @cached_property
     def load_base(self) -> "BaseLoader":
@@ -259,11 +276,12 @@ class Parts:
 
         return Helpers(self.beats, self.clock, self.settings.logs_dir)
 
-    def unserved(self) -> set[str]:
-        """Queues that no living worker serves."""
-        from finetune.up import QUEUES, living
+    @cached_property
+    def lookout(self) -> "Lookout":
+        """Says when nobody works."""
+        from finetune.up import Lookout
 
-        return set(QUEUES) - living(self.beats, self.clock)
+        return Lookout(self.beats, self.clock, self._say)
 
     def can_answer(self, name: str) -> bool:
         """Whether this machine has the model itself, not only its name at a provider."""
@@ -308,13 +326,13 @@ class Parts:
     def up(self, host: str, port: int | None) -> None:
         """Run workers and server until SIGINT or SIGTERM. Blocks. Raises WorkerError, StateError."""
         from finetune.serving.run import check_address
-        from finetune.up import QUEUES, only_one, run_all, worker_command
+        from finetune.up import PYTHON, QUEUES, only_one, run_all, worker_command
 
         _guard_address(host, self.settings.api_key)
         asked = self.settings.port if port is None else port
-        server = [sys.executable, "-m", "finetune", "serve", "--host", host, "--port", str(asked)]
+        server = [*PYTHON, "-m", "finetune", "serve", "--host", host, "--port", str(asked)]
         commands = {queue: worker_command(queue) for queue in QUEUES} | {"server": server}
-        with only_one(self.settings.home, f"http://{host}:{asked}"):
+        with only_one(self.settings.home, f"http://{host}:{asked}" if asked else ""):
             # Whatever would end the children again and again should end this, with a message.
             check_address(host, asked)
             self.database.close()
@@ -339,10 +357,14 @@ class Parts:
 
         return examine(
             self.settings.home,
-            database=lambda: self.database.url.render_as_string(hide_password=True),
+            database=self._examine_database,
             broker=lambda: ping(self.settings.broker_url) if self.settings.broker_url else None,
             served=lambda: living(self.beats, self.clock),
         )
+
+    def _examine_database(self) -> str:
+        self.database.examine()
+        return self.database.url.render_as_string(hide_password=True)
 
 
 def _guard_address(host: str, api_key: str | None) -> None:
@@ -358,5 +380,7 @@ def _guard_address(host: str, api_key: str | None) -> None:
 
 
 def _trainer(run_dir: Path, report: Path) -> list[str]:
+    from finetune.up import PYTHON
+
     parent = str(os.getpid())
-    return [sys.executable, "-m", "finetune.training", str(run_dir), "--report", str(report), "--parent", parent]
+    return [*PYTHON, "-m", "finetune.training", str(run_dir), "--report", str(report), "--parent", parent]

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 
 from celery.signals import worker_ready, worker_shutting_down
 
@@ -22,17 +23,18 @@ def main() -> int:
     asked = _arguments()
     if asked.parent:
         die_with_parent(asked.parent)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("celery", "kombu", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _log()
     loop = Loop(tasks.parts(), [asked.queue], until_idle=asked.until_idle)
-    worker_ready.connect(lambda **_: loop.start(), weak=False)
+    worker_ready.connect(lambda **_: logging.getLogger("ft.worker").info("%s: ready", asked.queue), weak=False)
     worker_shutting_down.connect(lambda **_: tasks.stopping.set(), weak=False)
     tasks.parts().database  # noqa: B018 -- a database that cannot be opened is said at once, and ends the worker
+    # Before Celery has its broker: who waits for work should see that this worker lives.
+    loop.start()
     app.worker_main(
         [
             "--quiet",
             "worker",
+            "--loglevel=INFO",
             f"--pool={POOL}",
             f"--concurrency={asked.concurrency or _CONCURRENCY[asked.queue]}",
             f"--queues={asked.queue}",
@@ -43,6 +45,15 @@ def main() -> int:
     )
     loop.stop()
     return 0
+
+
+def _log() -> None:
+    """Our own lines on stderr; of the libraries only what went wrong."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ft.worker").setLevel(logging.INFO)
+    # Celery warns of root and of a missing mail host; neither is a fault here: messages are JSON, nothing is mailed.
+    warnings.filterwarnings("ignore", module="celery")
+    logging.getLogger("kombu").setLevel(logging.ERROR)
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from finetune.errors import FtError
@@ -23,29 +23,37 @@ SWEEP_S = 1.0
 BEAT_S = 2.0
 #: A worker started for the work at hand ends when there was none for so long.
 IDLE_S = 2.0
+GIVE_UP_S = 30.0
 
 
 class Loop(threading.Thread):
-    """Sweeps until `stop`. Errors of the store are logged and waited out: the store may come back."""
+    """Sweeps until `stop`. Whatever goes wrong is logged and waited out: database and broker may come back.
+
+    With `until_idle` it asks the worker to end when there is no work, or when nothing has gone right for `GIVE_UP_S`:
+    nobody watches such a worker.
+    """
 
     def __init__(self, parts: Parts, queues: Collection[str], *, until_idle: bool) -> None:
         super().__init__(name="sweep", daemon=True)
         self._parts, self._queues, self._until_idle = parts, tuple(queues), until_idle
         self._ended = threading.Event()
-        self._busy_at = 0.0
+        self._well_at = self._busy_at = self._now()
 
     def stop(self) -> None:
         """End the thread and sign off. Blocks for a moment."""
         self._ended.set()
-        self.join(timeout=5)
+        if self.is_alive():
+            self.join(timeout=5)
 
     def run(self) -> None:
         """The thread."""
         while not self._ended.is_set():
             try:
                 self._sweep()
-            except FtError as error:
-                log.error("%s", error)
+            except Exception as error:  # noqa: BLE001 -- a worker whose sweep has ended would be deaf for good
+                log.error("%s", error if isinstance(error, FtError) else f"{type(error).__name__}: {error}")
+                if self._until_idle and self._now() - self._well_at > GIVE_UP_S:
+                    self._end_worker("nothing has gone right for a while")
                 self._ended.wait(SWEEP_S)
         try:
             self._parts.beats.leave(self._parts.worker)
@@ -56,8 +64,7 @@ class Loop(threading.Thread):
         parts = self._parts
         tasks = frozenset(task for task, queue in QUEUES.items() if queue in self._queues)
         sweep = parts.sweep(_ring, tasks)
-        clock = _Elapsed(parts)
-        self._busy_at = clock.now()
+        clock = _Elapsed(self._now)
         with parts.database.watching() as connection:
             before: int | None = None
             while not self._ended.wait(LOOK_S):
@@ -68,16 +75,23 @@ class Loop(threading.Thread):
                 if clock.passed("sweep", SWEEP_S) or changed:
                     before = changes
                     sweep.tick()
+                    self._well_at = self._now()
                 if self._until_idle and clock.passed("idle", 0.5):
-                    self._end_if_idle(clock.now())
+                    self._end_if_idle()
 
-    def _end_if_idle(self, now: float) -> None:
+    def _end_if_idle(self) -> None:
         if self._parts.jobs.recent(limit=1, unfinished=True):
-            self._busy_at = now
-        elif now - self._busy_at >= IDLE_S:
-            log.info("no work left")
-            self._ended.set()
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._busy_at = self._now()
+        elif self._now() - self._busy_at >= IDLE_S:
+            self._end_worker("no work left")
+
+    def _end_worker(self, why: str) -> None:
+        log.info("%s", why)
+        self._ended.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _now(self) -> float:
+        return self._parts.clock.now().timestamp()
 
     def _me(self) -> Beat:
         now = self._parts.clock.now()
@@ -88,15 +102,12 @@ class Loop(threading.Thread):
 class _Elapsed:
     """Says when a named interval has passed; the first time it has."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._clock = parts.clock
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._at: dict[str, float] = {}
 
-    def now(self) -> float:
-        return self._clock.now().timestamp()
-
     def passed(self, name: str, seconds: float) -> bool:
-        now = self.now()
+        now = self._now()
         if now - self._at.get(name, 0.0) < seconds:
             return False
         self._at[name] = now

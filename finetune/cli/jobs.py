@@ -1,13 +1,15 @@
 """submit, status, watch, logs, wait, cancel: what is about jobs."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.cli import exits
-from finetune.cli.output import confirm, must, out, out_json, paint, say, table, tell
+from finetune.cli import exits, show
+from finetune.cli.output import confirm, must, out, out_json, say, table, tell
 from finetune.cli.recipes import AsJson, Overrides, Recipes, Yes
+from finetune.errors import FtError
 from finetune.wiring import Parts
 
 if TYPE_CHECKING:
@@ -36,12 +38,10 @@ def submit(
     """
     parts = Parts(say=say)
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
-    files = [parts.read(path, overrides or ()) for path in recipes]
-    for file in files:
-        _, warnings = parts.submitter.check(file)
-        for warning in (*file.notes, *warnings):
-            tell(warning)
-    made = [parts.submitter.submit(file, force=force) for file in files]
+    ready = [parts.submitter.ready(parts.read(path, overrides or ())) for path in recipes]
+    for warning in (warning for each in ready for warning in (*each.file.notes, *each.data.warnings)):
+        tell(warning)
+    made = [parts.submitter.submit(each, force=force) for each in ready]
     if not quiet:
         for one in made:
             _tell_plan(one)
@@ -67,9 +67,17 @@ def status(
 
     Examples: ft status · ft status ft_6c1 --json
     """
-    parts = Parts()
+    parts = Parts(say=say)
     if job is not None:
-        _print_job(parts, parts.service.job(job), as_json=as_json, quiet=quiet)
+        found = parts.service.job(job)
+        if as_json:
+            out_json(parts.views.job(found))
+        elif quiet:
+            out(found.id)
+        else:
+            show.one(found)
+            if not found.final:
+                parts.lookout.look()
         return
     jobs = parts.service.recent(limit)
     if as_json:
@@ -79,7 +87,7 @@ def status(
             out(one.id)
     elif jobs:
         now = datetime.now(UTC)
-        table(("JOB", "STATE", "NAME", "TARGET", "AGE", "PROGRESS"), [_row(one, now) for one in jobs])
+        table(("JOB", "STATE", "NAME", "TARGET", "AGE", "PROGRESS"), [show.row(one, now) for one in jobs])
     else:
         say("no jobs yet: `ft init` writes a recipe, `ft submit recipe.yaml --follow` runs it")
 
@@ -89,9 +97,8 @@ def watch(job: JobId) -> None:
 
     Example: ft watch ft_6c1
     """
-    parts = Parts()
+    parts = Parts(say=say)
     found = parts.service.job(job)
-    _warn_unattended(parts, found)
     raise typer.Exit(_watch(parts, found.id, to_stderr=False))
 
 
@@ -108,7 +115,7 @@ def logs(
     """
     from finetune.cli.progress import event_line
 
-    parts = Parts()
+    parts = Parts(say=say)
     never = "one JSON document cannot grow"
     must(not (follow and as_json), "--follow and --json do not go together", never, "`ft logs JOB --json` at the end")
     if as_json:
@@ -117,7 +124,7 @@ def logs(
         out_json({"events": history, "metrics": measured})
     elif follow:
         try:
-            for update in parts.service.follow(job):
+            for update in parts.service.follow(job, each=parts.lookout.look):
                 for event in update.events:
                     out(event_line(event))
         except KeyboardInterrupt:
@@ -136,20 +143,20 @@ def wait(
 
     Example: ft wait $(ft submit recipes/*.yaml -q) --timeout 3600
     """
-    parts = Parts()
+    parts = Parts(say=say)
     # Also refuses nan, which is neither below nor above any bound.
     possible = timeout is None or 0 <= timeout <= _LONGEST_S
     must(possible, f"--timeout {timeout} is no time", f"a wait has up to {_LONGEST_S:,} seconds", "leave it out")
     limit = None if timeout is None else timedelta(seconds=timeout)
     try:
-        ended = parts.service.wait(jobs, timeout=limit)
+        ended = parts.service.wait(jobs, timeout=limit, each=parts.lookout.look)
     except KeyboardInterrupt:
         raise _detached(jobs[0]) from None
     if as_json:
         out_json([parts.views.job(one) for one in ended])
     else:
         for one in ended:
-            _print_end(one)
+            show.end(one)
     raise typer.Exit(max(exits.OF_STATE[one.state] for one in ended))
 
 
@@ -158,39 +165,53 @@ def cancel(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
 
     Examples: ft cancel ft_6c1 · ft cancel ft_6c1 -y
     """
-    parts = Parts()
+    parts = Parts(say=say)
     found = parts.service.job(job)
     if not found.final and confirm(f"cancel {found.id} ({found.name}, {found.state})?", yes=yes or as_json):
         found = parts.service.cancel(found.id)
-        _warn_unattended(parts, found)
+        parts.lookout.look()
     if as_json:
         out_json(parts.views.job(found))
     elif found.final:
         out(f"{found.id} has ended already: {found.state}")
-    else:
-        asked = "cancel requested" if found.cancel_requested else "left as it is"
-        out(f"{found.id}: {asked}")
+    elif found.cancel_requested:
+        out(f"{found.id}: cancel requested")
         say(f"`ft wait {found.id}` returns when nothing of it runs any more")
+    else:
+        out(f"{found.id}: left as it is")
 
 
 def _follow(parts: Parts, one: "Submission", *, silent: bool) -> int:
     code = _watch(parts, one.job.id, to_stderr=True)
     job = parts.service.job(one.job.id)
     if not silent:
-        _print_end(job)
+        show.end(job)
         if job.model and parts.can_answer(job.model):
             _compare(parts, job)
     return code
 
 
+def _compare(parts: Parts, job: "Job") -> None:
+    say("asking the base model and the tuned one about rows that training has not seen ...")
+    try:
+        found = parts.compare(job)
+    except FtError as error:
+        # The training has succeeded, whatever stands against the comparison.
+        for problem in error.problems:
+            tell(replace(problem, level="warning"))
+        return
+    if found is not None:
+        show.comparison(found, job.model or "")
+
+
 def _watch(parts: Parts, job_id: str, *, to_stderr: bool) -> int:
     from finetune.cli.progress import display, follow
 
-    helpers = parts.helpers if to_stderr and parts.settings.embedded else None
+    # `submit --follow` without a broker brings its own workers; everybody else is told when there are none.
+    brings = to_stderr and parts.settings.embedded
+    each = parts.helpers.ensure if brings else parts.lookout.look
     try:
-        job = follow(
-            parts.service.follow(job_id, each=helpers.ensure if helpers else None), display(to_stderr=to_stderr)
-        )
+        job = follow(parts.service.follow(job_id, each=each), display(to_stderr=to_stderr))
     except KeyboardInterrupt:
         raise _detached(job_id) from None
     return exits.OF_STATE[job.state] if job else exits.FAILED
@@ -208,7 +229,7 @@ def _print_submitted(parts: Parts, made: "list[Submission]", *, as_json: bool, q
     for one in made:
         out(one.job.id if quiet else f"{one.job.id}  {one.job.state}  {one.job.name}  {one.job.target}")
     if not quiet:
-        _warn_unattended(parts, made[0].job)
+        parts.lookout.look()
         say(f"next: `ft watch {made[0].job.id}`")
 
 
@@ -225,85 +246,3 @@ def _tell_plan(one: "Submission") -> None:
     plan = one.plan
     held = f", {plan.validation_rows} held out" if plan.validation_rows else ""
     say(f"plan: {one.job.name} on {plan.target}, {plan.train_rows} rows{held}, {plan.steps} steps")
-
-
-def _warn_unattended(parts: Parts, job: "Job") -> None:
-    """A job that nobody works on waits for ever; say so."""
-    idle = set() if job.final else parts.unserved()
-    if idle:
-        names = " and ".join(sorted(idle))
-        say(f"no worker serves the {names} queue: start one with `ft up` (or `ft worker`), or submit with --follow")
-
-
-def _print_job(parts: Parts, job: "Job", *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        out_json(parts.views.job(job))
-        return
-    if quiet:
-        out(f"{job.state}")
-        return
-    from finetune.cli.progress import progress_text
-
-    words = f" ({job.provider_state})" if job.provider_state not in (None, str(job.state)) else ""
-    rows = [("job", job.id), ("name", job.name), ("target", job.target), ("state", f"{job.state}{words}")]
-    rows += [("progress", progress_text(job.progress))] if job.progress else []
-    rows += [("model", job.model)] if job.model else []
-    rows += [("submitted", f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S} by {job.owner}")]
-    for label, text in rows:
-        out(f"{paint(label.ljust(9), 'dim')}  {text}")
-    if job.error:
-        _print_error(job)
-    _warn_unattended(parts, job)
-
-
-def _print_end(job: "Job") -> None:
-    model = f"  {job.model}" if job.model else ""
-    out(f"{job.id}  {paint(job.state, {'succeeded': 'green', 'failed': 'red'}.get(job.state, 'yellow'))}{model}")
-    if job.error:
-        _print_error(job)
-
-
-def _print_error(job: "Job") -> None:
-    error = job.error or {}
-    say(paint(f"error {error['code']}: {error['what']}", "red"))
-    say(f"  why: {error['why'] or 'see `ft logs ' + job.id + '`'}")
-    say(f"  fix: {error['fix'] or '`ft explain ' + error['code'] + '`'}")
-
-
-def _row(job: "Job", now: datetime) -> tuple[str, ...]:
-    progress = job.progress or {}
-    done = f"{progress['step']}/{progress['total_steps']}" if progress else ""
-    return (job.id, str(job.state), job.name, job.target, _age(now - job.created_at), job.model or done)
-
-
-def _age(age: timedelta) -> str:
-    seconds = max(0, int(age.total_seconds()))
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
-def _compare(parts: Parts, job: "Job") -> None:
-    say("asking the base model and the tuned one about rows that training has not seen ...")
-    found = parts.compare(job)
-    if found is None:
-        return
-    out()
-    for pair in found.pairs[:3]:
-        out(f"{paint('question', 'bold')}  {pair.prompt}")
-        out(f"{paint('base', 'bold')}      {_short(pair.base)}")
-        out(f"{paint('tuned', 'bold')}     {paint(_short(pair.tuned), 'green')}")
-        out()
-    count = len(found.pairs)
-    out(f"exact match on {count} held-out rows: base {found.base:.2f}, tuned {paint(f'{found.tuned:.2f}', 'green')}")
-    name = job.model or ""
-    say("\nnext:")
-    say(f'  ft chat {name} "{found.pairs[-1].prompt}"')
-    say(f"  ft promote {name} --to production")
-    say("  ft up        # workers, and an OpenAI-compatible server that answers as these models")
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 100 else line[:99] + "…"

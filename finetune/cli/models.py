@@ -94,17 +94,18 @@ def chat(
 ) -> None:
     """Talk to a tuned model on this machine.
 
-    Base models answer too. A prompt may also come through a pipe.
+    The base models under tuned ones answer too. A prompt may also come through a pipe.
 
     Examples: ft chat quickstart@v1 "Where is my order?" · echo hello | ft chat quickstart@v1
     """
-    parts = Parts(say=say)
-    talk = parts.chat(model)
-    messages = [{"role": "system", "content": system}] if system else []
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()
-        must(bool(prompt), "there is no prompt", "the pipe brought nothing", 'ft chat MODEL "your question"')
-    while (question := prompt if prompt is not None else _ask()) is not None:
+        must(bool(prompt), "there is no prompt", "the pipe was empty", 'ft chat MODEL "your question"')
+    talk = Parts(say=say).chat(model)
+    messages = [{"role": "system", "content": system}] if system else []
+    if prompt is None:
+        say("ask away; an empty line or Ctrl-D ends it")
+    while question := prompt if prompt is not None else _ask():
         messages.append({"role": "user", "content": question})
         answer = ""
         for piece in talk.stream(messages, max_tokens=max_tokens, temperature=temperature, seed=None):
@@ -117,13 +118,13 @@ def chat(
             return
 
 
-def _ask() -> str | None:
-    """The next question; None at the end of the input or at Ctrl-C."""
+def _ask() -> str:
+    """The next question; empty at the end of the input, at an empty line and at Ctrl-C."""
     sys.stderr.write(paint("you> ", "cyan", sys.stderr))
     sys.stderr.flush()
     try:
         line = sys.stdin.readline()
     except KeyboardInterrupt:
         say()
-        return None
-    return line.strip() if line else None
+        return ""
+    return line.strip()

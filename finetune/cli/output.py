@@ -13,7 +13,7 @@ _OF_STATE = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
 def out(text: str = "") -> None:
-    """A line of data. Ends the program, as if it had printed all, when the reader has gone, as `ft logs | head` does."""
+    """A line of data. Ends the program, as if all was printed, when the reader has gone, as in `ft logs | head`."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

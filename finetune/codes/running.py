@@ -41,6 +41,11 @@ CODES: dict[str, CodeText] = {
         "Nothing was done. ft tries again by itself, with growing pauses; a job that may already cost money "
         "is never given up for this.",
     ),
+    "E404": CodeText(
+        "a provider that this worker does not have",
+        "The job was submitted where the provider is installed, and a worker without it took the job up. Install the "
+        "provider's package where the workers run. The job waits, and loses nothing.",
+    ),
     "E501": CodeText(
         "a folder or database that cannot be written",
         "Jobs, prepared data, runs and adapters are kept in FT_HOME (default: the data folder of the user). "
@@ -111,6 +116,11 @@ CODES: dict[str, CodeText] = {
         "no such error code",
         "Codes are E and three digits. `ft explain` lists all of them.",
     ),
+    "E705": CodeText(
+        "a name that two models have",
+        "A tuned model in production and a base model share the name. ft does not guess which was meant: name the "
+        "version, such as bot@v1, and give the next tuned model another name.",
+    ),
     "E801": CodeText(
         "a second `ft up`",
         "One `ft up` serves one FT_HOME. The message says which process and address. Any number of `ft "
@@ -135,8 +145,9 @@ CODES: dict[str, CodeText] = {
         "The message says what to write instead.",
     ),
     "E902": CodeText(
-        "FT_PORT is not a port",
-        "A whole number from 0 (any free port) to 65535.",
+        "an environment variable that cannot be used",
+        "FT_PORT is a whole number from 0 (any free port) to 65535, FT_BROKER_URL the address of a Redis, FT_HOME a "
+        "folder. The message says which one it is and what to write.",
     ),
     "E903": CodeText(
         "no such queue",

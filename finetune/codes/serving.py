@@ -12,7 +12,8 @@ CODES: dict[str, CodeText] = {
     "E751": CodeText(
         "no adapter there",
         "The folder has no adapter_config.json, no adapter_model.safetensors, or they cannot be read as a LoRA. "
-        "Give the folder that the training wrote, in PEFT's format with safetensors.",
+        "When the adapter is a registered model's, its folder was moved or removed: restore it, or train it again with "
+        "`ft submit RECIPE --force`. Else give the folder that the training wrote, in PEFT's format with safetensors.",
     ),
     "E752": CodeText(
         "name already taken",

@@ -97,8 +97,9 @@ CODES: dict[str, CodeText] = {
     ),
     "E622": CodeText(
         "trainer cannot write",
-        "A checkpoint or the adapter did not reach the disk: it is full, read-only or gone. Make room and "
-        "submit again; training goes on from the last checkpoint.",
+        "A checkpoint, the adapter or a built-in base model did not reach the disk: it is full, read-only or "
+        "gone. When it is full, ft tries again some times with pauses: make room, and training goes on from the last "
+        "checkpoint. Else fix the permissions or the disk and submit again.",
     ),
     "E630": CodeText(
         "a trainer that dies again and again",

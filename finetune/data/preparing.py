@@ -4,8 +4,9 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,9 @@ ON_BOTH_SIDES: Final = "E217"
 
 _TRAIN: Final = "train.jsonl"
 _VALIDATION: Final = "validation.jsonl"
+_ASIDE: Final = ".preparing-"
+#: Nobody prepares for so long without a sign.
+_LEFT_BEHIND_S: Final = 24 * 3600
 
 
 def check(path: Path) -> DataReport:
@@ -41,12 +45,14 @@ def prepare(train: Path, validation: Path | None, split: float | None, out: Path
     its own; at most one of the two is given.
 
     Idempotent, and safe for several at once: the folder appears whole or not at all. Rows stream through; memory
-    grows with the number of rows (one sha256 each), not with their size. Raises DataError with every fault found
+    grows with the number of rows (one sha256 each), not with their size. What a killed `prepare` left in `out` is
+    removed after a day. Raises DataError with every fault found
     (the first of each file, and a count), StateError when `out` cannot be written.
     """
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".preparing-", dir=out))
+        _remove_left_behind(out)
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=out))
     try:
         with _writing(out), ExitStack() as files:
             sides = _sides(validation, split)
@@ -67,6 +73,8 @@ def prepare(train: Path, validation: Path | None, split: float | None, out: Path
         train_rows=report.train_rows,
         validation_rows=report.validation_rows,
         digest=sides.digest,
+        # There are no errors among them: those were raised.
+        warnings=report.problems,
     )
 
 
@@ -176,6 +184,15 @@ def _empty_side(path: Path, split: float, sides: Sides) -> Problem | None:
         field="validation.split",
         value=str(split),
     )
+
+
+def _remove_left_behind(out: Path) -> None:
+    """Remove what killed processes have left. Never raises; folders that somebody still fills stay."""
+    before = time.time() - _LEFT_BEHIND_S
+    for left in out.glob(f"{_ASIDE}*"):
+        with suppress(OSError):
+            if max(path.lstat().st_mtime for path in (left, *left.iterdir())) < before:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _flush(sides: Sides) -> None:

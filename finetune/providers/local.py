@@ -85,12 +85,12 @@ class LocalProvider:
 
     def find(self, run_key: str) -> list[RemoteJob]:
         """See `ports.Provider.find`."""
-        run = self._kit.runs.get_run(run_key)
+        run = self._kit.runs().get_run(run_key)
         return [] if run is None else [_remote(run)]
 
     def create(self, recipe: Recipe, data: RemoteData, run_key: str) -> RemoteJob:
         """See `ports.Provider.create`. This one is idempotent by its run key."""
-        run = self._kit.runs.add_run(run_key, self._request(recipe, data, run_key), self._kit.clock.now())
+        run = self._kit.runs().add_run(run_key, self._request(recipe, data, run_key), self._kit.clock.now())
         self._kit.queue.wake(TRAIN, run_key)
         return _remote(run)
 
@@ -113,7 +113,7 @@ class LocalProvider:
 
     def cancel(self, remote_id: str) -> None:
         """See `ports.Provider.cancel`. The supervisor ends the process group, then the row."""
-        self._kit.runs.cancel_run(remote_id, self._kit.clock.now())
+        self._kit.runs().cancel_run(remote_id, self._kit.clock.now())
 
     def _request(self, recipe: Recipe, data: RemoteData, run_key: str) -> Json:
         training = recipe.training.model_dump(
@@ -135,7 +135,7 @@ class LocalProvider:
         }
 
     def _run(self, remote_id: str) -> Run:
-        run = self._kit.runs.get_run(remote_id)
+        run = self._kit.runs().get_run(remote_id)
         if run is None:
             raise ProviderError(
                 Problem(

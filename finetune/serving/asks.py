@@ -84,6 +84,10 @@ class BaseEngine(Protocol):
         """See `Engine.chat`."""
         ...
 
+    def fits(self, messages: Sequence[Json], adapter_id: str | None, max_tokens: int) -> bool:
+        """See `Engine.fits`."""
+        ...
+
     def answers(self, prompts: Sequence[Sequence[Json]], adapter_id: str | None, max_tokens: int) -> list[str]:
         """See `Engine.answers`."""
         ...

@@ -135,6 +135,15 @@ class Engine:
         """The adapter, or the base for None, as something to chat with."""
         return EngineChat(lambda ask: self.generate(ask, adapter_id))
 
+    def fits(self, messages: Sequence[Json], adapter_id: str | None, max_tokens: int) -> bool:
+        """Whether the context holds these messages and `max_tokens` more; with 1, whether there can be any answer.
+
+        No forward pass. Raises ServingError: E753 (adapter not loaded), E759 (chat template).
+        """
+        adapter = self._adapter(adapter_id)
+        prompt = self._prompts.ids(messages, adapter.template if adapter else None)
+        return self.context is None or len(prompt) + max_tokens <= self.context
+
     def answers(
         self,
         prompts: Sequence[Sequence[Json]],

@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from finetune.errors import FtError
+from finetune.errors import FtError, ServingError
 from finetune.ports import BaseLoader, Chat, LoadedBase, Served
 from finetune.serving.asks import Ask, BaseEngine, EngineMaker, Generation, fault
 
@@ -66,7 +66,12 @@ class Pool:
         """The engine with the model's adapter in it. Raises ServingError: what `Engine.load_adapter` raises, E758."""
         engine = self.engine(served.base_model)
         if served.adapter is not None:
-            engine.load_adapter(served.id, served.adapter)
+            try:
+                engine.load_adapter(served.id, served.adapter)
+            except ServingError as exc:
+                if exc.problems[0].code != "E751":
+                    raise
+                raise _no_adapter(served, exc.problems[0].why) from exc.__cause__
         return engine
 
     def generate(self, served: Served, ask: Ask) -> Generation:
@@ -111,6 +116,17 @@ class Pool:
                 (str(exc) or type(exc).__name__).partition("\n")[0],
                 "see that its files are complete and that memory is free",
             ) from exc
+
+
+def _no_adapter(served: Served, why: str) -> ServingError:
+    """E751 as users of a model need it: they know its name, not its folder."""
+    return fault(
+        "E751",
+        f"the adapter of {served.id} is not in its folder {served.adapter}",
+        why,
+        "`ft submit RECIPE --force` trains it again; one that was loaded at run time: give the folder that the "
+        "training wrote",
+    )
 
 
 def adapter_id(served: Served) -> str | None:

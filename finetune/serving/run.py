@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from typing import Any
 import uvicorn
 
 from finetune.serving.asks import fault
+
+log = logging.getLogger("finetune.serving")
 
 #: Answers under way get this long at a stop; then they are cut off.
 _GRACE_S = 5
@@ -64,10 +67,11 @@ class Server(uvicorn.Server):
 def serve(app: Any, host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way (5 s at most) and return. Blocks.
 
-    Port 0 takes a free one. `on_ready` is told the URL once connections are accepted. Raises ServingError E757
-    when the address cannot be had. In a thread other than the main one no signal is listened to.
+    Port 0 takes a free one. `on_ready` is told the URL once connections are accepted. What fails while it answers
+    goes to standard error, with its traceback. Raises ServingError E757 when the address cannot be had. In a thread
+    other than the main one no signal is listened to.
     """
-    with _bound(host, port) as taken:
+    with _logging(), _bound(host, port) as taken:
         Server(app, lambda: on_ready(_url(host, taken))).run(sockets=[taken])
 
 
@@ -93,6 +97,20 @@ def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[None]:
+    """Print the server's log, whatever the libraries did to Python's logging."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    log.addHandler(handler)
+    propagated, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.propagate = propagated
+        log.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -24,6 +25,7 @@ from finetune.jobs import Json
 from finetune.ports import ModelSource
 from finetune.serving import replies
 from finetune.serving.asks import Generation
+from finetune.serving.hosts import AllowedHosts
 from finetune.serving.models import LoadRequest, Models
 from finetune.serving.pool import Pool
 from finetune.serving.requests import ChatRequest, invalid, read_chat
@@ -46,12 +48,14 @@ def create_app(
     api_key: str | None,
     runtime_adapters: bool = False,
     max_body_bytes: int = 4 * 1024 * 1024,
+    allowed_hosts: Sequence[str] | None = None,
 ) -> Starlette:
     """The server as an ASGI application; loads nothing.
 
     With `api_key` every route but /health wants `Authorization: Bearer KEY`. `runtime_adapters` opens
     `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`: they read folders that the caller names, so switch them on
-    only behind a key or on a loopback address.
+    only behind a key or on a loopback address. `allowed_hosts` are the names it answers to, without ports; None: to
+    any. Without a key name the loopback ones, else any web page can reach the server through its reader's browser.
     """
     house = _House(Models(source, pool), pool, max_body_bytes)
     routes = [
@@ -71,6 +75,7 @@ def create_app(
             *(Route(path, _guarded(handler, api_key), methods=[method]) for path, handler, method in routes),
         ],
         exception_handlers={HTTPException: _http_error},
+        middleware=[] if allowed_hosts is None else [Middleware(AllowedHosts, allowed_hosts)],
     )
 
 
@@ -192,7 +197,7 @@ async def _events(
                     yield event(replies.chunk(head, {"content": piece}))
         except FtError as exc:
             # The status is out already; an error event makes OpenAI's clients raise, and no [DONE] follows.
-            yield event(replies.failure(exc)[1])
+            yield event(_failed("a stream", exc)[1])
             return
         except Exception as exc:  # noqa: BLE001 - whatever it is, the caller is told that the answer is not whole
             yield event(_unexpected("a stream", exc))
@@ -214,7 +219,7 @@ def _guarded(handler: Handler, api_key: str | None) -> Handler:
         try:
             return await handler(request)
         except FtError as exc:
-            status, body = replies.failure(exc)
+            status, body = _failed(f"{request.method} {request.url.path}", exc)
             return JSONResponse(body, status_code=status)
         except ClientDisconnect:
             return _LEFT
@@ -226,10 +231,17 @@ def _guarded(handler: Handler, api_key: str | None) -> Handler:
     return guarded
 
 
+def _failed(where: str, exc: FtError) -> tuple[int, Json]:
+    """Status and body of one of our errors; what is not the caller's is logged, with what it came from."""
+    status, body = replies.failure(exc)
+    if status >= 500:
+        log.error("%s failed: %s", where, exc, exc_info=exc.__cause__)
+    return status, body
+
+
 def _unexpected(where: str, exc: Exception) -> Json:
-    """Log a fault of ours and say as much of it as a caller may know."""
-    log.error("%s failed: %s", where, type(exc).__name__)
-    log.debug("the failure", exc_info=exc)
+    """Log a fault of ours, traceback and all, and say as much of it as a caller may know."""
+    log.error("%s failed", where, exc_info=exc)
     return replies.error("The server failed at this request; its log says more.", "server_error")
 
 

@@ -4,7 +4,7 @@ Nothing is converted and nothing is dropped silently: an unknown key, a quoted n
 error that says how to mend it, and an unset field stays told from one that is set to its default.
 """
 
-from finetune.spec.export import canonical, explicit, json_schema
+from finetune.spec.export import canonical, default, explicit, json_schema
 from finetune.spec.model import (
     Dataset,
     Gate,
@@ -36,6 +36,7 @@ __all__ = [
     "Training",
     "Validation",
     "canonical",
+    "default",
     "explicit",
     "json_schema",
     "parse",

@@ -33,6 +33,15 @@ def explicit(recipe: Recipe) -> Json:
     return out
 
 
+def default(name: str) -> Any:
+    """What holds when neither the field nor a section around it is set, as JSON; None where nothing does."""
+    known = all_fields()[name]
+    if known.parent and all_fields()[known.parent].default is None:
+        return None
+    found = known.default
+    return list(found) if isinstance(found, tuple) else found
+
+
 def json_schema() -> Json:
     """The schema of the recipe file, draft 2020-12, closed, with a description for every field."""
     made = _tidy(Recipe.model_json_schema())

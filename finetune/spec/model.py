@@ -9,11 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from finetune.names import PRODUCTION
 from finetune.spec.types import (
     CONTRADICTION,
     EXACTLY_ONE,
     NOT_A_CHOICE,
     WRONG_TYPE,
+    Alias,
     Duration,
     Memory,
     ModelRef,
@@ -196,7 +198,7 @@ class Gate(Section):
 class Register(Section):
     """Where the tuned model goes."""
 
-    alias: Slug = Field(default="production", description="The name that callers use, moved to the new version.")
+    alias: Alias = Field(default=PRODUCTION, description="The name that callers use, moved to the new version.")
     gateways: Annotated[tuple[Slug, ...], Field(strict=False)] = Field(
         default=(), description="Gateways that shall serve it.", examples=[["embedded"]]
     )

@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from finetune.names import is_alias
+
 _SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PROVIDER: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _REF: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
@@ -75,6 +77,15 @@ def _slug(value: str) -> str:
             "folders, and `@` and `/` divide a name from its version",
             f"write it as {neat}" if neat else "choose a name such as support-bot",
         )
+    return value
+
+
+def _alias(value: str) -> str:
+    if not is_alias(value):
+        why = (
+            "It takes lower case letters, digits and _ . - (64 at most, a letter first); v1, v2 and so on name versions"
+        )
+        refuse(BAD_FORM, "cannot be an alias", why, "write a name such as production")
     return value
 
 
@@ -173,8 +184,10 @@ def _like(pattern: re.Pattern[str]) -> WithJsonSchema:
 Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _MAX_TEXT})]
 #: Text without blanks.
 Word = Annotated[str, AfterValidator(_word), _like(re.compile(r"\S+"))]
-#: The name of a recipe, an alias or a metric.
+#: The name of a recipe or a metric.
 Slug = Annotated[str, AfterValidator(_slug), _like(_SLUG)]
+#: An alias of a tuned model.
+Alias = Annotated[str, AfterValidator(_alias), _like(re.compile(r"[a-z][a-z0-9_.-]{0,63}"))]
 #: The name of a provider; which ones there are is the catalogue's to say.
 ProviderName = Annotated[str, AfterValidator(_provider), _like(_PROVIDER)]
 #: A model to compare with: `base`, an alias or a version.

@@ -34,16 +34,15 @@ class Database:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._pid = os.getpid()
         self._max_pages = max_pages
-        with self._translated():
-            self._engine = self._create()
+        self._engine = self._create()
 
     @classmethod
     def open(cls, url: str) -> "Database":
         """Open and bring to the newest schema. Raises StateError with the reason and a way out."""
         try:
             database = cls(url)
-        except SQLAlchemyError as error:
-            raise StateError(_bad_url(url, error)) from None
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            raise StateError(_bad_url(error)) from None
         database.migrate()
         return database
 
@@ -53,7 +52,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads: one snapshot."""
+        """A transaction that only reads. In SQLite it sees one moment; PostgreSQL shows later statements later rows."""
         with self._translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -85,6 +84,15 @@ class Database:
         """A connection of its own for `changes`."""
         with self._translated(), self._engine.connect() as connection:
             yield connection
+
+    def examine(self) -> None:
+        """Look through the whole file for damage (SQLite; a server sees to itself). Raises StateError E503."""
+        if not self.sqlite:
+            return
+        with self.read() as connection:
+            found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        if found != "ok":
+            raise StateError(_damaged(f"{found} ({self.url.render_as_string(hide_password=True)})"))
 
     def migrate(self) -> None:
         """Bring the schema to `REVISION`. Idempotent; two processes at once do it once."""
@@ -142,8 +150,17 @@ class Database:
             )
         try:
             yield
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             raise _translate(error, self.url.render_as_string(hide_password=True)) from error
+
+
+def _damaged(why: str) -> Problem:
+    return Problem(
+        code="E503",
+        what="the database is damaged",
+        why=why,
+        fix="move it aside and restore a backup; `sqlite3 FILE .recover` saves what can be read",
+    )
 
 
 def _says(error: Exception, *phrases: str) -> bool:
@@ -160,11 +177,13 @@ def _writable(folder: Path) -> None:
         raise StateError(unwritable(folder, PermissionError("permission denied")))
 
 
-def _bad_url(url: str, error: Exception) -> Problem:
+def _bad_url(error: Exception) -> Problem:
+    # The address itself is not repeated: whatever it is, there may be a password in it.
+    missing = f"its driver is not installed ({error.name})" if isinstance(error, ImportError) else "it cannot be read"
     return Problem(
         code="E507",
         what="FT_DATABASE_URL is not a database address",
-        why=f"{type(error).__name__} for the scheme {url.partition(':')[0]!r}",
+        why=missing,
         fix="write postgresql+psycopg://user@host/name, or unset it for SQLite in FT_HOME",
     )
 
@@ -209,12 +228,14 @@ _FAULTS: tuple[tuple[tuple[str, ...], type[FtError], str, str, str], ...] = (
 )
 
 
-def _translate(error: DBAPIError, url: str) -> FtError:
-    cause = " ".join(str(error.orig).split())
+def _translate(error: SQLAlchemyError, url: str) -> FtError:
+    # What the driver said; SQLAlchemy's own errors, such as a pool that is used up, have no driver's.
+    said = getattr(error, "orig", None) or error
+    cause = " ".join(str(said).split())
     if isinstance(error, IntegrityError):
         return Conflict(_refused(cause, url))
     for phrases, kind, code, what, fix in _FAULTS:
-        if _says(error.orig or error, *phrases):
+        if _says(said, *phrases):
             return kind(Problem(code=code, what=what, why=f"{cause} ({url})", fix=fix))
     return StateError(_refused(cause, url))
 

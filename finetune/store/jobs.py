@@ -179,7 +179,9 @@ def _measure(connection: Connection, job_id: str, new: Iterable[Metric]) -> None
     rows = {(one.step, one.name): one.value for one in new}
     if not rows:
         return
-    same = and_(metrics.c.job_id == job_id, metrics.c.step.in_({step for step, _ in rows}))
+    steps = [step for step, _ in rows]
+    # A range, not a list of steps: a database takes only so many values in one statement.
+    same = and_(metrics.c.job_id == job_id, metrics.c.step.between(min(steps), max(steps)))
     old = connection.execute(select(metrics.c.step, metrics.c.name, metrics.c.value).where(same)).all()
     kept = {(row.step, row.name): row.value for row in old}
     connection.execute(metrics.delete().where(same))

@@ -16,7 +16,7 @@ class SqlModels:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add_model(self, job: Job, now: datetime) -> ModelVersion:
+    def add_model(self, job: Job, now: datetime, *, alias: str | None = None) -> ModelVersion:
         """See `ports.ModelStore.add_model`."""
         artifact = dict(job.artifact or {})
         lineage = artifact.pop("lineage", {})
@@ -37,9 +37,11 @@ class SqlModels:
                 )
                 values = {key: value for key, value in vars(model).items() if key != "aliases"}
                 connection.execute(insert(models).values(**values))
+                if alias is not None:
+                    _point(connection, model.name, alias, model.version, now)
         except Conflict:
             # PostgreSQL only: another job of this name took the number between our look and our insert.
-            return self.add_model(job, now)
+            return self.add_model(job, now, alias=alias)
         return model
 
     def models(self, name: str | None = None) -> list[ModelVersion]:
@@ -54,15 +56,20 @@ class SqlModels:
 
     def set_alias(self, name: str, alias: str, version: int, now: datetime) -> int | None:
         """See `ports.ModelStore.set_alias`."""
-        mine = (aliases.c.name == name, aliases.c.alias == alias)
         with self._db.write(durable=True) as connection:
-            before = connection.execute(select(aliases.c.version).where(*mine)).scalar()
-            values = {"version": version, "changed_at": now}
-            if before is None:
-                connection.execute(insert(aliases).values(name=name, alias=alias, **values))
-            else:
-                connection.execute(update(aliases).where(*mine).values(**values))
-        return before
+            return _point(connection, name, alias, version, now)
+
+
+def _point(connection: Connection, name: str, alias: str, version: int, now: datetime) -> int | None:
+    """Move the alias; the version it pointed to before."""
+    mine = (aliases.c.name == name, aliases.c.alias == alias)
+    before = connection.execute(select(aliases.c.version).where(*mine)).scalar()
+    values = {"version": version, "changed_at": now}
+    if before is None:
+        connection.execute(insert(aliases).values(name=name, alias=alias, **values))
+    else:
+        connection.execute(update(aliases).where(*mine).values(**values))
+    return before
 
 
 def _names(connection: Connection) -> dict[tuple[str, int], list[str]]:

@@ -96,8 +96,8 @@ class SqlRuns:
 
 
 def _waiting(now: datetime) -> Any:
-    left = and_(runs.c.state == "running", or_(runs.c.lease_until.is_(None), runs.c.lease_until <= now))
-    return or_(runs.c.state == "queued", left)
+    free = or_(runs.c.lease_until.is_(None), runs.c.lease_until <= now)
+    return and_(runs.c.state.in_(("queued", "running")), free)
 
 
 def _run(row: Row[Any]) -> Run:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from finetune.errors import FtError, Problem, TrainingError
 from finetune.process import die_with_parent
-from finetune.training import request
+from finetune.training import disk, request
 from finetune.training.report import Reporter
 from finetune.training.stop import INTERRUPTED, Interrupted, Stop
 
@@ -45,7 +45,7 @@ def _report(run_dir: Path, reporter: Reporter, stop: Stop) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
         traceback.print_exc()
-        reporter.failed(_unexpected(error))
+        reporter.failed(_told(error, run_dir))
         return 1
     return 0
 
@@ -72,7 +72,11 @@ def _train(run_dir: Path, reporter: Reporter, stop: Stop) -> dict[str, object]:
     return trainer.train(asked, run_dir, reporter, stop)
 
 
-def _unexpected(error: Exception) -> TrainingError:
+def _told(error: Exception, run_dir: Path) -> TrainingError:
+    # The report and the lock are written, too, and a full disk is no fault of ours.
+    told = disk.refusal(error, run_dir)
+    if isinstance(told, disk.DiskFull):
+        return told
     return TrainingError(
         Problem(
             code="E699",

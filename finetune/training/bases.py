@@ -95,8 +95,11 @@ def _built_in(base_model: str, cache: Path, report: Report) -> Path:
         raise _problem("E602", base_model, "there is no built-in base model of this name", "", f"use one of: {known}")
     try:
         return builtin.ensure(name, cache, report)
-    except OSError as error:
-        raise TrainingError(disk.unwritable(error, cache)) from error
+    except Exception as error:
+        told = disk.refusal(error, cache)
+        if told is None:
+            raise
+        raise told from error
 
 
 def load(

@@ -25,7 +25,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from transformers.utils import logging
 
 from finetune.files import sync
-from finetune.training import corpus
+from finetune.training import corpus, disk
 
 BUILTINS: Final[frozenset[str]] = frozenset({"tiny-llama"})
 
@@ -79,14 +79,15 @@ def ensure(name: str, cache: Path, report: Callable[[str], None]) -> Path:
     Idempotent, and safe when two processes call it at once: each builds aside, the first to finish wins and the
     other takes the winner's folder. Blocks for some seconds when it builds. The folder's name carries a hash of
     everything that the bytes depend on, so a change of this code, of the texts or of torch builds anew. `report`
-    gets plain lines of progress. The folder is read-only to its users.
+    gets plain lines of progress. The folder is read-only to its users. What a killed builder left goes after a day.
 
-    Raises ValueError for a name not in `BUILTINS`, OSError when `cache` cannot be written.
+    Raises ValueError for a name not in `BUILTINS`, and what `disk.refusal` reads when `cache` cannot be written.
     """
     if name not in BUILTINS:
         raise ValueError(f"no built-in base model {name!r}; there is {', '.join(sorted(BUILTINS))}")
     recipe = _RECIPES[name]
     folder = cache / f"{name}-{fingerprint(recipe)}"
+    disk.remove_left_behind(cache, f".{name}-*")
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,15 @@
 """Folders that are there whole or not at all, and what names their content. No torch here."""
 
+import errno
 import fcntl
 import hashlib
 import json
+import os
+import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,23 @@ from finetune.files import sync
 #: The files whose names and bytes make an adapter what it is; lineage.json is not among them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
+#: Nobody works for so long on a folder without a sign.
+_LEFT_BEHIND_S = 24 * 3600
+#: How safetensors and tokenizers end their messages: they are written in Rust and know no OSError.
+_RUST = re.compile(r"\(os error (\d+)\)")
+
+
+class DiskFull(TrainingError):
+    """There is no room for what the trainer writes; the same request may succeed when somebody has made some."""
+
+    retry = True
+
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a new folder, flush it to the disk, then rename it to `folder`, replacing what was there.
 
     Whatever kills the process, `folder` holds all of the new files or none of them. One process at a time.
-    Raises TrainingError (E622) when the disk does not take it.
+    Raises TrainingError (E622) when the disk does not take it, DiskFull when it has no room.
     """
     aside = folder.with_name(f".{folder.name}.part")
     try:
@@ -32,20 +47,52 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
         sync(folder.parent)
-    except OSError as error:
+    except Exception as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise TrainingError(unwritable(error, folder)) from error
+        told = refusal(error, folder)
+        if told is None:
+            raise
+        raise told from error
 
 
-def unwritable(error: OSError, path: Path) -> Problem:
-    """E622: the system does not let us write there."""
-    return Problem(
+def refusal(error: Exception, path: Path) -> TrainingError | None:
+    """E622 when `error` says that the system did not let us write at `path`, DiskFull when for want of room.
+
+    None for any other error. Reads what the Rust libraries raise, too.
+    """
+    number = _errno(error)
+    if number is None and not isinstance(error, OSError):
+        return None
+    full = number in (errno.ENOSPC, errno.EDQUOT)
+    problem = Problem(
         code="E622",
-        what=f"the trainer cannot write: {error.strerror or error}",
+        what=f"the trainer cannot write: {os.strerror(number) if number else error}",
         why="checkpoints, the adapter and built-in base models must reach the disk",
-        fix="make room or fix the permissions there, then submit again",
+        fix="make room there: ft tries again from the last checkpoint; if it has given up, submit again"
+        if full
+        else "fix the permissions there, or give it another disk, then submit again",
         file=str(path),
     )
+    return DiskFull(problem) if full else TrainingError(problem)
+
+
+def _errno(error: Exception) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    found = _RUST.search(str(error))
+    return int(found[1]) if found else None
+
+
+def remove_left_behind(folder: Path, pattern: str) -> None:
+    """Remove the folders of this name in `folder` that a killed process has left: a day old, with all in them.
+
+    Those that somebody still fills stay. Idempotent, safe for several at once. Never raises.
+    """
+    before = time.time() - _LEFT_BEHIND_S
+    for left in folder.glob(pattern):
+        with suppress(OSError):
+            if max(path.lstat().st_mtime for path in (left, *left.iterdir())) < before:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -77,16 +77,20 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def read(path: Path, offset: int) -> tuple[list[Json], int]:
+def read(path: Path, offset: int, limit_bytes: int | None = None) -> tuple[list[Json], int]:
     """The lines that begin at byte `offset` or later and are complete, and the offset to ask for next.
 
-    Never a half line: one without its newline is left for the next call. A complete line that is no JSON object (its
-    writer died in it) is left out. A file that is not there yet reads as empty. Idempotent, does not block.
+    With `limit_bytes` (>= 1) only those that end within so many bytes, or the first alone when it is longer: nothing
+    more is there to read when the offset comes back unchanged. Never a half line: one without its newline is left for
+    the next call. A complete line that is no JSON object (its writer died in it) is left out, and the offset passes
+    it. A file that is not there yet reads as empty. Idempotent, does not block.
     """
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            data = file.read()
+            data = file.read(limit_bytes)
+            if limit_bytes is not None and b"\n" not in data:
+                data += file.readline()
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1

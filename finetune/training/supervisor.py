@@ -10,7 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import LeaseLost
+from finetune.errors import LeaseLost, StateError
+from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.ports import Clock, Run, RunStore
 from finetune.process import end_group, identity, same_process, spawn
@@ -22,6 +23,10 @@ from finetune.training.stop import INTERRUPTED
 LEASE = timedelta(seconds=15)
 #: A run whose trainer, or worker, died this often without a word is given up.
 MAX_DEATHS = 5
+#: Before a try after an error that may pass (a hub that is out of reach); doubled with each further one.
+PAUSE = timedelta(seconds=15)
+#: Before a look whether the disk takes files again.
+LONG_PAUSE = timedelta(seconds=60)
 _RENEW_S = 1.0
 _LOOK_S = 0.2
 _GRACE_S = 10.0
@@ -71,10 +76,15 @@ class Supervisor:
 
     def _train(self, run: Run, stopping: Callable[[], bool]) -> None:
         folder = self._runs_dir / run.run_key
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "request.json", run.request)
         told = folder / f"report-{run.starts}.jsonl"
-        child = spawn(self._command(folder, told), log=folder / "trainer.log")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "request.json", run.request)
+            child = spawn(self._command(folder, told), log=folder / "trainer.log")
+        except OSError as error:
+            # Nothing was started, and that is no fault of the training: it waits until there is room again.
+            self._runs.update_run(run, self._clock.now(), ttl=LONG_PAUSE, state="queued")
+            raise StateError(unwritable(folder, error)) from error
         try:
             run = self._runs.update_run(run, self._clock.now(), ttl=LEASE, process=identity(child.pid))
             run = self._watch(run, child, stopping)
@@ -86,10 +96,14 @@ class Supervisor:
             # Also when the store fails: a trainer without a supervisor would train for nobody.
             gone = end_group(child.pid, grace_s=_GRACE_S)
             code = child.wait()
-        if run.cancel_requested:
+        # Whoever has taken the run over meanwhile must find its folder as it was: the lease is renewed, or lost, first.
+        run = self._runs.update_run(run, self._clock.now(), ttl=LEASE)
+        last = _last(told)
+        # A cancel that comes after the end does not lose the adapter.
+        if run.cancel_requested and last.get("kind") != "done":
             self._cancelled(run, child.pid, told, gone=gone)
         else:
-            self._ended(run, told, code)
+            self._ended(run, folder, last, code, told)
 
     def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
         """Renew the lease until the trainer ends by itself, or must end."""
@@ -111,32 +125,43 @@ class Supervisor:
             # The lease ends, another look follows: `cancelled` must mean that nothing runs.
             self._runs.update_run(run, self._clock.now(), process=run.process)
 
-    def _ended(self, run: Run, told: Path, code: int) -> None:
-        lines, _ = report.read(told, 0)
-        last: Json = lines[-1] if lines else {}
+    def _ended(self, run: Run, folder: Path, last: Json, code: int, told: Path) -> None:
         if last.get("kind") == "done":
             self._end(run, state="succeeded", artifact=self._keep(last["artifact"]))
+            # Optimiser states are the largest files of a run. After the commit: until then they may be gone on from.
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         elif last.get("kind") == "failed" and not last["retry"]:
             self._end(run, state="failed", error=last["error"])
         elif code == INTERRUPTED:
             # Asked to stop with its worker: it goes on from its checkpoint, and that is not held against it.
             self._end(run, state="queued")
-        elif run.deaths + 1 >= MAX_DEATHS:
-            self._end(run, state="failed", error=_too_often(f"the last time {_how(code)}"))
         else:
-            cause = last["error"]["what"] if last.get("kind") == "failed" else _how(code)
-            self._note(told, f"the trainer ended without a result ({cause}); it goes on from its last checkpoint")
-            self._end(run, state="queued", deaths=run.deaths + 1)
+            self._again(run, told, last.get("error"), _how(code))
+
+    def _again(self, run: Run, told: Path, error: Json | None, how: str) -> None:
+        """After a death, or an error that may pass: once more, or never again. A pause grows with every try."""
+        if run.deaths + 1 >= MAX_DEATHS:
+            self._end(run, state="failed", error=error or _too_often(f"the last time {how}"))
+            return
+        pause = PAUSE * 2**run.deaths if error else timedelta(0)
+        cause = f"{error['what']} ({error['code']})" if error else f"the trainer ended without a result ({how})"
+        self._note(
+            told, f"{cause}; trying again in {pause.total_seconds():.0f} s, from the last checkpoint if there is one"
+        )
+        self._runs.update_run(run, self._clock.now(), ttl=pause, state="queued", process=None, deaths=run.deaths + 1)
 
     def _keep(self, artifact: Json) -> Json:
-        """Move the adapter to where it stays for good: a folder named by its content, never overwritten."""
+        """Move the adapter to where it stays for good: a folder named by its content, never overwritten.
+
+        Raises StateError when the disk does not take it.
+        """
         target = self._adapters_dir / str(artifact["digest"])[:32]
-        source = Path(artifact["path"])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            source.rename(target)
-        # Optimiser states are the largest files of a run, and nobody goes on from them any more.
-        shutil.rmtree(source.with_name("checkpoints"), ignore_errors=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                Path(artifact["path"]).rename(target)
+        except OSError as error:
+            raise StateError(unwritable(target.parent, error)) from error
         return {**artifact, "path": str(target)}
 
     def _note(self, told: Path, message: str) -> None:
@@ -146,6 +171,17 @@ class Supervisor:
 
     def _end(self, run: Run, **fields: Any) -> None:
         self._runs.update_run(run, self._clock.now(), process=None, **fields)
+
+
+def _last(told: Path) -> Json:
+    """The report's last whole line; empty when there is none."""
+    last: Json = {}
+    offset, before = 0, -1
+    while offset != before:
+        before = offset
+        lines, offset = report.read(told, before)
+        last = lines[-1] if lines else last
+    return last
 
 
 def _how(code: int) -> str:

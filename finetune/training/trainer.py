@@ -1,5 +1,6 @@
 """One training, from the request in a run's folder to the adapter in it."""
 
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import peft
 import torch
 import transformers
 
+from finetune import __version__
 from finetune.training import adapter, bases, batches, disk, examples
 from finetune.training.bases import Loaded
 from finetune.training.checkpoint import Checkpoints
@@ -133,5 +135,6 @@ def _lineage(asked: Request, loaded: Loaded, total_steps: int) -> Json:
         "dtype": _dtype(loaded),
         "device": bases.device().type,
         "threads": torch.get_num_threads(),
-        "versions": _versions(),
+        # Not part of the identity: a checkpoint outlives an update of ft.
+        **{"ft": __version__, "python": platform.python_version(), **_versions()},
     }

@@ -112,7 +112,7 @@ def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("kilobytes", [0, 4, 20, 50, 100])
+@pytest.mark.parametrize("kilobytes", [0, 20, 100])
 def test_a_disk_that_is_full_before_the_database_is_made(desk: Desk, kilobytes: int) -> None:
     ran = desk.limited(_no_file_above(kilobytes), "submit", "recipe.yaml")
     assert ran.code_and_fault == (exits.FAILED, "E504")
@@ -148,12 +148,12 @@ def test_a_disk_that_is_full_when_the_job_is_written(desk: Desk) -> None:
     assert desk.run("submit", "big.yaml", "-q").code == exits.OK
 
 
-@pytest.mark.parametrize("kilobytes", [0, 1, 8])
+@pytest.mark.parametrize("kilobytes", [0, 4])
 def test_a_disk_that_is_full_when_a_recipe_is_begun(desk: Desk, kilobytes: int) -> None:
     before = _files(desk.folder)
     ran = desk.limited(_no_file_above(kilobytes), "init", "new.yaml")
     assert ran.code_and_fault == (exits.FAILED, "E510")
-    assert _files(desk.folder) - before <= {"recipe.schema.json"}
+    assert _files(desk.folder) == before
     assert desk.run("init", "new.yaml").code == exits.OK
 
 
@@ -198,13 +198,14 @@ def test_a_port_that_is_none(desk: Desk, port: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_broker_that_is_not_there_costs_a_submit_nothing(desk: Desk) -> None:
-    dead = f"redis://{CLOSED}/0"
-    ran = desk.run("submit", "recipe.yaml", "-q", timeout=15, FT_BROKER_URL=dead)
+    ran = desk.run("submit", "recipe.yaml", "-q", timeout=15, FT_BROKER_URL=f"redis://{CLOSED}/0")
     assert (ran.code, ran.err) == (exits.OK, "")
     assert desk.call("status", "--json").json[0]["id"] == ran.out.strip()
-    cancelled = desk.run("cancel", ran.out.strip(), "--json", timeout=15, FT_BROKER_URL=dead)
-    assert (cancelled.code, cancelled.json["cancel_requested"]) == (exits.OK, True)
-    doctor = desk.run("doctor", "--json", FT_BROKER_URL=dead)
+
+
+def test_doctor_names_the_broker_that_is_not_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FT_BROKER_URL", f"redis://{CLOSED}/0")
+    doctor = desk.call("doctor", "--json")
     assert doctor.code == exits.FAILED
     (broken,) = (check for check in doctor.json if check["verdict"] == "broken")
     assert (broken["name"], broken["said"].split()[0]) == ("broker", "E802")
@@ -214,7 +215,7 @@ def test_a_broker_that_is_not_there_costs_a_submit_nothing(desk: Desk) -> None:
 def test_one_up_for_one_home(desk: Desk) -> None:
     with ft_running("up", "--port", "0", cwd=desk.folder) as (first, shown):
         _wait_for(first, shown, "serving on http://127.0.0.1:")
-        second = desk.call("up", "--port", "0")
+        second = desk.run("up", "--port", "0")
         assert second.code_and_fault == (exits.FAILED, "E801")
         assert f"process {first.pid}," in second.err
         assert str(desk.home) in second.err

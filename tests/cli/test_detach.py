@@ -21,8 +21,10 @@ def test_sigint_detaches_from_a_job(desk: Desk, verb: tuple[str, ...]) -> None:
         wait_until(ready, _PATIENCE_S, "the first look")
         child.process.send_signal(signal.SIGINT)
         assert child.process.wait(_PATIENCE_S) == exits.DETACHED
-    assert f"\ndetached: {job_id} goes on; `ft watch {job_id}` looks again, `ft cancel {job_id}` ends it\n" in shown()
-    assert "Traceback" not in shown()
+        assert (
+            f"\ndetached: {job_id} goes on; `ft watch {job_id}` looks again, `ft cancel {job_id}` ends it\n" in shown()
+        )
+        assert "Traceback" not in shown()
     assert desk.call("status", job_id, "--json").json["cancel_requested"] is False
 
 
@@ -33,8 +35,8 @@ def test_sigint_detaches_from_a_followed_submit(desk: Desk) -> None:
         wait_until(lambda: "queued: " in shown(), _PATIENCE_S, "the first event")
         child.process.send_signal(signal.SIGINT)
         assert child.process.wait(_PATIENCE_S) == exits.DETACHED
-    assert f"detached: {job_id} goes on; `ft watch {job_id}` looks again" in shown()
-    assert "Traceback" not in shown()
+        assert f"detached: {job_id} goes on; `ft watch {job_id}` looks again" in shown()
+        assert "Traceback" not in shown()
     assert not list(desk.home.glob("logs/worker-*")), "a worker was started though both queues were served"
 
 
@@ -46,8 +48,8 @@ def test_a_followed_submit_ends_with_its_job(desk: Desk) -> None:
         with desk.world("running", "failed") as world:
             world.run(job_id)
         assert child.process.wait(_PATIENCE_S) == exits.FAILED
-    assert f"{job_id}  failed\n" in shown()
-    assert "error E401: the fake was told to fail\n" in shown()
+        assert f"{job_id}  failed\n" in shown()
+        assert "error E401: the fake was told to fail\n" in shown()
 
 
 def test_watch_prints_what_happens_while_it_looks(desk: Desk) -> None:
@@ -57,8 +59,8 @@ def test_watch_prints_what_happens_while_it_looks(desk: Desk) -> None:
         with desk.world("queued", "running", "succeeded") as world:
             world.run(job_id)
         assert child.process.wait(_PATIENCE_S) == exits.OK
-    assert "running: submitted as" in shown()
-    assert shown().index("running: ") < shown().index("succeeded: registered as bot@v1")
+        assert "running: submitted as" in shown()
+        assert shown().index("running: ") < shown().index("succeeded: registered as bot@v1")
 
 
 def _has_open(pid: int, name: str) -> bool:

@@ -30,7 +30,7 @@ class Shop:
             cache_dir=folder / "cache",
             clock=self.clock,
             queue=self.queue,
-            runs=self.runs,
+            runs=lambda: self.runs,
             read_report=read,
         )
         self.provider = LocalProvider(kit)

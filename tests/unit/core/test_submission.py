@@ -37,12 +37,16 @@ def world(tmp_path):
     world.database.close()
 
 
+def send(world, file, **how):
+    return world.submitter.submit(world.submitter.ready(file), **how)
+
+
 def recipe(world, text=TEXT, *overrides) -> object:
     return parse(text, world.folder / "recipe.yaml", overrides)
 
 
 def test_a_job_is_committed_and_rung_for(world):
-    made = world.submitter.submit(recipe(world))
+    made = send(world, recipe(world))
     assert made.created
     assert world.queue.rung == [(ADVANCE, made.job.id)]
     job = world.jobs.get(made.job.id)
@@ -58,34 +62,34 @@ def test_a_job_is_committed_and_rung_for(world):
 
 
 def test_the_same_again_answers_with_the_same_job_and_does_not_ring(world):
-    first = world.submitter.submit(recipe(world))
-    second = world.submitter.submit(recipe(world))
+    first = send(world, recipe(world))
+    second = send(world, recipe(world))
     assert (second.created, second.job.id) == (False, first.job.id)
     assert len(world.queue.rung) == 1
 
 
 @pytest.mark.parametrize("override", ["lora.r=8", "name=other", "base_model=another", "training.epochs=5"])
 def test_another_recipe_is_another_job(world, override):
-    world.submitter.submit(recipe(world))
-    assert world.submitter.submit(recipe(world, TEXT, override)).created
+    send(world, recipe(world))
+    assert send(world, recipe(world, TEXT, override)).created
 
 
 def test_other_data_is_another_job_and_another_place_for_the_same_is_not(world):
-    world.submitter.submit(recipe(world))
+    send(world, recipe(world))
     (world.folder / "copy.jsonl").write_bytes((world.folder / "data.jsonl").read_bytes())
-    assert not world.submitter.submit(recipe(world, TEXT, "dataset.path=copy.jsonl")).created
+    assert not send(world, recipe(world, TEXT, "dataset.path=copy.jsonl")).created
     with (world.folder / "copy.jsonl").open("a") as file:
         file.write(ROW % "new")
-    assert world.submitter.submit(recipe(world, TEXT, "dataset.path=copy.jsonl")).created
+    assert send(world, recipe(world, TEXT, "dataset.path=copy.jsonl")).created
 
 
 def test_force_makes_another(world):
-    first = world.submitter.submit(recipe(world))
-    assert world.submitter.submit(recipe(world), force=True).job.id != first.job.id
+    first = send(world, recipe(world))
+    assert send(world, recipe(world), force=True).job.id != first.job.id
 
 
 def test_the_job_trains_what_was_submitted_not_what_the_file_became(world):
-    job = world.submitter.submit(recipe(world)).job
+    job = send(world, recipe(world)).job
     (world.folder / "data.jsonl").write_text("")
     assert Path(job.data["train"]).read_text().count("\n") == 10
 
@@ -129,7 +133,7 @@ def test_an_unknown_provider_names_the_known(world):
 
 
 def test_follow_tells_each_event_once_and_ends_with_the_job(world):
-    job = world.submitter.submit(recipe(world)).job
+    job = send(world, recipe(world)).job
     service = Service(world.jobs, world.queue, world.clock)
     updates = list(service.follow(job.id, each=lambda: world.lifecycle.advance(job.id)))
     told = [event.message for update in updates for event in update.events]
@@ -138,7 +142,7 @@ def test_follow_tells_each_event_once_and_ends_with_the_job(world):
 
 
 def test_wait_ends_in_time(world):
-    job = world.submitter.submit(recipe(world)).job
+    job = send(world, recipe(world)).job
     service = Service(world.jobs, world.queue, world.clock)
     from datetime import timedelta
 
@@ -151,6 +155,6 @@ def test_wait_ends_in_time(world):
 
 def test_a_base_model_by_a_relative_path_starts_at_the_recipe(world):
     file = recipe(world, TEXT, "base_model=./models/x")
-    assert world.submitter.submit(file).job.base_model == str(world.folder / "models" / "x")
+    assert send(world, file).job.base_model == str(world.folder / "models" / "x")
     hub = recipe(world, TEXT, "base_model=owner/name")
-    assert world.submitter.submit(hub).job.base_model == "owner/name"
+    assert send(world, hub).job.base_model == "owner/name"

@@ -1,7 +1,5 @@
 """The sweep rings for what waits: at once, not twice, and again when nobody came."""
 
-from datetime import timedelta
-
 import pytest
 
 from finetune.lifecycle import LEASE
@@ -14,16 +12,18 @@ from tests.support.jobs import World, sqlite
 @pytest.fixture
 def world(tmp_path):
     world = World(sqlite(tmp_path))
-    world.bells, world.runs = [], SqlRuns(world.database)
+    world.bells, world.runs, world.broken = [], SqlRuns(world.database), False
     yield world
     world.database.close()
 
 
-def sweep(world, *tasks, patience=timedelta(0)):
+def sweep(world, *tasks):
     def ring(task, key):
+        if world.broken:
+            raise OSError("no broker")
         world.bells.append((task, key))
 
-    return Sweep(world.jobs, world.runs, world.clock, ring, tasks=tasks or (ADVANCE, TRAIN), patience=patience)
+    return Sweep(world.jobs, world.runs, world.clock, ring, tasks=tasks or (ADVANCE, TRAIN))
 
 
 def test_it_rings_once_for_what_waits(world):
@@ -69,9 +69,10 @@ def test_only_what_this_worker_can_do(world):
     assert world.bells == [(TRAIN, "k")]
 
 
-def test_with_patience_a_fresh_row_is_left_to_its_own_message(world):
+def test_a_bell_that_could_not_be_rung_rings_at_the_next_tick(world):
     world.submit()
-    one = sweep(world, patience=timedelta(seconds=3))
-    assert one.tick() == 0
-    world.clock.sleep(3)
+    one, world.broken = sweep(world), True
+    with pytest.raises(OSError, match="no broker"):
+        one.tick()
+    world.broken = False
     assert one.tick() == 1

@@ -1,0 +1,81 @@
+"""Jobs and comparisons as a person reads them."""
+
+import shlex
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from finetune.cli.output import out, paint, say, state, tell
+from finetune.errors import Problem
+
+if TYPE_CHECKING:
+    from finetune.evaluation.compare import Comparison
+    from finetune.jobs import Job
+
+_PAIRS = 3
+_WIDTH = 100
+
+
+def one(job: "Job") -> None:
+    """Everything worth knowing about a job, a line each."""
+    from finetune.cli.progress import progress_text
+
+    words = f" ({job.provider_state})" if job.provider_state not in (None, str(job.state)) else ""
+    rows = [("job", job.id), ("name", job.name), ("target", job.target), ("state", f"{state(job.state)}{words}")]
+    rows += [("progress", progress_text(job.progress))] if job.progress else []
+    rows += [("model", job.model)] if job.model else []
+    rows += [("submitted", f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S} by {job.owner}")]
+    for label, text in rows:
+        out(f"{paint(label.ljust(9), 'dim')}  {text}")
+    _error(job)
+
+
+def end(job: "Job") -> None:
+    """How a job has ended, in a line; its error to stderr."""
+    model = f"  {job.model}" if job.model else ""
+    out(f"{job.id}  {state(job.state)}{model}")
+    _error(job)
+
+
+def row(job: "Job", now: datetime) -> tuple[str, ...]:
+    """A job in the list: id, state, name, target, age, and its model, steps, or what it waits for."""
+    progress = job.progress or {}
+    steps = f"{progress['step']}/{progress['total_steps']}" if progress else ""
+    # A job that the provider has is `running` to us, also while it waits there.
+    waits = job.provider_state if job.provider_state not in (None, "running") and not job.final else ""
+    return (job.id, str(job.state), job.name, job.target, _age(now - job.created_at), job.model or steps or waits or "")
+
+
+def comparison(found: "Comparison", model: str) -> None:
+    """Some answers of both models, the score over all of them, and what to do next."""
+    out()
+    for pair in found.pairs[:_PAIRS]:
+        out(f"{paint('question', 'bold')}  {_line(pair.prompt)}")
+        out(f"{paint('base', 'bold')}      {_line(pair.base)}")
+        out(f"{paint('tuned', 'bold')}     {paint(_line(pair.tuned), 'green')}")
+        out()
+    score = f"base {found.base:.2f}, tuned {paint(f'{found.tuned:.2f}', 'green')}"
+    out(f"exact match on {len(found.pairs)} held-out rows: {score}")
+    say("\nnext:")
+    # Quoted for a shell: the prompt is data, and this line is there to be pasted.
+    say(f"  ft chat {shlex.quote(model)} {shlex.quote(_line(found.pairs[-1].prompt))}")
+    say(f"  ft promote {shlex.quote(model)} --to production")
+    say("  ft up        # workers, and an OpenAI-compatible server that answers as these models")
+
+
+def _error(job: "Job") -> None:
+    if job.error:
+        tell(Problem(**job.error))
+
+
+def _age(age: timedelta) -> str:
+    seconds = max(0, int(age.total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _line(text: str) -> str:
+    """On one line, no longer than a terminal likes, and with nothing in it that a terminal would obey."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"

@@ -1,0 +1,14 @@
+"""How tuned models are named: `bot@v3` is a version, `bot@production` an alias, `bot` stands for its production."""
+
+import re
+from typing import Final
+
+#: The alias that a bare name stands for.
+PRODUCTION: Final = "production"
+_ALIAS: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_VERSION: Final = re.compile(r"v[0-9]+")
+
+
+def is_alias(text: str) -> bool:
+    """Whether this can be an alias: lower case letters, digits, `_`, `.`, `-`; and not v1, which names a version."""
+    return bool(_ALIAS.fullmatch(text)) and not _VERSION.fullmatch(text)

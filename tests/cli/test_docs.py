@@ -1,0 +1,135 @@
+"""docs/cli.md and docs/json.md say what the code does."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from finetune import settings, views
+from finetune.cli import exits
+from finetune.cli.main import app
+from finetune.errors import Problem
+from tests.cli.desk import RECIPE, Desk
+
+DOCS = Path(__file__).parents[2] / "docs"
+Row = dict[str, str]
+
+
+def _tables(page: str) -> dict[str, list[Row]]:
+    """The tables of a page, by the heading above them."""
+    found: dict[str, list[Row]] = {}
+    heading, head = "", None
+    for line in (DOCS / page).read_text().splitlines():
+        if line.startswith("#"):
+            heading, head = line.lstrip("# "), None
+        elif line.startswith("|"):
+            cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+            if head is None:
+                head = cells
+            elif set(line) - set("|-"):
+                found.setdefault(heading, []).append(dict(zip(head, cells, strict=True)))
+    return found
+
+
+def test_exit_codes() -> None:
+    documented = [int(row["code"]) for row in _tables("cli.md")["Exit codes"]]
+    known = [value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)]
+    assert documented == sorted(known)
+
+
+def test_commands() -> None:
+    documented = [" ".join(re.findall(r"(?<![\w[-])[a-z]+(?![\w\]])", row["command"])[1:]) for row in _commands()]
+    known = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        known += [f"{name} {inner}" for inner in command.commands] if hasattr(command, "commands") else [name]
+    assert documented == known
+
+
+def _commands() -> list[Row]:
+    return _tables("cli.md")["Commands"]
+
+
+def test_environment_variables() -> None:
+    documented = [row["variable"] for row in _tables("cli.md")["Environment"]]
+    known = re.findall(r'env(?:\.get\(|\[)"(\w+)"', inspect.getsource(settings.from_environment))
+    assert documented == [*dict.fromkeys(known), "NO_COLOR"]
+    assert len(documented) > 5
+
+
+def _samples(desk: Desk) -> dict[str, list[Any]]:
+    """JSON of everything there is, in all its states."""
+    ended, failed = desk.ended(), desk.ended("failed", args=("--force",))
+    forced = desk.call("submit", "recipe.yaml", "--force", "--json").json
+    desk.say(ended_job := desk.submit("--set", "seed=9"), "something")
+    jobs = desk.call("status", "--json").json
+    jobs[0]["progress"] = {"step": 1, "total_steps": 2, "loss": None, "tokens_per_s": 1.5, "eta_s": 2.0}
+    logs = [desk.call("logs", job_id, "--json").json for job_id in (ended.id, failed.id, ended_job)]
+    desk.write("bad.yaml", RECIPE.replace("seed", "sead"))
+    desk.write("odd.yaml", RECIPE.replace("data.jsonl", "nothing.jsonl"))
+    reports = desk.call("validate", "recipe.yaml", "bad.yaml", "odd.yaml", "nothing.yaml", "--json").json
+    promoted = [desk.call("promote", "bot@v1", "--to", "a", "--json").json for _ in range(2)]
+    models = desk.call("models", "list", "--json").json
+    problems = [problem for report in reports for problem in report["problems"]]
+    return {
+        "Job": jobs,
+        "Submit": [{key: forced[key] for key in forced.keys() - jobs[0].keys()}],
+        "Event": [event for log in logs for event in log["events"]],
+        "Metric": [metric for log in logs for metric in log["metrics"]],
+        "Model": models,
+        "Promote": [{key: one[key] for key in one.keys() - models[0].keys()} for one in promoted],
+        "Report": reports,
+        # Faults of recipes and data are always in a file.
+        "Problem": [*problems, views.problem(Problem(code="E901", what="a fault that is nowhere"))],
+        "Check": desk.call("doctor", "--json").json,
+    }
+
+
+_TYPES: dict[str, Any] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: type(value) is int,
+    "number": lambda value: type(value) in (int, float),
+    "boolean": lambda value: isinstance(value, bool),
+    "object": lambda value: isinstance(value, dict),
+    "time": lambda value: re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value),
+    "list of strings": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+    "list of problems": lambda value: isinstance(value, list) and all("code" in one for one in value),
+}
+#: Their content is not ours alone.
+_OPEN = {"artifact", "lineage"}
+
+
+def test_json_fields(desk: Desk) -> None:
+    tables = _tables("json.md")
+    samples = _samples(desk)
+    assert set(samples) == {heading for heading, rows in tables.items() if "field" in rows[0]}
+    for heading, values in samples.items():
+        documented = {row["field"]: row for row in tables[heading]}
+        assert values, heading
+        seen: dict[str, list[Any]] = {}
+        for value in values:
+            for name, each in _flat(value):
+                seen.setdefault(name, []).append(each)
+        assert seen.keys() == documented.keys(), heading
+        for name, row in documented.items():
+            told = [each for each in seen[name] if each is not None]
+            assert told, f"{heading}: no sample of {name}"
+            assert all(_TYPES[row["type"]](each) for each in told), f"{heading}.{name} is no {row['type']}: {told}"
+            # Both ways: what is never null is not, and what may be null is so in some sample.
+            assert (None in seen[name]) is (row["null"] != "-") or row["null"].startswith("where"), f"{heading}.{name}"
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Any:
+    for key, each in value.items():
+        yield prefix + key, each
+        if isinstance(each, dict) and key not in _OPEN:
+            yield from _flat(each, f"{prefix}{key}.")
+
+
+def test_the_commands_with_json_are_those_of_the_page() -> None:
+    page = _tables("json.md")["JSON"]
+    documented = {" ".join(re.findall(r"(?<![\w[-])[a-z]+", row["command"])[1:]) for row in page}
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    flat = commands | {f"models {name}": one for name, one in commands["models"].commands.items()}
+    assert documented == {name for name, one in flat.items() if any("--json" in p.opts for p in one.params)}

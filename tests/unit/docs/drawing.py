@@ -1,0 +1,84 @@
+"""The parts of the docs that are drawn from the code: the lifecycle and the list of error codes."""
+
+import inspect
+import re
+from collections.abc import Callable
+from itertools import pairwise
+
+from finetune.codes import CODES
+from finetune.jobs import FINAL, TRANSITIONS, JobState
+
+#: Headings of docs/errors.md by the first code under each; they follow the tree in finetune/errors.py.
+_ROOMS = {
+    "E100": "Recipes",
+    "E200": "Data",
+    "E300": "Targets",
+    "E400": "Providers",
+    "E500": "Store, FT_HOME, disk",
+    "E600": "The local trainer",
+    "E700": "Names",
+    "E750": "The embedded server",
+    "E800": "Workers, queue, waiting",
+    "E900": "The command line",
+    "E990": "Faults in ft",
+}
+
+
+def diagram() -> str:
+    """The transitions as a Mermaid state diagram."""
+    steps = [f"    {state} --> {after}" for state, found in TRANSITIONS.items() for after in _ordered(found)]
+    ends = [f"    {state} --> [*]" for state in JobState if state in FINAL]
+    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> queued", *steps, *ends, "```"])
+
+
+def states() -> str:
+    """What each state means and what can follow it."""
+    meanings = _comments(JobState)
+    rows = []
+    for state in JobState:
+        after = ", ".join(f"`{one}`" for one in _ordered(TRANSITIONS[state]))
+        rows.append(f"| `{state}` | {_cell(meanings[state.name])} | {after} |")
+    return "\n".join(["| State | Meaning | Next |", "| --- | --- | --- |", *rows])
+
+
+def codes() -> str:
+    """All error codes under their headings, with their titles."""
+    firsts = [*_ROOMS, "F"]
+    parts = []
+    for first, after in pairwise(firsts):
+        rows = [f"| `{code}` | {_cell(text.title)} |" for code, text in sorted(CODES.items()) if first <= code < after]
+        if rows:
+            parts.append("\n".join([f"## {_ROOMS[first]}", "", "| Code | Means |", "| --- | --- |", *rows]))
+    return "\n\n".join(parts)
+
+
+#: File in docs, name of the part, and what draws it.
+PARTS: list[tuple[str, str, Callable[[], str]]] = [
+    ("lifecycle.md", "diagram", diagram),
+    ("lifecycle.md", "states", states),
+    ("errors.md", "codes", codes),
+]
+
+
+def put(text: str, name: str, part: str) -> str:
+    """`text` with `part` between the markers of this name. Raises ValueError unless they are there once."""
+    begin, end = f"<!-- drawn: {name} -->", f"<!-- end: {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"the markers {begin} and {end} must be there once")
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    return f"{head}{begin}\n\n{part}\n\n{end}{tail}"
+
+
+def _comments(enum: type) -> dict[str, str]:
+    """The `#:` comment above each member."""
+    found = re.findall(r"((?:^ +#: .*\n)+) +(\w+) = ", inspect.getsource(enum), re.M)
+    return {name: " ".join(re.findall(r"#: (.*)", comment)) for comment, name in found}
+
+
+def _ordered(states: frozenset[JobState]) -> list[JobState]:
+    return [state for state in JobState if state in states]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
