@@ -9,8 +9,6 @@ from finetune.ports import Provider
 from finetune.spec import Recipe, RecipeFile, default, explicit
 
 AUTO = "auto"
-#: Set to this, a field asks for nothing, so any target honours it; so does a field that repeats its default.
-_INERT: dict[str, object] = {"privacy": "off"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +59,15 @@ def choose(file: RecipeFile, train_rows: int, validation_rows: int, providers: M
 
 
 def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:
-    """Fields the recipe sets, with their values, that the provider would do nothing about and nobody allowed."""
+    """Fields the recipe sets, with their values, that the provider would do nothing about and nobody allowed.
+
+    A field that repeats its default asks for nothing.
+    """
     accepted = provider.honours | set(recipe.allow_ignored)
     return {
         field: value
         for field, value in explicit(recipe).items()
-        if not _within(field, accepted) and value != _INERT.get(field, default(field))
+        if not _within(field, accepted) and value != default(field)
     }
 
 

@@ -255,7 +255,7 @@ with warnings.catch_warnings():
         lora: Lora = Field(default_factory=Lora, description="The adapter that is trained.")
         limits: Limits = Field(default_factory=Limits, description="What the job may not exceed.")
         privacy: Literal["off", "warn", "strict"] = Field(
-            default="warn", description="Look for personal data in the rows: off, warn, or strict (refuse)."
+            default="off", description="Look for personal data in the rows: off, warn, or strict (refuse)."
         )
         gate: Gate | None = Field(default=None, description="What the model must reach to be promoted. Unset: no gate.")
         register: Register | None = Field(

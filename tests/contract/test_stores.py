@@ -327,3 +327,28 @@ def _claim_all(url):
     won = [f"ft_{n:02}" for n in range(40) if jobs.claim(f"ft_{n:02}", str(os.getpid()), now, TTL)]
     database.close()
     return won
+
+
+def test_a_long_backlog_of_metrics_is_written_at_once(world):
+    """A database takes only so many values in one statement; a worker that was away has many to tell."""
+    world.submit()
+    lease = world.jobs.claim("ft_1", "w", world.clock.now(), TTL)
+    many = tuple(Metric(step=step, name="loss", value=1.0) for step in range(70_000))
+    change = Change(state=JobState.QUEUED, due_at=world.clock.now(), fields={}, metrics=many)
+    world.jobs.apply(lease, change, world.clock.now())
+    assert len(world.jobs.metrics("ft_1")) == 70_000
+
+
+def test_a_paused_run_waits_and_can_be_cancelled(world):
+    runs, now = SqlRuns(world.database), world.clock.now
+    runs.add_run("k", {}, now())
+    mine = runs.claim_run("k", "w", now(), TTL)
+    runs.update_run(mine, now(), ttl=TTL, state="queued")
+    assert runs.claim_run("k", "w", now(), TTL) is None
+    assert runs.due_runs(now(), 5) == []
+    world.clock.sleep(30)
+    assert runs.claim_run("k", "w", now(), TTL).deaths == 0
+    runs.add_run("j", {}, now())
+    runs.update_run(runs.claim_run("j", "w", now(), TTL), now(), ttl=TTL, state="queued")
+    runs.cancel_run("j", now())
+    assert runs.get_run("j").state == "cancelled"

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from finetune.errors import Problem, StateError
 from finetune.process import group_members
 from finetune.training import supervisor as supervision
 from finetune.training.supervisor import MAX_DEATHS
@@ -165,3 +166,73 @@ def test_the_report_is_polled_piece_by_piece(shop):
     assert [m.step for m in second.metrics] == [1, 2]
     assert second.state == "succeeded"
     assert second.progress == {"step": 2, "total_steps": 3, "loss": 1.0}
+
+
+def test_an_error_that_may_pass_is_tried_again_after_pauses_and_is_told_in_the_end(shop, monkeypatch):
+    monkeypatch.setattr(supervision, "PAUSE", timedelta(0))
+    shop.add("later")
+    for _ in range(MAX_DEATHS):
+        shop.supervisor().run("k", never)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.starts, run.error["code"]) == ("failed", MAX_DEATHS, "E606")
+    assert len(shop.said("the hub is out of reach (E606); trying again")) == MAX_DEATHS - 1
+
+
+def test_the_pause_before_another_try_grows(shop):
+    shop.add("later")
+    shop.supervisor().run("k", never)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.deaths) == ("queued", 1)
+    assert 10 < (run.lease_until - shop.clock.now()).total_seconds() <= 15
+    assert shop.runs.claim_run("k", "w", shop.clock.now(), timedelta(seconds=9)) is None
+
+
+def test_a_folder_that_takes_no_files_is_waited_for_and_no_death_is_counted(shop):
+    shop.add("succeed")
+    (shop.folder / "runs").write_text("a file stands where the folder should be")
+    with pytest.raises(StateError, match="E501"):
+        shop.supervisor().run("k", never)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.deaths) == ("queued", 0)
+    (shop.folder / "runs").unlink()
+    shop.clock = _Later()
+    shop.supervisor().run("k", never)
+    assert shop.runs.get_run("k").state == "succeeded"
+    assert shop.runs.get_run("k").deaths == 0
+
+
+def test_checkpoints_stay_until_the_end_is_committed(shop):
+    shop.add("succeed")
+    update, checkpoints = shop.runs.update_run, shop.folder / "runs" / "k" / "checkpoints"
+
+    def failing(run, now, **how):
+        if how.get("state") == "succeeded":
+            raise StateError(Problem(code="E504", what="full"))
+        return update(run, now, **how)
+
+    checkpoints.mkdir(parents=True)
+    shop.runs.update_run = failing
+    with pytest.raises(StateError):
+        shop.supervisor().run("k", never)
+    assert checkpoints.is_dir()
+    shop.runs.update_run = update
+    shop.clock = _Later()
+    shop.supervisor().run("k", never)
+    assert shop.runs.get_run("k").state == "succeeded"
+    assert not checkpoints.exists()
+
+
+def test_a_cancel_that_comes_after_the_end_does_not_lose_the_adapter(shop):
+    shop.add("succeed")
+    update = shop.runs.update_run
+
+    def cancelling(run, now, **how):
+        shop.provider.cancel("k")
+        return update(run, now, **how)
+
+    shop.runs.update_run = cancelling
+    supervisor = shop.supervisor()
+    # The trainer ends within the first look; the wish to cancel is seen after it.
+    supervisor._watch = lambda run, child, stopping: (child.wait(), run)[1]
+    supervisor.run("k", never)
+    assert shop.runs.get_run("k").state == "succeeded"

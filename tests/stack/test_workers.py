@@ -13,6 +13,7 @@ from finetune.process import group_members
 from finetune.store import Database, SqlJobs, SqlModels, SqlRuns
 from tests.support import recipes
 from tests.support.process import Child, ft_environment, kill_group, run_ft, wait_until
+from tests.support.servers import RedisServer
 
 #: Picked up again: the lease of the run (15 s), a sweep, the start of a trainer on a busy machine.
 _TAKEN_UP_S = 90
@@ -211,3 +212,25 @@ def test_workers_are_seen_and_end_when_idle(embedded, base, tmp_path):
     wait_until(lambda: not child.alive, 30, "the worker to end", every_s=0.2)
     assert child.process.returncode == 0
     assert seen() == []
+
+
+def test_a_broker_that_goes_and_comes_back_leaves_no_worker_deaf(base, tmp_path):
+    with RedisServer() as redis, running(tmp_path, {"FT_BROKER_URL": redis.url}) as site:
+        site.start()
+        assert site.ended(site.submit(recipes.write(tmp_path / "a", base, name="a"))).state == "succeeded"
+        redis.stop()
+        job_id = site.submit(recipes.write(tmp_path / "b", base, name="b"))
+        wait_until(lambda: "Error" in site.log(), 30, "the workers to notice", every_s=0.2)
+        redis.restart()
+        assert site.ended(job_id).state == "succeeded"
+
+
+def test_the_folder_that_the_user_stands_in_lends_nothing(base, tmp_path):
+    """A `workers` package or a `celery.py` there must not be taken for ours, nor run."""
+    here = tmp_path / "here"
+    (here / "workers").mkdir(parents=True)
+    for name in ("workers/__init__.py", "celery.py", "finetune.py"):
+        (here / name).write_text("raise SystemExit('this is the code of the user')")
+    recipe = recipes.write(tmp_path / "r", base)
+    done = run_ft("submit", recipe, "--follow", "-q", cwd=here, timeout=_END_S)
+    assert done.returncode == 0, done.stderr

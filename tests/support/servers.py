@@ -61,14 +61,22 @@ class _Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._child:
-            self._child.stop()
+        self.stop()
         remove_folder(self._folder)
 
-    def _start(self, attempts: int = 3) -> None:
+    def stop(self) -> None:
+        """End the server; `restart` brings it back at the same address."""
+        if self._child:
+            self._child.stop()
+
+    def restart(self) -> None:
+        """Start again where it was, after `stop`."""
+        self._start(self.port)
+
+    def _start(self, port: int | None = None, attempts: int = 3) -> None:
         # Somebody may take the port between our look and the server's: then it ends at once, and we look again.
         for _ in range(attempts):
-            self.port = free_port()
+            self.port = port or free_port()
             with (self._folder / "log").open("wb") as log:
                 child = Child(
                     self._argv(),

@@ -41,6 +41,10 @@ def main() -> None:
         error = {"code": "E610", "what": "the loss is not a number", "why": "w", "fix": "f"}
         tell(kind="failed", error=error, retry=False)
         sys.exit(1)
+    if play == "later":
+        error = {"code": "E606", "what": "the hub is out of reach", "why": "w", "fix": "f"}
+        tell(kind="failed", error=error, retry=True)
+        sys.exit(1)
     metric(2)
     adapter = run_dir / "adapter"
     adapter.mkdir(exist_ok=True)

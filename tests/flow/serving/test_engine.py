@@ -207,6 +207,11 @@ def test_the_end_of_the_context_ends_an_answer(base_model: Any, tokenizer: Any) 
     assert "64" in caught.value.problems[0].what
     with pytest.raises(ServingError):
         engine.answers([HELLO, LONG], None, 5)
+    assert not engine.fits(LONG, None, 1)
+    left = 64 - answer.prompt_tokens
+    assert [engine.fits(HELLO, None, tokens) for tokens in (1, left, left + 1)] == [True, True, False]
+    with pytest.raises(ServingError):
+        engine.fits(HELLO, "nobody", 1)
 
 
 def test_an_adapter_of_another_base_is_refused_and_leaves_nothing(

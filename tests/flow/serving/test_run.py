@@ -52,6 +52,55 @@ def test_a_signal_lets_the_answer_under_way_finish_and_returns(number: signal.Si
         process.communicate()
 
 
+FAILS = """
+import logging
+from datetime import UTC, datetime
+from finetune.ports import Served
+from finetune.serving.pool import Pool
+from finetune.serving.run import serve
+from finetune.serving.server import create_app
+
+class Source:
+    def served(self):
+        return [self.resolve("m")]
+
+    def resolve(self, name):
+        return Served(id="m", base_model="m", adapter=None, created_at=datetime.now(UTC))
+
+def load(base, progress):
+    raise ZeroDivisionError("deep down")
+
+# As libraries do: with any handler on the root, Python itself prints nothing any more.
+logging.getLogger().addHandler(logging.NullHandler())
+app = create_app(Source(), Pool(load), api_key=None)
+serve(app, "127.0.0.1", 0, lambda url: print(url, flush=True))
+"""
+
+
+def test_what_fails_is_in_the_servers_log_and_not_in_the_answer() -> None:
+    process = subprocess.Popen([sys.executable, "-c", FAILS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        place = urlsplit(process.stdout.readline().strip())
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
+        connection.request(
+            "POST", "/v1/chat/completions", '{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+        )
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        connection.close()
+        assert answer.status == 500
+        assert "its log says more" in said
+        assert "deep down" not in said
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+        assert "ERROR POST /v1/chat/completions failed\nTraceback" in log
+        assert log.count("ZeroDivisionError: deep down") == 1
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_port_in_use_is_three_lines() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -27,6 +27,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = "sk-test-Ω"
 A, B = "support-bot@v1", "support-bot@v2"
 LIVE = "support-bot@production"
+LOOPBACK = ["127.0.0.1", "localhost", "[::1]", "::1"]
 
 
 class Source:
@@ -349,7 +350,7 @@ def test_others_are_answered_meanwhile_and_a_client_that_leaves_is_noticed(
         assert pool.made.closed.wait(30)
 
 
-def test_failures_are_500_without_a_traceback(folders: dict[str, Path]) -> None:
+def test_failures_are_500_without_a_traceback(folders: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
     def fails(base: str, progress: Any) -> Any:
         raise OSError("no such file: weights")
 
@@ -363,12 +364,21 @@ def test_failures_are_500_without_a_traceback(folders: dict[str, Path]) -> None:
             server.ask(A)
         assert "such file: weights" in caught.value.message
         assert "Traceback" not in caught.value.message
+        # Whoever runs the server learns where it came from.
+        assert "E758: the base model" in caplog.text
+        assert "OSError: no such file: weights" in caplog.text
+        caplog.clear()
+        with pytest.raises(openai.NotFoundError):
+            Service(url, Source(folders), Pool(fails), "unused").ask("nobody")
+        assert caplog.text == ""
         # Off unless it was switched on.
         assert server.error("POST", "/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "/x"})[0] == 404
     with running(create_app(Source(folders), Breaks(fails), api_key=None)) as url:
         with pytest.raises(openai.InternalServerError) as caught:
             Service(url, Source(folders), Pool(fails), "unused").ask(A)
         assert "secret" not in caught.value.message
+        assert "Traceback" in caplog.text
+        assert "ZeroDivisionError: secret detail" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -379,6 +389,7 @@ def test_an_error_in_the_middle_of_a_stream_reaches_the_client(
     tokenizer: Any,
     folders: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     failure: Exception,
     said: str,
 ) -> None:
@@ -394,6 +405,8 @@ def test_an_error_in_the_middle_of_a_stream_reaches_the_client(
             list(stream)
         assert "secret" not in caught.value.message
         assert "Traceback" not in caught.value.message
+        assert "ERROR" in caplog.text
+        assert f"{type(failure).__name__}: {failure.args[0]}" in caplog.text.replace('"', "").replace("'", "")
         server.wait_until_idle()
 
 
@@ -415,6 +428,39 @@ def test_the_key_opens_everything_but_health(base_model: Any, tokenizer: Any, fo
             assert server.error(method, path, authorization="Bearer \xff")[0] == 401
         big = server.error("POST", "/v1/chat/completions", "x" * 2001, authorization="Bearer sk-right")
         assert big[0] == 413
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_web_page_with_a_name_of_its_own_gets_nothing(
+    base_model: Any, tokenizer: Any, folders: dict[str, Path], address: str
+) -> None:
+    source, pool = Source(folders), Pool(lambda base, progress: Loaded(copy.deepcopy(base_model), tokenizer))
+    app = create_app(source, pool, api_key=None, runtime_adapters=True, allowed_hosts=LOOPBACK)
+    with running(app, host=address) as url:
+        server = Service(url, source, pool, "unused")
+        port = urlsplit(url).port
+        chunks = server.ask(A, stream=True)
+        assert "".join(c.choices[0].delta.content or "" for c in chunks) == SAYS["a"]
+        asked = {"model": A, "messages": HELLO, "stream": True, "max_tokens": 1}
+        for host in ("localhost", f"LOCALHOST:{port}", f"127.0.0.1:{port}", "[::1]", f"[::1]:{port}", "::1"):
+            assert server.raw("POST", "/v1/chat/completions", asked, host=host)[0] == 200, host
+        for host in (
+            "evil.example",
+            f"evil.example:{port}",
+            "127.0.0.1.evil.example",
+            "[::2]:80",
+            "",
+            "localhost@evil",
+        ):
+            for method, path in (("GET", "/health"), ("POST", "/v1/chat/completions"), ("GET", "/nothing")):
+                status, error = server.error(method, path, asked if method == "POST" else None, host=host)
+                assert (status, error["code"], error["type"]) == (400, "invalid_host", "invalid_request_error"), host
+            assert host in error["message"]
+        server.wait_until_idle()
+
+
+def test_any_name_will_do_unless_some_are_named(server: Service) -> None:
+    assert server.raw("GET", "/v1/models", host="gateway.example:80")[0] == 200
 
 
 def test_a_name_that_stands_for_two_models_is_no_answer(

@@ -1,8 +1,10 @@
 """The trainer as it is started in earnest: a process, killed and interrupted and started again."""
 
 import contextlib
+import errno
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -101,6 +103,9 @@ def test_a_run_reports_what_it_did_and_what_it_made(whole: Trainer) -> None:
         lineage.items()
     )
     assert lineage["base_revision"].startswith("sha256:")
+    assert lineage["python"] == platform.python_version()
+    assert {"ft", "torch", "transformers", "peft"} <= lineage.keys()
+    assert all(isinstance(value, str | int) for value in lineage.values())
     assert last["artifact"]["digest"] == disk.digest(Path(last["artifact"]["path"]))
     losses = whole.losses()
     assert sorted(losses) == list(range(1, STEPS + 1))
@@ -194,6 +199,23 @@ def test_a_failure_is_told_and_no_traceback_with_it(
     assert "Traceback" not in trainer.report.read_text()
 
 
+def test_on_a_full_disk_it_asks_for_another_try_and_room_is_enough(base: Path, tmp_path: Path) -> None:
+    tiny.request(tmp_path, base)
+    code = (
+        "import sys; from safetensors import SafetensorError; from finetune.training import __main__, checkpoint\n"
+        "def full(*_): raise SafetensorError('I/O error: No space left on device (os error 28)')\n"
+        "checkpoint.save_file = full\n"
+        "sys.exit(__main__.main())"
+    )
+    told = tmp_path / "full.jsonl"
+    argv = [sys.executable, "-c", code, tmp_path, "--report", told, "--parent", str(os.getpid())]
+    assert subprocess.run(argv, check=False, stderr=subprocess.DEVNULL).returncode == 1
+    failed = read(told, 0)[0][-1]
+    assert (failed["kind"], failed["error"]["code"], failed["retry"]) == ("failed", "E622", True)
+    assert "No space left on device" in failed["error"]["what"]
+    assert Trainer(tmp_path).wait() == 0
+
+
 def test_asked_to_stop_while_it_starts_it_stops(base: Path, tmp_path: Path) -> None:
     tiny.request(tmp_path, base)
     trainer = Trainer(tmp_path)
@@ -227,19 +249,34 @@ def test_without_its_parent_it_does_not_start(tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said", "retry"),
+    [
+        (LookupError("deep down"), "E699", "LookupError: deep down", False),
+        # The report itself could not be written on.
+        (OSError(errno.ENOSPC, "No space left on device"), "E622", "No space left", True),
+    ],
+)
 def test_what_nobody_foresaw_is_told_without_a_traceback(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    code: str,
+    said: str,
+    retry: bool,
 ) -> None:
     tiny.request(tmp_path, base)
 
     def broken(*_: object) -> None:
-        raise LookupError("deep down")
+        raise error
 
     monkeypatch.setattr("finetune.training.trainer.train", broken)
     monkeypatch.setattr("finetune.training.stop.Stop.install", lambda _: None)
     monkeypatch.setattr("finetune.training.__main__.die_with_parent", lambda _: None)
     assert program.main([str(tmp_path), "--report", str(tmp_path / "r"), "--parent", "1"]) == 1
     failed = read(tmp_path / "r", 0)[0][-1]
-    assert failed["error"]["code"] == "E699"
-    assert "LookupError: deep down" in failed["error"]["what"]
+    assert (failed["error"]["code"], failed["retry"]) == (code, retry)
+    assert said in failed["error"]["what"]
     assert "Traceback" in capfd.readouterr().err

@@ -57,8 +57,22 @@ def test_registering_with_an_alias_points_it_there(world):
     assert model.aliases == ("production",)
 
 
-@pytest.mark.parametrize("boundary", ["claim", "find", "create_before", "create_after", "upload", "poll", "apply"])
-@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+#: How often a job passes each boundary when nothing goes wrong.
+PASSED = {
+    "claim": 7,
+    "upload": 1,
+    "find": 1,
+    "create_before": 1,
+    "create_after": 1,
+    "poll": 3,
+    "add_model": 1,
+    "apply": 7,
+}
+
+
+@pytest.mark.parametrize(
+    ("boundary", "nth"), [(boundary, nth) for boundary, times in PASSED.items() for nth in range(1, times + 1)]
+)
 def test_a_crash_at_any_boundary_ends_the_same(world, boundary, nth):
     """The process dies there: nothing after it runs, its lease runs out, another worker goes on."""
     world.provider.grace_s = 5.0
@@ -73,6 +87,7 @@ def test_a_crash_at_any_boundary_ends_the_same(world, boundary, nth):
             crashes += 1
             world.clock.sleep(LEASE.total_seconds())
             world.lifecycle = world.worker(f"w{crashes + 1}")
+    assert crashes == 1
     assert job.state is JobState.SUCCEEDED
     assert states(world) == ["queued", "preparing", "submitting", "running", "registering", "succeeded"]
     assert [len(made) for made in world.provider.made.values()] == [1], "paid twice"
@@ -108,7 +123,13 @@ def crash_at(world, boundary, nth):
         strike("apply")
         return apply(*args)
 
-    world.jobs.claim, world.jobs.apply = claiming, applying
+    def adding(*args, **how):
+        model = add_model(*args, **how)
+        strike("add_model")
+        return model
+
+    add_model = world.models.add_model
+    world.jobs.claim, world.jobs.apply, world.models.add_model = claiming, applying, adding
 
 
 def test_a_crash_after_the_commit_and_before_the_bell_loses_nothing(world):
@@ -314,3 +335,51 @@ def test_random_walks_only_use_the_table(tmp_path_factory, data):
     assert all(len(made) == 1 for made in provider.made.values()), "paid twice"
     if before is JobState.SUCCEEDED:
         assert [m.job_id for m in world.models.models()] == ["ft_1"]
+
+
+def test_a_key_that_expired_does_not_abandon_a_training_that_is_paid_for(world):
+    from finetune.errors import AuthenticationFailed, Problem
+
+    world.submit(fingerprint="same")
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    poll, left = world.provider.poll, [25]
+
+    def refused(*args):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise AuthenticationFailed(Problem(code="E403", what="the key has expired"))
+        return poll(*args)
+
+    world.provider.poll = refused
+    job = world.run(until=lambda job: job.failures > MAX_FAILURES + 2, steps=80)
+    assert job.state is JobState.RUNNING
+    assert world.submit("ft_2", fingerprint="same").id == "ft_1", "the same recipe would be paid for twice"
+    assert world.run(steps=100).state is JobState.SUCCEEDED
+
+
+def test_a_key_that_is_wrong_from_the_start_ends_the_job(world):
+    from finetune.errors import AuthenticationFailed, Problem
+
+    def refused(*args):
+        raise AuthenticationFailed(Problem(code="E403", what="no key"))
+
+    world.provider.upload = refused
+    world.submit()
+    assert world.run().state is JobState.FAILED
+
+
+def test_registering_again_after_a_crash_does_not_undo_a_promotion(world):
+    recipe = {**world.submit("ft_0").recipe, "register": {}}
+    world.submit("ft_1", recipe=recipe)
+    world.run("ft_1", until=lambda job: job.state is JobState.REGISTERING)
+    apply = world.jobs.apply
+    world.jobs.apply = lambda *args: (_ for _ in ()).throw(Crash())
+    with pytest.raises(Crash):
+        world.lifecycle.advance("ft_1")
+    world.jobs.apply = apply
+    assert [m.aliases for m in world.models.models()] == [("production",)], "`register: {}` means production"
+    other = world.submit("ft_2", artifact={})
+    world.models.add_model(other, world.clock.now(), alias="production")
+    world.clock.sleep(LEASE.total_seconds())
+    assert world.run("ft_1").model == "bot@v1"
+    assert [m.aliases for m in world.models.models()] == [(), ("production",)]

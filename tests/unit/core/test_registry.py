@@ -69,3 +69,15 @@ def test_served_are_the_local_ones_and_their_bases(registry):
     for name in ("bot@v9", "gpt-x", "other@v1", "BOT@v1"):
         with pytest.raises(NotFound):
             registry.resolve(name)
+
+
+def test_a_base_model_of_the_same_name_does_not_answer_for_a_tuned_one(tmp_path):
+    world = World(sqlite(tmp_path))
+    world.models.add_model(world.submit(name="gpt2", base_model="gpt2", artifact={"path": "/a"}), world.clock.now())
+    registry = Registry(world.models, world.clock)
+    assert registry.resolve("gpt2").adapter is None
+    registry.promote("gpt2@v1", "production")
+    with pytest.raises(NotFound, match="E705"):
+        registry.resolve("gpt2")
+    assert registry.resolve("gpt2@v1").adapter is not None
+    world.database.close()

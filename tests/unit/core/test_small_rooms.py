@@ -44,7 +44,36 @@ def test_settings_from_the_environment(tmp_path):
     assert from_environment({"FT_HOME": "relative"}).home.is_absolute()
 
 
-@pytest.mark.parametrize("port", ["x", "-1", "65536", "1.5", " "])
+@pytest.mark.parametrize("name", ["q?x=1", "p%41", "h#1", "a b", "ü"])
+def test_any_folder_can_be_home(tmp_path, name):
+    from finetune.store import Database
+
+    settings = from_environment({"FT_HOME": str(tmp_path / name)})
+    Database.open(settings.database_url).close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "ft.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("FT_HOME", "~nobody-here/x"), ("FT_BROKER_URL", "amqp://x"), ("FT_BROKER_URL", "x")]
+)
+def test_variables_that_cannot_be_used(variable, value):
+    with pytest.raises(UsageError, match=f"E902: {variable}"):
+        from_environment({variable: value})
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:hunter2@h/n", "host=db password=hunter2", "postgresql+psycopg://u:hunter2@h:bad/n", "x"]
+)
+def test_an_address_that_is_none_is_not_repeated(url):
+    from finetune.store import Database
+
+    with pytest.raises(errors.StateError, match="E507") as caught:
+        Database.open(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "1.5", " ", "²"])
 def test_a_port_that_is_none(port):
     with pytest.raises(UsageError, match="E902"):
         from_environment({"FT_PORT": port})

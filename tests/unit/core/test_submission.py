@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from finetune.data import inspect, prepare
-from finetune.errors import DataError, NotEligible, WaitTimeout
+from finetune.errors import DataError, NotEligible, RecipeError, WaitTimeout
 from finetune.jobs import JobState
 from finetune.plan import choose, ignored
 from finetune.ports import ADVANCE
@@ -158,3 +158,16 @@ def test_a_base_model_by_a_relative_path_starts_at_the_recipe(world):
     assert send(world, file).job.base_model == str(world.folder / "models" / "x")
     hub = recipe(world, TEXT, "base_model=owner/name")
     assert send(world, hub).job.base_model == "owner/name"
+
+
+@pytest.mark.parametrize("alias", ["v2", "v99", "Production", "a b"])
+def test_an_alias_in_a_recipe_cannot_hide_a_version(world, alias):
+    with pytest.raises(RecipeError, match="cannot be an alias"):
+        recipe(world, TEXT, f"register.alias={alias}")
+
+
+def test_a_field_that_repeats_its_default_asks_for_nothing(world):
+    file = recipe(world, TEXT + "seed: 42\nprivacy: off\nlimits: {data: any}\n")
+    assert ignored(file.recipe, world.provider) == {}
+    asked = recipe(world, TEXT + "register: {alias: production}\n")
+    assert ignored(asked.recipe, world.provider) == {"register.alias": "production"}

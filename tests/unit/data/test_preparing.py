@@ -5,6 +5,9 @@ import json
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,16 @@ def test_what_is_inspected_is_what_is_prepared(file: Path, out: Path) -> None:
     assert report.problems == ()
 
 
+def test_what_does_not_stand_in_the_way_is_handed_on(tmp_path: Path, out: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", [chat("x"), chat("y"), {**chat("x"), "id": 7}])
+    other = write(tmp_path / "other.jsonl", [chat("y")])
+
+    data = prepare(file, other, None, out)
+
+    assert [each.code for each in data.warnings] == ["E219", "E215", "E217"]
+    assert data.warnings == inspect(file, other, None).problems
+
+
 def test_without_validation_there_is_no_such_file(file: Path, out: Path) -> None:
     data = prepare(file, None, None, out)
 
@@ -127,6 +140,28 @@ def test_bad_rows_leave_nothing_behind(file: Path, out: Path) -> None:
 
     assert [each.code for each in caught.value.problems] == ["E210", "E208"]
     assert os.listdir(out) == []
+
+
+def test_what_a_killed_process_left_goes_after_a_day_and_nothing_else(file: Path, out: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from finetune.data import preparing\n"
+        "preparing._walk = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "preparing.prepare(Path(sys.argv[1]), None, None, Path(sys.argv[2]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, file, out], check=False).returncode == -9
+    (left,) = out.iterdir()
+    filled = out / f"{left.name}2"
+    filled.mkdir()
+    (filled / "train.jsonl").touch()
+    digest = prepare(file, None, None, out).digest
+    assert {each.name for each in out.iterdir()} == {left.name, filled.name, digest}
+
+    long_ago = time.time() - 90_000
+    for path in (left / "train.jsonl", left, filled, out / digest / "train.jsonl", out / digest):
+        os.utime(path, (long_ago, long_ago))
+    prepare(file, None, None, out)
+
+    assert {each.name for each in out.iterdir()} == {filled.name, digest}
 
 
 def test_a_place_that_cannot_be_written(file: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from finetune.errors import ServingError
 from finetune.ports import Served
+from finetune.serving.adapters import read_adapter
+from finetune.serving.asks import fault
 from finetune.serving.pool import Pool
 
 
@@ -30,6 +32,9 @@ class Engine:
 
     def chat(self, adapter_id: str | None) -> Any:
         return (self.base, adapter_id)
+
+    def fits(self, messages: Any, adapter_id: str | None, max_tokens: int) -> bool:
+        return True
 
     def answers(self, prompts: Any, adapter_id: str | None, max_tokens: int) -> list[str]:
         return []
@@ -111,6 +116,29 @@ def test_each_model_is_asked_by_its_own_id() -> None:
     engine = pool.engine("a")
     assert isinstance(engine, Engine)
     assert engine.calls == [("load", "bot@v1", "/x"), ("load", "bot@v1", "/x"), ("unload", "bot@v1")]
+
+
+def test_an_adapter_that_is_gone_is_told_by_the_models_name(tmp_path: Path) -> None:
+    class Reads(Engine):
+        def load_adapter(self, adapter_id: str, path: Path) -> None:
+            read_adapter(path)
+
+    gone = tmp_path / "gone"
+    with pytest.raises(ServingError) as caught:
+        Pool(Loader(), make=Reads).ready(served("bot@v1", "a", str(gone)))
+    what, why, fix = str(caught.value).splitlines()
+    assert what == f"error E751: the adapter of bot@v1 is not in its folder {gone}"
+    assert "adapter_config.json" in why
+    assert "`ft submit RECIPE --force` trains it again" in fix
+
+
+def test_other_faults_of_an_adapter_stay_what_they_are() -> None:
+    class Refuses(Engine):
+        def load_adapter(self, adapter_id: str, path: Path) -> None:
+            raise fault("E750", "does not fit")
+
+    with pytest.raises(ServingError, match="E750: does not fit"):
+        Pool(Loader(), make=Refuses).ready(served("bot@v1", "a", "/x"))
 
 
 def test_the_server_is_imported_without_torch() -> None:

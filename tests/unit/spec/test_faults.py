@@ -77,7 +77,7 @@ CASES = [
     Case("limits: {data: {regoin: eu}}", "E124", (5, 16), "limits.data", "{region: eu}"),
     # forms
     Case("provider: OpenAI", "E125", (5, 11), "provider", "openai"),
-    Case("register: {alias: a/b}", "E125", (5, 19), "register.alias", "a-b"),
+    Case("register: {alias: a/b}", "E125", (5, 19), "register.alias", "production"),
     Case("limits: {max_cost: 25}", "E125", (5, 20), "limits.max_cost", "25 USD"),
     Case("limits: {max_cost: $30}", "E125", (5, 20), "limits.max_cost", "30 USD"),
     Case("limits: {max_cost: 25 EUR}", "E125", (5, 20), "limits.max_cost", "25 USD"),

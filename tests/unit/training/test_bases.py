@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from finetune.errors import TrainingError
 from finetune.training import bases
@@ -64,6 +65,13 @@ def test_a_built_in_base_is_made_in_the_cache(base: Path, tmp_path: Path, monkey
     assert asked == [("tiny-llama", tmp_path)]
     builtin.__dict__["ensure"] = lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     with pytest.raises(TrainingError, match=r"E622.*No space"):
+        bases.resolve("builtin:tiny-llama", tmp_path, lambda _: None)
+    builtin.__dict__["ensure"] = lambda *_: (_ for _ in ()).throw(SafetensorError("I/O error (os error 28)"))
+    with pytest.raises(TrainingError, match=r"E622.*No space") as caught:
+        bases.resolve("builtin:tiny-llama", tmp_path, lambda _: None)
+    assert caught.value.retry
+    builtin.__dict__["ensure"] = lambda *_: (_ for _ in ()).throw(LookupError("a fault"))
+    with pytest.raises(LookupError):
         bases.resolve("builtin:tiny-llama", tmp_path, lambda _: None)
     with pytest.raises(TrainingError, match=r"(?s)E602.*builtin:tiny-llama"):
         bases.resolve("builtin:huge", tmp_path, lambda _: None)

@@ -1,6 +1,10 @@
 """The built-in base model and the texts of the quickstart."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +151,32 @@ def test_a_build_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         builtin.ensure("tiny-llama", tmp_path, stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_builder_left_goes_after_a_day_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from tests.unit.training.test_builtin import QUICK, builtin\n"
+        "builtin._RECIPES['tiny-llama'] = QUICK\n"
+        "builtin.ensure('tiny-llama', Path(sys.argv[1]), lambda _: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False, cwd=ROOT).returncode == -9
+    (left,) = tmp_path.iterdir()
+    half, filled, other = left / "half", tmp_path / f"{left.name}2", tmp_path / ".tiny-gpt-1"
+    half.touch()
+    for folder in (filled, other):
+        folder.mkdir()
+    (filled / "fresh").touch()
+    long_ago = time.time() - 90_000
+    (tmp_path / f"tiny-llama-{builtin.fingerprint(builtin.Recipe())}").mkdir()
+    builtin.ensure("tiny-llama", tmp_path, quiet)
+    assert left.exists()
+    for path in (half, left, filled, other):
+        os.utime(path, (long_ago, long_ago))
+    builtin.ensure("tiny-llama", tmp_path, quiet)
+    assert not left.exists()
+    assert filled.exists()
+    assert other.exists()
 
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from finetune.errors import TrainingError
 from finetune.training import disk
@@ -28,14 +30,62 @@ def test_a_writer_that_dies_leaves_the_old_folder_and_the_next_one_cleans_up(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    def full(folder: Path) -> None:
-        (folder / "x").write_text("x")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(TrainingError, match=r"(?s)E622.*No space left.*make room"):
-        disk.publish(tmp_path / "a", full)
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(122, "Disk quota exceeded"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        # As tokenizers raises it.
+        Exception("No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told_and_tried_again_and_leaves_nothing_behind(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(disk.DiskFull, match=r"(?s)E622.*(No space left|quota exceeded).*make room") as caught:
+        disk.publish(tmp_path / "a", fails(error))
+    assert caught.value.retry
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), SafetensorError("I/O error: Permission denied (os error 13)")]
+)
+def test_a_disk_that_refuses_is_told_and_not_tried_again(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(TrainingError, match=r"(?s)E622.*Permission denied.*fix the permissions") as caught:
+        disk.publish(tmp_path / "a", fails(error))
+    assert not caught.value.retry
+
+
+def test_what_is_not_the_disks_fault_stays_what_it_is(tmp_path: Path) -> None:
+    error = SafetensorError("dtype int3 is not covered")
+    with pytest.raises(SafetensorError) as caught:
+        disk.publish(tmp_path / "a", fails(error))
+    assert caught.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_safetensors_still_fails_in_the_words_that_we_read(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys, numpy; from pathlib import Path; from safetensors.numpy import save_file\n"
+        "from finetune.errors import TrainingError; from finetune.training import disk\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "try: disk.publish(Path(sys.argv[1]), lambda f: save_file({'a': numpy.zeros(9999)}, f / 'a.safetensors'))\n"
+        "except TrainingError as error: print(error)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    assert "E622: the trainer cannot write: File too large" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def fails(error: Exception) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "x").write_text("x")
+        raise error
+
+    return write
 
 
 def test_the_digest_sees_names_and_bytes_and_nothing_else(tmp_path: Path) -> None:

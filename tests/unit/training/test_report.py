@@ -62,6 +62,27 @@ def test_never_a_half_line_wherever_the_writer_stands(
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("limit", [1, 20, 40, 41, 100, 10_000])
+def test_a_bound_cuts_between_lines_and_loses_none(tmp_path: Path, limit: int) -> None:
+    lines = [json.dumps({"n": n, "text": "x" * (7 * n)}).encode() + b"\n" for n in range(8)]
+    (tmp_path / "r").write_bytes(b"".join(lines) + b'{"n": 8')
+    seen, offset = [], 0
+    while (part := read(tmp_path / "r", offset, limit))[1] != offset:
+        first = len(lines[len(seen)])
+        assert part[1] - offset <= max(limit, first), "more than the bound, and not one line alone"
+        seen += [line["n"] for line in part[0]]
+        offset = part[1]
+    assert seen == list(range(8))
+    assert offset == sum(map(len, lines))
+    assert read(tmp_path / "r", 0)[1] == offset
+
+
+def test_under_a_bound_the_offset_passes_a_broken_line(tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(b"broken and long\n{}\n")
+    assert read(tmp_path / "r", 0, 4) == ([], 16)
+    assert read(tmp_path / "r", 16, 4) == ([{}], 19)
+
+
 def test_a_line_that_its_writer_died_in_spoils_no_other(tmp_path: Path) -> None:
     (tmp_path / "r").write_bytes(b'{"kind": "event", "mess')
     with closing(Reporter(tmp_path / "r", at)) as reporter:
