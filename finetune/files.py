@@ -2,9 +2,15 @@
 
 import errno
 import os
+import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from finetune.errors import Problem
+
+#: Nobody works for so long on a folder without a sign.
+_LEFT_BEHIND_S = 24 * 3600
 
 
 def sync(path: Path) -> None:
@@ -25,3 +31,15 @@ def unwritable(folder: Path, error: OSError) -> Problem:
         why=f"{error.strerror or error}; jobs, data and adapters are kept there",
         fix="free some space and repeat the command" if full else "give write access to it, or set FT_HOME",
     )
+
+
+def remove_left_behind(folder: Path, pattern: str) -> None:
+    """Remove the folders of this name in `folder` that a killed process has left: a day old, with all in them.
+
+    Those that somebody still fills stay. Idempotent, safe for several at once. Never raises.
+    """
+    before = time.time() - _LEFT_BEHIND_S
+    for left in folder.glob(pattern):
+        with suppress(OSError):
+            if max(path.lstat().st_mtime for path in (left, *left.iterdir())) < before:
+                shutil.rmtree(left, ignore_errors=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from finetune.training.supervisor import Supervisor
     from finetune.up import Helpers, Lookout
 
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
 _ANSWER_TOKENS = 256
 
@@ -298,6 +299,10 @@ class Parts:
         with Path(path).open(encoding="utf-8") as file:
             rows = [json.loads(line) for line in itertools.islice(file, 50)]
         model = self.registry.resolve(job.model)
+        engine = self.engines.ready(model)
+        rows = [row for row in rows if engine.fits(row["messages"][:-1], model.id, 1)]
+        if not rows:
+            return None
         base = Served(id=model.base_model, base_model=model.base_model, adapter=None, created_at=model.created_at)
         return compare(rows, lambda chats: self._answers(base, chats), lambda chats: self._answers(model, chats))
 
@@ -319,7 +324,10 @@ class Parts:
         if parent:
             die_with_parent(parent)
         _guard_address(host, self.settings.api_key)
-        app = create_app(self.registry, self.engines, api_key=self.settings.api_key, runtime_adapters=True)
+        key = self.settings.api_key
+        # Without a key only this machine may ask, and no web page may pass for it under another host's name.
+        hosts = None if key else _LOOPBACK
+        app = create_app(self.registry, self.engines, api_key=key, runtime_adapters=True, allowed_hosts=hosts)
         asked = self.settings.port if port is None else port
         serve(app, host, asked, lambda url: self._say(f"serving on {url}/v1"))
 
@@ -368,7 +376,7 @@ class Parts:
 
 
 def _guard_address(host: str, api_key: str | None) -> None:
-    if host not in ("127.0.0.1", "::1", "localhost") and not api_key:
+    if host not in _LOOPBACK and not api_key:
         raise UsageError(
             Problem(
                 code="E904",

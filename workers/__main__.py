@@ -34,7 +34,7 @@ def main() -> int:
         [
             "--quiet",
             "worker",
-            "--loglevel=INFO",
+            "--loglevel=WARNING",
             f"--pool={POOL}",
             f"--concurrency={asked.concurrency or _CONCURRENCY[asked.queue]}",
             f"--queues={asked.queue}",
@@ -49,9 +49,14 @@ def main() -> int:
 
 def _log() -> None:
     """Our own lines on stderr; of the libraries only what went wrong."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ft.worker").setLevel(logging.INFO)
-    # Celery warns of root and of a missing mail host; neither is a fault here: messages are JSON, nothing is mailed.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    ours = logging.getLogger("ft.worker")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    # Celery sets up the root logger for itself; what it would print of ours a second time stays here.
+    ours.propagate = False
+    # It warns of root and of a missing mail host; neither is a fault here: messages are JSON, nothing is mailed.
     warnings.filterwarnings("ignore", module="celery")
     logging.getLogger("kombu").setLevel(logging.ERROR)
 

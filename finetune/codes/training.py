@@ -47,7 +47,7 @@ CODES: dict[str, CodeText] = {
     "E607": CodeText(
         "base model brings code",
         "Loading this base model would run Python code that comes with it. ft does not, unless the recipe "
-        "says `local: {trust_remote_code: true}`. Read the code first, and pin `revision` so that it "
+        "says `local: {trust_remote_code: true}`. Read the code first, and take a copy in a folder so that it "
         "cannot change.",
     ),
     "E608": CodeText(
@@ -71,7 +71,7 @@ CODES: dict[str, CodeText] = {
     "E612": CodeText(
         "nothing to learn",
         "No row has an assistant message with a weight within `training.max_seq_length` tokens. Raise it, "
-        "or check the data with `ft data check`.",
+        "or check the data with `ft validate`.",
     ),
     "E613": CodeText(
         "unknown target module",

@@ -4,9 +4,8 @@ import errno
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,7 @@ from finetune.data.report import DataReport, Findings
 from finetune.data.rows import Row, rows
 from finetune.data.sides import Side, Sides, held_back
 from finetune.errors import DataError, Problem, StateError
-from finetune.files import sync, unwritable
+from finetune.files import remove_left_behind, sync, unwritable
 from finetune.ports import PreparedData
 
 REPEATED: Final = "E215"
@@ -51,7 +50,7 @@ def prepare(train: Path, validation: Path | None, split: float | None, out: Path
     """
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(out)
+        remove_left_behind(out, f"{_ASIDE}*")
         aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=out))
     try:
         with _writing(out), ExitStack() as files:
@@ -184,15 +183,6 @@ def _empty_side(path: Path, split: float, sides: Sides) -> Problem | None:
         field="validation.split",
         value=str(split),
     )
-
-
-def _remove_left_behind(out: Path) -> None:
-    """Remove what killed processes have left. Never raises; folders that somebody still fills stay."""
-    before = time.time() - _LEFT_BEHIND_S
-    for left in out.glob(f"{_ASIDE}*"):
-        with suppress(OSError):
-            if max(path.lstat().st_mtime for path in (left, *left.iterdir())) < before:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _flush(sides: Sides) -> None:

@@ -177,7 +177,7 @@ def _explained(base_model: str, source: str | Path, error: Exception) -> Trainin
             base_model,
             "the base model brings its own Python code",
             "that code would run on this machine",
-            "read it; if you trust it, set `local: {trust_remote_code: true}` and pin `revision`",
+            "read it; if you trust it, set `local: {trust_remote_code: true}`",
         )
     if isinstance(source, str) and any(isinstance(cause, hub.GatedRepoError) for cause in chain):
         return _problem(
@@ -190,7 +190,7 @@ def _explained(base_model: str, source: str | Path, error: Exception) -> Trainin
             base_model,
             "neither this machine nor the model hub knows this base model",
             said,
-            "check `base_model` and `revision`, or give the path of a folder",
+            "check `base_model`, or give the path of a folder",
         )
     absent = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError)
     if isinstance(source, str) and any(isinstance(cause, absent) for cause in chain):

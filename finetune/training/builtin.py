@@ -24,8 +24,8 @@ from torch import nn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from finetune.files import sync
-from finetune.training import corpus, disk
+from finetune.files import remove_left_behind, sync
+from finetune.training import corpus
 
 BUILTINS: Final[frozenset[str]] = frozenset({"tiny-llama"})
 
@@ -87,7 +87,7 @@ def ensure(name: str, cache: Path, report: Callable[[str], None]) -> Path:
         raise ValueError(f"no built-in base model {name!r}; there is {', '.join(sorted(BUILTINS))}")
     recipe = _RECIPES[name]
     folder = cache / f"{name}-{fingerprint(recipe)}"
-    disk.remove_left_behind(cache, f".{name}-*")
+    remove_left_behind(cache, f".{name}-*")
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,8 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from finetune.files import sync
 #: The files whose names and bytes make an adapter what it is; lineage.json is not among them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
-#: Nobody works for so long on a folder without a sign.
-_LEFT_BEHIND_S = 24 * 3600
 #: How safetensors and tokenizers end their messages: they are written in Rust and know no OSError.
 _RUST = re.compile(r"\(os error (\d+)\)")
 
@@ -81,18 +78,6 @@ def _errno(error: Exception) -> int | None:
         return error.errno
     found = _RUST.search(str(error))
     return int(found[1]) if found else None
-
-
-def remove_left_behind(folder: Path, pattern: str) -> None:
-    """Remove the folders of this name in `folder` that a killed process has left: a day old, with all in them.
-
-    Those that somebody still fills stay. Idempotent, safe for several at once. Never raises.
-    """
-    before = time.time() - _LEFT_BEHIND_S
-    for left in folder.glob(pattern):
-        with suppress(OSError):
-            if max(path.lstat().st_mtime for path in (left, *left.iterdir())) < before:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

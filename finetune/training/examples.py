@@ -183,7 +183,7 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
             Problem(
                 code="E610",
                 what='the row is not {"messages": [{"role": ..., "content": ...}, ...]}',
-                fix="check the data with `ft data check`",
+                fix="check the data with `ft validate`",
                 file=str(path),
                 line=number,
             )
@@ -234,7 +234,7 @@ def load(path: Path, tokenizer: Any, max_tokens: int, warn: Callable[[str], None
                 code="E612",
                 what="no row has anything to learn",
                 why=f"of {count} rows none has an assistant message with weight within {max_tokens} tokens",
-                fix="raise training.max_seq_length, or check the data with `ft data check`",
+                fix="raise training.max_seq_length, or check the data with `ft validate`",
                 file=str(path),
                 field="training.max_seq_length",
             )
