@@ -1,6 +1,7 @@
 """Jobs and comparisons as a person reads them."""
 
 import shlex
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,9 @@ def comparison(found: "Comparison", model: str) -> None:
 
 def _error(job: "Job") -> None:
     if job.error:
-        tell(Problem(**job.error))
+        error = Problem(**job.error)
+        why, fix = error.why or f"see `ft logs {job.id}`", error.fix or f"`ft explain {error.code}`"
+        tell(replace(error, why=why, fix=fix))
 
 
 def _age(age: timedelta) -> str:

@@ -217,7 +217,7 @@ def test_one_up_for_one_home(desk: Desk) -> None:
         _wait_for(first, shown, "serving on http://127.0.0.1:")
         second = desk.run("up", "--port", "0")
         assert second.code_and_fault == (exits.FAILED, "E801")
-        assert f"process {first.pid}," in second.err
+        assert f"process {first.pid})" in second.err
         assert str(desk.home) in second.err
         assert first.stop() == exits.OK
         assert "Traceback" not in shown()

@@ -164,7 +164,11 @@ def test_a_wait_that_takes_too_long(desk: Desk) -> None:
     ran = desk.call("wait", job_id, "--timeout", "0")
     assert ran.code_and_fault == (exits.TIMEOUT, "E810")
     assert f"{job_id} (queued)" in ran.err
-    assert desk.call("wait", job_id, "--timeout", "0.3", "--json").code_and_fault == (exits.TIMEOUT, "E810")
+    ran = desk.call("wait", job_id, "--timeout", "0.3", "--json")
+    assert (ran.code, ran.out) == (exits.TIMEOUT, "")
+    hint, *fault = ran.err.splitlines()
+    assert hint.startswith("no worker serves the gpu and remote queue: start one with `ft up`")
+    assert fault[0].startswith("error E810: ")
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e300", "-inf"])

@@ -40,7 +40,7 @@ def test_quiet_prints_ids_and_nothing_else(desk: Desk) -> None:
     assert _ID.fullmatch(second)
     listed = desk.call("status", "-q")
     assert (sorted(listed.out.splitlines()), listed.err) == (sorted([first, second]), "")
-    assert desk.call("status", first, "-q").out == "queued\n"
+    assert desk.call("status", first, "-q").out == f"{first}\n"
     assert desk.call("status", "--limit", "1", "-q").out.count("\n") == 1
 
 
