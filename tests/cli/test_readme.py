@@ -228,7 +228,9 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer: Newcomer) -> No
         by_curl, by_client = newcomer.answers
         assert by_curl == by_client
         assert re.fullmatch(r"queue: \w+ \| order: \S+ \| urgency: \w+", by_curl)
-    as_shown("".join(newcomer.printed))
+    printed = "".join(newcomer.printed)
+    as_shown(printed)
+    as_promised(printed)
     known = json.loads(newcomer.shell("ft models show quickstart@v1 --json"))
     for line in table(README):
         words = without_options(line)
@@ -245,6 +247,16 @@ def as_shown(printed: str) -> None:
     mask = re.compile(r"ft_\w{10}|\d+(?:[.,:]\d+)*")
     lines = {mask.sub("#", line) for line in printed.splitlines()}
     assert [line for line in shown.splitlines() if line and mask.sub("#", line) not in lines] == []
+
+
+def as_promised(printed: str) -> None:
+    """On rows that training has not seen the base model fails and the tuned one does not."""
+    scores = re.search(r"exact match on (\d+) held-out rows: base (\d\.\d+), tuned (\d\.\d+)", printed)
+    assert scores, "the demo compares the models"
+    rows, base, tuned = int(scores[1]), float(scores[2]), float(scores[3])
+    assert rows >= 40
+    assert base <= 0.1
+    assert tuned >= 0.8
 
 
 def without_options(line: str) -> list[str]:
