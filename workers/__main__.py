@@ -26,7 +26,12 @@ def main() -> int:
     _log()
     loop = Loop(tasks.parts(), [asked.queue], until_idle=asked.until_idle)
     worker_ready.connect(lambda **_: logging.getLogger("ft.worker").info("%s: ready", asked.queue), weak=False)
-    worker_shutting_down.connect(lambda **_: tasks.stopping.set(), weak=False)
+
+    def on_stop(**_: object) -> None:
+        tasks.stopping.set()
+        loop.end()
+
+    worker_shutting_down.connect(on_stop, weak=False)
     tasks.parts().database  # noqa: B018 -- a database that cannot be opened is said at once, and ends the worker
     # Before Celery has its broker: who waits for work should see that this worker lives.
     loop.start()

@@ -17,6 +17,8 @@ from workers.app import app
 
 log = logging.getLogger("ft.worker")
 
+#: A task that does nothing.
+NOTHING = "ft.nothing"
 #: How often the database is asked whether anything changed (embedded: one PRAGMA), and how often it is swept anyway.
 LOOK_S = 0.05
 SWEEP_S = 1.0
@@ -39,9 +41,13 @@ class Loop(threading.Thread):
         self._ended = threading.Event()
         self._well_at = self._busy_at = self._now()
 
+    def end(self) -> None:
+        """Ring for nothing more; the thread ends by itself."""
+        self._ended.set()
+
     def stop(self) -> None:
         """End the thread and sign off. Blocks for a moment."""
-        self._ended.set()
+        self.end()
         if self.is_alive():
             self.join(timeout=5)
 
@@ -55,6 +61,11 @@ class Loop(threading.Thread):
                 if self._until_idle and self._now() - self._well_at > GIVE_UP_S:
                     self._end_worker("nothing has gone right for a while")
                 self._ended.wait(SWEEP_S)
+        if self._parts.settings.embedded:
+            # Celery looks at its wish to stop between two messages, or after two seconds without one, and then waits
+            # for one message more before it stops.
+            for _ in range(2):
+                app.send_task(NOTHING, queue=self._queues[0])
         try:
             self._parts.beats.leave(self._parts.worker)
         except FtError as error:

@@ -8,6 +8,7 @@ from finetune.errors import FtError
 from finetune.ports import ADVANCE, TRAIN
 from finetune.wiring import Parts
 from workers.app import app
+from workers.loop import NOTHING
 
 log = logging.getLogger("ft.worker")
 
@@ -19,6 +20,11 @@ stopping = threading.Event()
 def parts() -> Parts:
     """The parts of this worker process, opened on first use: after any fork, never before."""
     return Parts()
+
+
+@app.task(name=NOTHING)
+def nothing() -> None:
+    """Wakes a worker that should look up from its queue."""
 
 
 @app.task(name=ADVANCE)

@@ -54,6 +54,9 @@ class Supervisor:
 
         Raises StoreBusy or StateError when the store cannot be used; the trainer is ended first.
         """
+        if stopping():
+            # A message that came with the wish to stop: the run is for another worker.
+            return
         run = self._runs.claim_run(run_key, self._worker, self._clock.now(), LEASE)
         if run is None:
             return
@@ -103,7 +106,8 @@ class Supervisor:
         if run.cancel_requested and last.get("kind") != "done":
             self._cancelled(run, child.pid, told, gone=gone)
         else:
-            self._ended(run, folder, last, code, told)
+            # A trainer that has just begun may end by the signal itself, before it could say so by its exit code.
+            self._ended(run, last, told, INTERRUPTED if stopping() and code < 0 else code)
 
     def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
         """Renew the lease until the trainer ends by itself, or must end."""
@@ -125,11 +129,11 @@ class Supervisor:
             # The lease ends, another look follows: `cancelled` must mean that nothing runs.
             self._runs.update_run(run, self._clock.now(), process=run.process)
 
-    def _ended(self, run: Run, folder: Path, last: Json, code: int, told: Path) -> None:
+    def _ended(self, run: Run, last: Json, told: Path, code: int) -> None:
         if last.get("kind") == "done":
             self._end(run, state="succeeded", artifact=self._keep(last["artifact"]))
             # Optimiser states are the largest files of a run. After the commit: until then they may be gone on from.
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            shutil.rmtree(told.with_name("checkpoints"), ignore_errors=True)
         elif last.get("kind") == "failed" and not last["retry"]:
             self._end(run, state="failed", error=last["error"])
         elif code == INTERRUPTED:

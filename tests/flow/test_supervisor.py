@@ -236,3 +236,19 @@ def test_a_cancel_that_comes_after_the_end_does_not_lose_the_adapter(shop):
     supervisor._watch = lambda run, child, stopping: (child.wait(), run)[1]
     supervisor.run("k", never)
     assert shop.runs.get_run("k").state == "succeeded"
+
+
+def test_a_worker_that_stops_takes_no_further_run(shop):
+    shop.add("succeed")
+    shop.supervisor().run("k", lambda: True)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.starts, run.deaths) == ("queued", 0, 0)
+
+
+def test_a_trainer_that_is_stopped_as_it_begins_is_no_death(shop):
+    """The signal comes before the trainer listens to it: it dies of it, and that was asked for."""
+    shop.add("hang once")
+    answers = iter([False])
+    shop.supervisor().run("k", lambda: next(answers, True))
+    run = shop.runs.get_run("k")
+    assert (run.state, run.starts, run.deaths) == ("queued", 1, 0)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.unit.training.tiny import save_base
+from tests.support.tiny import save_base
 
 
 def base(folder: Path) -> Path:

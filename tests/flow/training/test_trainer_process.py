@@ -18,8 +18,8 @@ import pytest
 from finetune.training import __main__ as program
 from finetune.training import disk
 from finetune.training.report import read
+from tests.support import tiny
 from tests.support.process import wait_until
-from tests.unit.training import tiny
 
 #: 10 rows in steps of 2: an epoch is 5 steps, so that kills fall inside epochs.
 LONG = {"training__epochs": 12, "training__batch_size": 2, "lora__dropout": 0.1}

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from finetune.errors import TrainingError
 from finetune.training import adapter, disk, request
 from finetune.training.request import Lora
-from tests.unit.training import tiny
+from tests.support import tiny
 from tests.unit.training.test_engine import ALL
 
 

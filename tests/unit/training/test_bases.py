@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from finetune.errors import TrainingError
 from finetune.training import bases
-from tests.unit.training import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from finetune.training.engine import Engine
 from finetune.training.request import Lora
 from finetune.training.schedule import Steps, order
 from finetune.training.stop import Interrupted, Stop
-from tests.unit.training import tiny
+from tests.support import tiny
 from tests.unit.training.test_schedule import training
 
 #: The tolerance that any exact implementation meets in fp32 (local-training facts: |Δloss| <= 1.3e-6).

@@ -7,7 +7,7 @@ import pytest
 from finetune.errors import TrainingError
 from finetune.training import examples
 from finetune.training.examples import IGNORED, ChatEncoder, UnplacedRow
-from tests.unit.training import tiny
+from tests.support import tiny
 
 CHAT = [
     {"role": "system", "content": "be kind"},

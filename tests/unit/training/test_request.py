@@ -6,7 +6,7 @@ import pytest
 
 from finetune.errors import TrainingError
 from finetune.training import request
-from tests.unit.training import tiny
+from tests.support import tiny
 
 
 def test_a_whole_request_is_read(tmp_path: Path) -> None:
