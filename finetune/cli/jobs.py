@@ -10,7 +10,7 @@ from finetune.cli import exits, show
 from finetune.cli.output import confirm, must, out, out_json, say, table, tell
 from finetune.cli.recipes import AsJson, Overrides, Recipes, Yes
 from finetune.errors import FtError
-from finetune.wiring import Parts
+from finetune.wiring import Desk
 
 if TYPE_CHECKING:
     from finetune.jobs import Job
@@ -36,24 +36,24 @@ def submit(
 
     Examples: ft submit recipe.yaml --follow · ft submit recipes/*.yaml --set lora.r=32 · ft submit recipe.yaml -q
     """
-    parts = Parts(say=say)
+    desk = Desk(say=say)
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
-    ready = [parts.submitter.ready(parts.read(path, overrides or ())) for path in recipes]
+    ready = [desk.submitter.ready(desk.read(path, overrides or ())) for path in recipes]
     for warning in (warning for each in ready for warning in (*each.file.notes, *each.data.warnings)):
         tell(warning)
-    made = [parts.submitter.submit(each, force=force) for each in ready]
+    made = [desk.submitter.submit(each, force=force) for each in ready]
     if not quiet:
         for one in made:
             _tell_plan(one)
     if not follow:
-        _print_submitted(parts, made, as_json=as_json, quiet=quiet)
+        _print_submitted(desk, made, as_json=as_json, quiet=quiet)
         return
     if quiet and not as_json:
         for one in made:
             out(one.job.id)
-    codes = [_follow(parts, one, silent=as_json or quiet) for one in made]
+    codes = [_follow(desk, one, silent=as_json or quiet) for one in made]
     if as_json:
-        _print_json(parts, made)
+        _print_json(desk, made)
     raise typer.Exit(max(codes))
 
 
@@ -67,21 +67,21 @@ def status(
 
     Examples: ft status · ft status ft_6c1 --json
     """
-    parts = Parts(say=say)
+    desk = Desk(say=say)
     if job is not None:
-        found = parts.service.job(job)
+        found = desk.service.job(job)
         if as_json:
-            out_json(parts.views.job(found))
+            out_json(desk.views.job(found))
         elif quiet:
             out(found.id)
         else:
             show.one(found)
             if not found.final:
-                parts.lookout.look()
+                desk.lookout.look()
         return
-    jobs = parts.service.recent(limit)
+    jobs = desk.service.recent(limit)
     if as_json:
-        out_json([parts.views.job(one) for one in jobs])
+        out_json([desk.views.job(one) for one in jobs])
     elif quiet:
         for one in jobs:
             out(one.id)
@@ -97,9 +97,9 @@ def watch(job: JobId) -> None:
 
     Example: ft watch ft_6c1
     """
-    parts = Parts(say=say)
-    found = parts.service.job(job)
-    raise typer.Exit(_watch(parts, found.id, to_stderr=False))
+    desk = Desk(say=say)
+    found = desk.service.job(job)
+    raise typer.Exit(_watch(desk, found.id, to_stderr=False))
 
 
 def logs(
@@ -115,22 +115,22 @@ def logs(
     """
     from finetune.cli.progress import event_line
 
-    parts = Parts(say=say)
+    desk = Desk(say=say)
     never = "one JSON document cannot grow"
     must(not (follow and as_json), "--follow and --json do not go together", never, "`ft logs JOB --json` at the end")
     if as_json:
-        history = [parts.views.event(one) for one in parts.service.events(job)]
-        measured = [parts.views.metric(one) for one in parts.service.metrics(job)]
+        history = [desk.views.event(one) for one in desk.service.events(job)]
+        measured = [desk.views.metric(one) for one in desk.service.metrics(job)]
         out_json({"events": history, "metrics": measured})
     elif follow:
         try:
-            for update in parts.service.follow(job, each=parts.lookout.look):
+            for update in desk.service.follow(job, each=desk.lookout.look):
                 for event in update.events:
                     out(event_line(event))
         except KeyboardInterrupt:
             raise _detached(job) from None
     else:
-        for event in parts.service.events(job):
+        for event in desk.service.events(job):
             out(event_line(event))
 
 
@@ -143,17 +143,17 @@ def wait(
 
     Example: ft wait $(ft submit recipes/*.yaml -q) --timeout 3600
     """
-    parts = Parts(say=say)
+    desk = Desk(say=say)
     # Also refuses nan, which is neither below nor above any bound.
     possible = timeout is None or 0 <= timeout <= _LONGEST_S
     must(possible, f"--timeout {timeout} is no time", f"a wait has up to {_LONGEST_S:,} seconds", "leave it out")
     limit = None if timeout is None else timedelta(seconds=timeout)
     try:
-        ended = parts.service.wait(jobs, timeout=limit, each=parts.lookout.look)
+        ended = desk.service.wait(jobs, timeout=limit, each=desk.lookout.look)
     except KeyboardInterrupt:
         raise _detached(jobs[0]) from None
     if as_json:
-        out_json([parts.views.job(one) for one in ended])
+        out_json([desk.views.job(one) for one in ended])
     else:
         for one in ended:
             show.end(one)
@@ -165,13 +165,13 @@ def cancel(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
 
     Examples: ft cancel ft_6c1 · ft cancel ft_6c1 -y
     """
-    parts = Parts(say=say)
-    found = parts.service.job(job)
+    desk = Desk(say=say)
+    found = desk.service.job(job)
     if not found.final and confirm(f"cancel {found.id} ({found.name}, {found.state})?", yes=yes or as_json):
-        found = parts.service.cancel(found.id)
-        parts.lookout.look()
+        found = desk.service.cancel(found.id)
+        desk.lookout.look()
     if as_json:
-        out_json(parts.views.job(found))
+        out_json(desk.views.job(found))
     elif found.final:
         out(f"{found.id} has ended already: {found.state}")
     elif found.cancel_requested:
@@ -181,20 +181,20 @@ def cancel(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
         out(f"{found.id}: left as it is")
 
 
-def _follow(parts: Parts, one: "Submission", *, silent: bool) -> int:
-    code = _watch(parts, one.job.id, to_stderr=True)
-    job = parts.service.job(one.job.id)
+def _follow(desk: Desk, one: "Submission", *, silent: bool) -> int:
+    code = _watch(desk, one.job.id, to_stderr=True)
+    job = desk.service.job(one.job.id)
     if not silent:
         show.end(job)
-        if job.model and parts.can_answer(job.model):
-            _compare(parts, job)
+        if job.model and desk.can_answer(job.model):
+            _compare(desk, job)
     return code
 
 
-def _compare(parts: Parts, job: "Job") -> None:
+def _compare(desk: Desk, job: "Job") -> None:
     say("asking the base model and the tuned one about rows that training has not seen ...")
     try:
-        found = parts.compare(job)
+        found = desk.compare(job)
     except FtError as error:
         # The training has succeeded, whatever stands against the comparison.
         for problem in error.problems:
@@ -204,14 +204,14 @@ def _compare(parts: Parts, job: "Job") -> None:
         show.comparison(found, job.model or "")
 
 
-def _watch(parts: Parts, job_id: str, *, to_stderr: bool) -> int:
+def _watch(desk: Desk, job_id: str, *, to_stderr: bool) -> int:
     from finetune.cli.progress import display, follow
 
     # `submit --follow` without a broker brings its own workers; everybody else is told when there are none.
-    brings = to_stderr and parts.settings.embedded
-    each = parts.helpers.ensure if brings else parts.lookout.look
+    brings = to_stderr and desk.settings.embedded
+    each = desk.helpers.ensure if brings else desk.lookout.look
     try:
-        job = follow(parts.service.follow(job_id, each=each), display(to_stderr=to_stderr))
+        job = follow(desk.service.follow(job_id, each=each), display(to_stderr=to_stderr))
     except KeyboardInterrupt:
         raise _detached(job_id) from None
     return exits.OF_STATE[job.state] if job else exits.FAILED
@@ -222,20 +222,20 @@ def _detached(job_id: str) -> typer.Exit:
     return typer.Exit(exits.DETACHED)
 
 
-def _print_submitted(parts: Parts, made: "list[Submission]", *, as_json: bool, quiet: bool) -> None:
+def _print_submitted(desk: Desk, made: "list[Submission]", *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        _print_json(parts, made)
+        _print_json(desk, made)
         return
     for one in made:
         out(one.job.id if quiet else f"{one.job.id}  {one.job.state}  {one.job.name}  {one.job.target}")
     if not quiet:
-        parts.lookout.look()
+        desk.lookout.look()
         say(f"next: `ft watch {made[0].job.id}`")
 
 
-def _print_json(parts: Parts, made: "list[Submission]") -> None:
+def _print_json(desk: Desk, made: "list[Submission]") -> None:
     """One document, also for several recipes: the jobs as they are now."""
-    views = [{**parts.views.job(parts.service.job(one.job.id)), "created": one.created} for one in made]
+    views = [{**desk.views.job(desk.service.job(one.job.id)), "created": one.created} for one in made]
     out_json(views if len(views) > 1 else views[0])
 
 

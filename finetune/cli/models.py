@@ -7,7 +7,7 @@ import typer
 
 from finetune.cli.output import confirm, must, out, out_json, paint, say, table
 from finetune.cli.recipes import AsJson, Yes
-from finetune.wiring import Parts
+from finetune.wiring import Desk
 
 app = typer.Typer(help="List and show tuned models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,10 +22,10 @@ def list_models(as_json: AsJson = False) -> None:
 
     Example: ft models list
     """
-    parts = Parts()
-    models = parts.registry.versions()
+    desk = Desk()
+    models = desk.registry.versions()
     if as_json:
-        out_json([parts.views.model(one) for one in models])
+        out_json([desk.views.model(one) for one in models])
     elif models:
         rows = [
             (
@@ -48,8 +48,8 @@ def show(model: Ref, as_json: AsJson = False) -> None:
 
     Example: ft models show support-bot@v3
     """
-    parts = Parts()
-    view = parts.views.model(parts.registry.version(model))
+    desk = Desk()
+    view = desk.views.model(desk.registry.version(model))
     if as_json:
         out_json(view)
         return
@@ -72,13 +72,13 @@ def promote(
 
     Example: ft promote support-bot@v3 --to production
     """
-    parts = Parts()
-    chosen = parts.registry.version(model)
+    desk = Desk()
+    chosen = desk.registry.version(model)
     agreed = confirm(f"point {chosen.name}@{to} to {chosen.ref}?", yes=yes or as_json)
     must(agreed, "not promoted", "the question was not answered with y", "answer y, or use -y")
-    chosen, before = parts.registry.promote(chosen.ref, to)
+    chosen, before = desk.registry.promote(chosen.ref, to)
     if as_json:
-        out_json({**parts.views.model(chosen), "alias": to, "before": before})
+        out_json({**desk.views.model(chosen), "alias": to, "before": before})
         return
     out(f"{chosen.name}@{to} is now {chosen.ref}")
     if before not in (None, chosen.version):
@@ -101,7 +101,7 @@ def chat(
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()
         must(bool(prompt), "there is no prompt", "the pipe was empty", 'ft chat MODEL "your question"')
-    talk = Parts(say=say).chat(model)
+    talk = Desk(say=say).chat(model)
     messages = [{"role": "system", "content": system}] if system else []
     if prompt is None:
         say("ask away; an empty line or Ctrl-D ends it")

@@ -12,7 +12,7 @@ import typer
 from finetune.cli import exits
 from finetune.cli.output import confirm, must, out, out_json, paint, say, tell
 from finetune.errors import FtError, NotFound, Problem, RecipeError
-from finetune.wiring import Parts
+from finetune.wiring import Desk
 
 Recipes = Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)]
 Overrides = Annotated[
@@ -34,13 +34,13 @@ def init(
 
     Examples: ft init · ft init recipes/support.yaml --name support-bot
     """
-    parts = Parts()
+    desk = Desk()
     must(not path.is_dir(), f"{path} is a folder", "a recipe is a file", f"ft init {path / 'recipe.yaml'}")
     schema_path = path.with_name("recipe.schema.json")
     if path.exists():
         may = confirm(f"{path} exists; overwrite it?", yes=yes, unasked=False)
         must(may, f"{path} exists already", "it would be lost", "name another file, or overwrite it with -y")
-    text, schema_text = parts.starter(name or _slug(path.absolute().parent.name), base_model, data)
+    text, schema_text = desk.starter(name or _slug(path.absolute().parent.name), base_model, data)
     _must_be_valid(text, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _put(schema_path, schema_text)
@@ -56,8 +56,8 @@ def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = Fa
 
     Examples: ft validate recipe.yaml · ft validate recipes/*.yaml --json
     """
-    parts = Parts()
-    checked = [_check(parts, path, overrides or ()) for path in recipes]
+    desk = Desk()
+    checked = [_check(desk, path, overrides or ()) for path in recipes]
     if as_json:
         out_json([report for report, _ in checked])
     else:
@@ -67,23 +67,23 @@ def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = Fa
     raise typer.Exit(max(code for _, code in checked))
 
 
-def _check(parts: Parts, path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], int]:
+def _check(desk: Desk, path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], int]:
     """Tell what is wrong with one recipe; the same as JSON, and its exit code. Others are checked all the same."""
     report: dict[str, Any] = {"recipe": str(path), "valid": False}
     problems: tuple[Problem, ...] = ()
     code = exits.OK
     try:
-        file = parts.read(path, overrides)
+        file = desk.read(path, overrides)
         problems = file.notes
-        plan, warnings = parts.submitter.check(file)
+        plan, warnings = desk.submitter.check(file)
     except FtError as error:
         problems, code = (*problems, *error.problems), error.exit_code
     else:
         problems = (*problems, *warnings)
-        report |= {"valid": True, "name": file.recipe.name, **parts.views.plan(plan)}
+        report |= {"valid": True, "name": file.recipe.name, **desk.views.plan(plan)}
     for problem in problems:
         tell(problem)
-    return {**report, "problems": [parts.views.problem(one) for one in problems]}, code
+    return {**report, "problems": [desk.views.problem(one) for one in problems]}, code
 
 
 def schema() -> None:
@@ -91,7 +91,7 @@ def schema() -> None:
 
     Example: ft schema > recipe.schema.json
     """
-    out(Parts().schema_text().rstrip())
+    out(Desk().schema_text().rstrip())
 
 
 def explain(
@@ -101,7 +101,7 @@ def explain(
 
     Examples: ft explain E102 · ft explain
     """
-    codes = Parts().codes
+    codes = Desk().codes
     if code is None:
         for each, text in sorted(codes.items()):
             out(f"{each}  {text.title}")

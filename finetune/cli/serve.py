@@ -6,7 +6,7 @@ import typer
 
 from finetune.cli.output import out, out_json, paint, say
 from finetune.cli.recipes import AsJson
-from finetune.wiring import Parts
+from finetune.wiring import Desk
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Default: FT_PORT or 8765; 0 takes a free one.")]
 Host = Annotated[str, typer.Option(help="Address to listen on; anything but loopback needs FT_API_KEY.")]
@@ -18,7 +18,7 @@ def serve(port: Port = None, host: Host = "127.0.0.1", parent: Parent = None) ->
 
     Example: ft serve --port 8765
     """
-    Parts(say=say).serve(host, port, parent)
+    Desk(say=say).serve(host, port, parent)
 
 
 def up(port: Port = None, host: Host = "127.0.0.1") -> None:
@@ -28,7 +28,7 @@ def up(port: Port = None, host: Host = "127.0.0.1") -> None:
 
     Example: ft up --port 8765
     """
-    Parts(say=say).up(host, port)
+    Desk(say=say).up(host, port)
 
 
 def worker(
@@ -40,7 +40,7 @@ def worker(
 
     Example: ft worker --queue gpu
     """
-    Parts(say=say).work(queue)
+    Desk(say=say).work(queue)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -50,7 +50,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: ft doctor
     """
-    checks = Parts().doctor()
+    checks = Desk().doctor()
     if as_json:
         out_json([vars(one) for one in checks])
     else:

@@ -1,40 +1,28 @@
-"""The only place that joins parts. Each is imported and built on first use: `ft status` pays for no trainer."""
+"""Builds the parts of a process. Each is imported and built on first use: `ft status` pays for no trainer."""
 
-import itertools
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from finetune.errors import Problem, UsageError
+from finetune.errors import Problem
 from finetune.settings import Settings, from_environment
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from finetune.clock import SystemClock
-    from finetune.codes import CodeText
-    from finetune.doctor import Check
-    from finetune.evaluation.compare import Comparison
-    from finetune.jobs import Job, Json, Lease
+    from finetune.jobs import Lease
     from finetune.lifecycle import Lifecycle
-    from finetune.ports import BaseLoader, Chat, LoadedBase, Provider, Queue, Served
+    from finetune.ports import BaseLoader, LoadedBase, Provider, Queue
     from finetune.registry import Registry
     from finetune.service import Service
     from finetune.serving.pool import Pool
-    from finetune.spec import RecipeFile
     from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns
     from finetune.submission import Submitter
     from finetune.sweep import Sweep
     from finetune.training.supervisor import Supervisor
-    from finetune.up import Helpers, Lookout
-
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
-#: Room for an answer in the comparison after a training.
-_ANSWER_TOKENS = 256
 
 
 class Parts:
@@ -235,156 +223,6 @@ class Parts:
         from finetune.serving.pool import Pool
 
         return Pool(lambda name, report: self.load_base(name, report), progress=self._say)
-
-    # What the command line asks for, each one call.
-
-    def read(self, path: Path, overrides: Sequence[str]) -> "RecipeFile":
-        """See `spec.read`. Raises RecipeError."""
-        from finetune.spec import read
-
-        return read(path, overrides)
-
-    def starter(self, name: str, base_model: str, data: str) -> tuple[str, str]:
-        """A commented recipe, and the JSON Schema that its first line refers to."""
-        from finetune.spec import starter
-
-        return starter(name, base_model, data), self.schema_text()
-
-    def schema_text(self) -> str:
-        """The JSON Schema of the recipe."""
-        from finetune.spec import json_schema
-
-        return json.dumps(json_schema(), indent=2) + "\n"
-
-    @property
-    def codes(self) -> "dict[str, CodeText]":
-        """All error codes."""
-        from finetune.codes import CODES
-
-        return CODES
-
-    @property
-    def views(self) -> ModuleType:
-        """The stable JSON of jobs and models."""
-        from finetune import views
-
-        return views
-
-    @cached_property
-    def helpers(self) -> "Helpers":
-        """Background workers for the work at hand."""
-        from finetune.up import Helpers
-
-        return Helpers(self.beats, self.clock, self.settings.logs_dir)
-
-    @cached_property
-    def lookout(self) -> "Lookout":
-        """Says when nobody works."""
-        from finetune.up import Lookout
-
-        return Lookout(self.beats, self.clock, self._say)
-
-    def can_answer(self, name: str) -> bool:
-        """Whether this machine has the model itself, not only its name at a provider."""
-        return any(model.id == name for model in self.registry.served())
-
-    def compare(self, job: "Job") -> "Comparison | None":
-        """Base and tuned model on the job's held-out rows, at most 50; None when it held none out. Loads both."""
-        from finetune.evaluation.compare import compare
-        from finetune.ports import Served
-
-        path = job.data.get("validation")
-        if not path or not job.model:
-            return None
-        with Path(path).open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in itertools.islice(file, 50)]
-        model = self.registry.resolve(job.model)
-        engine = self.engines.ready(model)
-        rows = [row for row in rows if engine.fits(row["messages"][:-1], model.id, 1)]
-        if not rows:
-            return None
-        base = Served(id=model.base_model, base_model=model.base_model, adapter=None, created_at=model.created_at)
-        return compare(rows, lambda chats: self._answers(base, chats), lambda chats: self._answers(model, chats))
-
-    def _answers(self, model: "Served", chats: "Sequence[Sequence[Json]]") -> list[str]:
-        from finetune.serving.pool import adapter_id
-
-        return self.engines.ready(model).answers(chats, adapter_id(model), _ANSWER_TOKENS)
-
-    def chat(self, name: str) -> "Chat":
-        """A model to talk to, loaded now. Raises NotFound, ServingError, TrainingError."""
-        return self.engines.chat(self.registry.resolve(name))
-
-    def serve(self, host: str, port: int | None, parent: int | None) -> None:
-        """Run the embedded server until SIGINT or SIGTERM. Blocks. Raises ServingError."""
-        from finetune.process import die_with_parent
-        from finetune.serving.run import serve
-        from finetune.serving.server import create_app
-
-        if parent:
-            die_with_parent(parent)
-        _guard_address(host, self.settings.api_key)
-        key = self.settings.api_key
-        # Without a key only this machine may ask, and no web page may pass for it under another host's name.
-        hosts = None if key else _LOOPBACK
-        app = create_app(self.registry, self.engines, api_key=key, runtime_adapters=True, allowed_hosts=hosts)
-        asked = self.settings.port if port is None else port
-        serve(app, host, asked, lambda url: self._say(f"serving on {url}/v1"))
-
-    def up(self, host: str, port: int | None) -> None:
-        """Run workers and server until SIGINT or SIGTERM. Blocks. Raises WorkerError, StateError."""
-        from finetune.serving.run import check_address
-        from finetune.up import PYTHON, QUEUES, only_one, run_all, worker_command
-
-        _guard_address(host, self.settings.api_key)
-        asked = self.settings.port if port is None else port
-        server = [*PYTHON, "-m", "finetune", "serve", "--host", host, "--port", str(asked)]
-        commands = {queue: worker_command(queue) for queue in QUEUES} | {"server": server}
-        with only_one(self.settings.home, f"http://{host}:{asked}" if asked else ""):
-            # Whatever would end the children again and again should end this, with a message.
-            check_address(host, asked)
-            self.database.close()
-            run_all(commands, self.clock, self._say)
-
-    def work(self, queue: str) -> None:
-        """Run workers until SIGINT or SIGTERM. Blocks. Raises UsageError, StateError."""
-        from finetune.up import QUEUES, run_all, worker_command
-
-        queues = QUEUES if queue == "all" else (queue,)
-        if not set(queues) <= set(QUEUES):
-            fix = f"--queue {', '.join(QUEUES)} or all"
-            raise UsageError(Problem(code="E903", what=f"there is no queue {queue!r}", fix=fix))
-        self.database.close()
-        run_all({name: worker_command(name) for name in queues}, self.clock, self._say)
-
-    def doctor(self) -> "list[Check]":
-        """See `doctor.examine`."""
-        from finetune.doctor import examine
-        from finetune.queue import ping
-        from finetune.up import living
-
-        return examine(
-            self.settings.home,
-            database=self._examine_database,
-            broker=lambda: ping(self.settings.broker_url) if self.settings.broker_url else None,
-            served=lambda: living(self.beats, self.clock),
-        )
-
-    def _examine_database(self) -> str:
-        self.database.examine()
-        return self.database.url.render_as_string(hide_password=True)
-
-
-def _guard_address(host: str, api_key: str | None) -> None:
-    if host not in _LOOPBACK and not api_key:
-        raise UsageError(
-            Problem(
-                code="E904",
-                what=f"{host} can be reached from other machines, and there is no API key",
-                why="anybody who reaches it could use the models and load adapters",
-                fix="set FT_API_KEY, or listen on 127.0.0.1",
-            )
-        )
 
 
 def _trainer(run_dir: Path, report: Path) -> list[str]:
