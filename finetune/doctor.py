@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.errors import FtError
+from finetune.tasks import QUEUES
 
 #: Below this the first checkpoint of a small model may not fit.
 _LITTLE_SPACE = 2 * 1024**3
@@ -74,7 +75,7 @@ def _attempt(name: str, connect: Callable[[], str]) -> Check:
 
 
 def _workers(served: Callable[[], Collection[str]]) -> Check:
-    missing = sorted({"remote", "gpu"} - set(served()))
+    missing = sorted(set(QUEUES) - set(served()))
     if missing:
         said = f"nobody serves {' and '.join(missing)}"
         return Check(name="workers", verdict="note", said=said, fix="`ft up`, or `ft submit --follow` brings its own")

@@ -26,8 +26,9 @@ from finetune.errors import (
     StateError,
 )
 from finetune.jobs import Change, Event, Job, JobState, Json, Lease
-from finetune.ports import ADVANCE, Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData
+from finetune.ports import Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData
 from finetune.spec import Recipe
+from finetune.tasks import ADVANCE
 
 #: A step must end, or renew, within this; another worker may take the job over afterwards.
 LEASE = timedelta(seconds=30)

@@ -1,10 +1,13 @@
-"""How tuned models are named: `bot@v3` is a version, `bot@production` an alias, `bot` stands for its production."""
+"""How models are named. `bot@v3` is a version, `bot@production` an alias, `bot` stands for its production."""
 
 import re
 from typing import Final
 
 #: The alias that a bare name stands for.
 PRODUCTION: Final = "production"
+#: Base models that ft builds itself are called `builtin:NAME`.
+BUILTIN: Final = "builtin:"
+BUILTINS: Final = frozenset({"tiny-llama"})
 _ALIAS: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _VERSION: Final = re.compile(r"v[0-9]+")
 

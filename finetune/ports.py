@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from finetune.spec import Recipe
 
 
-#: Names of the tasks that workers do: one step of a job, one local training.
-ADVANCE = "ft.advance"
-TRAIN = "ft.train"
-
-
 class Clock(Protocol):
     """The only source of time; tests hand in one that they turn by hand."""
 

@@ -5,10 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from finetune.errors import Problem, WorkerError
-from finetune.ports import ADVANCE, TRAIN
-
-#: Which queue a task waits in: one queue a pool of workers.
-QUEUES: dict[str, str] = {ADVANCE: "remote", TRAIN: "gpu"}
+from finetune.tasks import QUEUE_OF
 
 
 class EmbeddedQueue:
@@ -31,7 +28,7 @@ class CeleryQueue:
 
         with self._lock:
             try:
-                self._app.send_task(task, (key,), queue=QUEUES[task], retry=False)
+                self._app.send_task(task, (key,), queue=QUEUE_OF[task], retry=False)
             except (OperationalError, OSError):
                 # A hint that was not given: the row is committed, and the sweep finds it.
                 return

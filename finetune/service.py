@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from finetune.errors import Problem, WaitTimeout
 from finetune.jobs import Event, Job, Metric
-from finetune.ports import ADVANCE, Clock, JobStore, Queue
+from finetune.ports import Clock, JobStore, Queue
+from finetune.tasks import ADVANCE
 
 _LOOK_S = 0.25
 

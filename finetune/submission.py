@@ -10,8 +10,9 @@ from pathlib import Path
 from finetune.errors import DataError, NotEligible, Problem
 from finetune.jobs import Event, Job, JobState
 from finetune.plan import Plan, choose
-from finetune.ports import ADVANCE, Clock, Inspected, JobStore, PreparedData, Provider, Queue
+from finetune.ports import Clock, Inspected, JobStore, PreparedData, Provider, Queue
 from finetune.spec import RecipeFile, canonical
+from finetune.tasks import ADVANCE
 
 #: Both take (train, validation, split). The one looks, the other also writes the files that are trained on.
 Inspect = Callable[[Path, Path | None, float | None], Inspected]

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from finetune.ports import ADVANCE, TRAIN, Clock, Due, JobStore, RunStore
+from finetune.ports import Clock, Due, JobStore, RunStore
+from finetune.tasks import ADVANCE, TRAIN
 
 #: Rung again after this long when nobody has taken it; a rung message should expire at twice this.
 RING_AGAIN = timedelta(seconds=30)

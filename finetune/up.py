@@ -15,8 +15,8 @@ from finetune.errors import Problem, StateError, WorkerError
 from finetune.files import unwritable
 from finetune.ports import BeatStore, Clock
 from finetune.process import end_group, spawn
+from finetune.tasks import QUEUES
 
-QUEUES = ("remote", "gpu")
 #: `-P`: the folder that the user stands in must not lend its `workers.py` or `celery.py` to ours.
 PYTHON = (sys.executable, "-P")
 #: A worker beats every two seconds; one that missed three of them is not counted on.

@@ -9,7 +9,7 @@ import warnings
 from celery.signals import worker_ready, worker_shutting_down
 
 from finetune.process import die_with_parent
-from finetune.queue import QUEUES
+from finetune.tasks import QUEUES
 from workers import tasks
 from workers.app import POOL, app
 from workers.loop import Loop
@@ -68,7 +68,7 @@ def _log() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
-    parser.add_argument("--queue", choices=sorted(set(QUEUES.values())), required=True)
+    parser.add_argument("--queue", choices=sorted(QUEUES), required=True)
     parser.add_argument("--concurrency", type=int, help="steps, or trainings, at once")
     parser.add_argument("--until-idle", action="store_true", help="end when no job is unfinished")
     parser.add_argument("--parent", type=int, help="end with this process")

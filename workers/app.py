@@ -2,8 +2,8 @@
 
 from celery import Celery
 
-from finetune.queue import QUEUES
 from finetune.settings import from_environment
+from finetune.tasks import QUEUE_OF
 
 settings = from_environment()
 
@@ -26,7 +26,7 @@ app.conf.update(
     # JSON only: a pickle in the queue would be code.
     accept_content=["json"],
     task_serializer="json",
-    task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
+    task_routes={task: {"queue": queue} for task, queue in QUEUE_OF.items()},
     task_default_queue="remote",
     # A worker that starts before its broker waits for it.
     broker_connection_retry_on_startup=True,

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from finetune.errors import FtError
 from finetune.ports import Beat
-from finetune.queue import QUEUES
 from finetune.sweep import RING_AGAIN
+from finetune.tasks import QUEUE_OF
 from finetune.wiring import Parts
 from workers.app import app
 
@@ -73,7 +73,7 @@ class Loop(threading.Thread):
 
     def _sweep(self) -> None:
         parts = self._parts
-        tasks = frozenset(task for task, queue in QUEUES.items() if queue in self._queues)
+        tasks = frozenset(task for task, queue in QUEUE_OF.items() if queue in self._queues)
         sweep = parts.sweep(_ring, tasks)
         clock = _Elapsed(self._now)
         with parts.database.watching() as connection:
@@ -127,4 +127,4 @@ class _Elapsed:
 
 def _ring(task: str, key: str) -> None:
     expires = (RING_AGAIN + timedelta(seconds=30)).total_seconds()
-    app.send_task(task, (key,), queue=QUEUES[task], expires=expires, retry=False)
+    app.send_task(task, (key,), queue=QUEUE_OF[task], expires=expires, retry=False)

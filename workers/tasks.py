@@ -5,7 +5,7 @@ import threading
 from functools import cache
 
 from finetune.errors import FtError
-from finetune.ports import ADVANCE, TRAIN
+from finetune.tasks import ADVANCE, TRAIN
 from finetune.wiring import Parts
 from workers.app import app
 from workers.loop import NOTHING

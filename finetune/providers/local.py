@@ -13,8 +13,8 @@ from typing import Literal
 
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Event, Json, Metric, ProviderState
+from finetune.names import BUILTIN, BUILTINS
 from finetune.ports import (
-    TRAIN,
     Observation,
     PreparedData,
     Provider,
@@ -24,6 +24,7 @@ from finetune.ports import (
     Run,
 )
 from finetune.spec import Recipe, canonical
+from finetune.tasks import TRAIN
 
 _STATES: dict[str, ProviderState] = {
     "queued": "queued",
@@ -37,8 +38,6 @@ _KINDS: dict[str, Literal["provider", "warning", "error"]] = {
     "warning": "warning",
     "error": "error",
 }
-_BUILTIN = "builtin:"
-_BUILTINS = frozenset({"tiny-llama"})
 
 
 def build(kit: ProviderKit) -> Provider:
@@ -71,8 +70,8 @@ class LocalProvider:
         found = []
         if recipe.method != "sft":
             found.append(_method(recipe.method))
-        if recipe.base_model.startswith(_BUILTIN):
-            if recipe.base_model.removeprefix(_BUILTIN) not in _BUILTINS:
+        if recipe.base_model.startswith(BUILTIN):
+            if recipe.base_model.removeprefix(BUILTIN) not in BUILTINS:
                 found.append(_no_builtin(recipe.base_model))
         elif _is_folder(recipe.base_model) and not Path(recipe.base_model, "config.json").is_file():
             found.append(_no_folder(recipe.base_model))
@@ -209,7 +208,7 @@ def _no_builtin(base_model: str) -> Problem:
     return Problem(
         code="E304",
         what=f"there is no built-in base model {base_model!r}",
-        why=f"built in are {', '.join(_BUILTIN + name for name in sorted(_BUILTINS))}",
+        why=f"built in are {', '.join(BUILTIN + name for name in sorted(BUILTINS))}",
         fix="name one of these, a folder, or an id on the Hugging Face hub",
         field="base_model",
         value=base_model,

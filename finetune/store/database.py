@@ -1,6 +1,8 @@
 """One database: connections, transactions, migrations, and its faults as errors of ours."""
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from finetune.errors import FtError, Problem, StateError, StoreBusy
+from finetune.errors import FtError, LeaseLost, Problem, StateError, StoreBusy
 from finetune.files import unwritable
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
@@ -123,7 +125,7 @@ class Database:
         def _(connection: Any, _record: Any) -> None:
             # The driver must not begin transactions by itself; `begin` below chooses the kind.
             connection.isolation_level = None
-            connection.execute("PRAGMA journal_mode=WAL")
+            _to_wal(connection)
             connection.execute("PRAGMA foreign_keys=ON")
             if self._max_pages:
                 connection.execute(f"PRAGMA max_page_count={self._max_pages}")
@@ -152,6 +154,32 @@ class Database:
             yield
         except SQLAlchemyError as error:
             raise _translate(error, self.url.render_as_string(hide_password=True)) from error
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL; it stays so. SQLite does not wait for others here as it does elsewhere, so we do."""
+    end = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def taken_over(name: str) -> LeaseLost:
+    """The error of a write whose token is no longer the newest."""
+    return LeaseLost(
+        Problem(
+            code="E509",
+            what=f"another worker has taken over {name}",
+            why="this worker held it for longer than its lease; nothing was written",
+            fix="nothing: the other worker carries on",
+        )
+    )
 
 
 def _damaged(why: str) -> Problem:

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, insert, literal, or_, select, update
 
-from finetune.errors import InternalError, LeaseLost, NotFound, Problem
+from finetune.errors import InternalError, NotFound, Problem
 from finetune.jobs import FINAL, TRANSITIONS, Change, Event, Job, JobState, Json, Lease, Metric
 from finetune.ports import Due
-from finetune.store.database import Conflict, Database
+from finetune.store.database import Conflict, Database, taken_over
 from finetune.store.schema import attempts, events, jobs, metrics
 
 _COLUMNS = [jobs.c[field.name] for field in dataclass_fields(Job)]
@@ -155,7 +155,7 @@ class SqlJobs:
         mine = and_(jobs.c.id == lease.job.id, jobs.c.lease_token == lease.token)
         row = connection.execute(update(jobs).where(mine).values(**values).returning(*_COLUMNS)).first()
         if row is None:
-            raise LeaseLost(_lost(lease.job.id))
+            raise taken_over(lease.job.id)
         return row
 
 
@@ -207,15 +207,6 @@ def _no_job(job_id: str, *, many: bool) -> NotFound:
             why="a job is named by its id or the beginning of it",
             fix="`ft status` lists the jobs",
         )
-    )
-
-
-def _lost(job_id: str) -> Problem:
-    return Problem(
-        code="E509",
-        what=f"another worker has taken over {job_id}",
-        why="this worker held it for longer than its lease; nothing was written",
-        fix="nothing: the other worker carries on",
     )
 
 

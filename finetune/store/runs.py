@@ -7,10 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row, and_, case, insert, or_, select, update
 
-from finetune.errors import LeaseLost, Problem
 from finetune.jobs import Json
 from finetune.ports import Due, Run
-from finetune.store.database import Conflict, Database
+from finetune.store.database import Conflict, Database, taken_over
 from finetune.store.schema import runs
 
 _COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
@@ -68,14 +67,7 @@ class SqlRuns:
         with self._db.write(durable="state" in fields) as connection:
             row = connection.execute(write).first()
         if row is None:
-            raise LeaseLost(
-                Problem(
-                    code="E509",
-                    what=f"another worker has taken over {run.run_key}",
-                    why="this worker held it for longer than its lease; nothing was written",
-                    fix="nothing: the other worker carries on",
-                )
-            )
+            raise taken_over(run.run_key)
         return _run(row)
 
     def cancel_run(self, run_key: str, now: datetime) -> None:

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from finetune.errors import Problem, TrainingError
+from finetune.names import BUILTIN, BUILTINS
 from finetune.training import disk
 
 Report = Callable[[str], None]
 
-_BUILTIN = "builtin:"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -75,7 +75,7 @@ def resolve(base_model: str, cache: Path, report: Report) -> str | Path:
 
     Blocks for some seconds while a built-in base is built for the first time. Raises TrainingError: E602, E603, E622.
     """
-    if base_model.startswith(_BUILTIN):
+    if base_model.startswith(BUILTIN):
         return _built_in(base_model, cache, report)
     if not base_model.startswith(("/", "./", "../", "~")) and base_model.count("/") < 2:
         # Not looked for as a folder: what stands in the worker's folder must not decide what `owner/name` means.
@@ -89,9 +89,9 @@ def resolve(base_model: str, cache: Path, report: Report) -> str | Path:
 def _built_in(base_model: str, cache: Path, report: Report) -> Path:
     from finetune.training import builtin  # builds models: not needed by those who bring their own
 
-    name = base_model.removeprefix(_BUILTIN)
-    if name not in builtin.BUILTINS:
-        known = ", ".join(f"{_BUILTIN}{known}" for known in sorted(builtin.BUILTINS))
+    name = base_model.removeprefix(BUILTIN)
+    if name not in BUILTINS:
+        known = ", ".join(f"{BUILTIN}{known}" for known in sorted(BUILTINS))
         raise _problem("E602", base_model, "there is no built-in base model of this name", "", f"use one of: {known}")
     try:
         return builtin.ensure(name, cache, report)

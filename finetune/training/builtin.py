@@ -25,9 +25,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from transformers.utils import logging
 
 from finetune.files import remove_left_behind, sync
+from finetune.names import BUILTINS
 from finetune.training import corpus
-
-BUILTINS: Final[frozenset[str]] = frozenset({"tiny-llama"})
 
 Row = tuple[list[int], list[int]]
 

@@ -124,7 +124,8 @@ class Desk(Parts):
     def up(self, host: str, port: int | None) -> None:
         """Run workers and server until SIGINT or SIGTERM. Blocks. Raises WorkerError, StateError."""
         from finetune.serving.run import check_address
-        from finetune.up import PYTHON, QUEUES, only_one, run_all, worker_command
+        from finetune.tasks import QUEUES
+        from finetune.up import PYTHON, only_one, run_all, worker_command
 
         _guard_address(host, self.settings.api_key)
         asked = self.settings.port if port is None else port
@@ -138,7 +139,8 @@ class Desk(Parts):
 
     def work(self, queue: str) -> None:
         """Run workers until SIGINT or SIGTERM. Blocks. Raises UsageError, StateError."""
-        from finetune.up import QUEUES, run_all, worker_command
+        from finetune.tasks import QUEUES
+        from finetune.up import run_all, worker_command
 
         queues = QUEUES if queue == "all" else (queue,)
         if not set(queues) <= set(QUEUES):

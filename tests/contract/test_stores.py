@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sqlite3
 import threading
 from datetime import timedelta
 
@@ -279,7 +280,7 @@ def test_the_migrations_make_the_tables_that_the_code_uses(url):
 
 
 def test_opening_at_once_migrates_once(url):
-    start, errors = threading.Barrier(4), []
+    start, errors = threading.Barrier(12), []
 
     def open_it():
         start.wait()
@@ -288,12 +289,28 @@ def test_opening_at_once_migrates_once(url):
         except StateError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    threads = [threading.Thread(target=open_it) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_opening_waits_for_whoever_writes_a_new_file(tmp_path):
+    """SQLite refuses the switch to WAL at once where it waits for everything else."""
+    holder = sqlite3.connect(tmp_path / "ft.db", isolation_level=None, check_same_thread=False)
+    holder.execute("CREATE TABLE other (x)")
+    holder.execute("BEGIN IMMEDIATE")
+    opened = threading.Thread(target=lambda: Database.open(sqlite(tmp_path)).close())
+    opened.start()
+    opened.join(timeout=0.3)
+    assert opened.is_alive(), "it neither waits nor goes past a lock"
+    holder.execute("ROLLBACK")
+    holder.close()
+    opened.join(timeout=10)
+    assert not opened.is_alive()
+    Database.open(sqlite(tmp_path)).close()
 
 
 def test_a_forked_child_must_not_use_the_parents_database(world):

@@ -87,10 +87,10 @@ def test_a_dead_broker_is_no_error_for_a_bell_and_one_for_the_doctor():
 
 
 def test_tasks_that_are_woken_by_name_exist():
-    from finetune.queue import QUEUES
+    from finetune.tasks import QUEUE_OF
     from workers.tasks import app
 
-    assert set(QUEUES) <= set(app.tasks)
+    assert set(QUEUE_OF) <= set(app.tasks)
 
 
 def test_compare_counts_exact_matches():

@@ -8,10 +8,10 @@ from finetune.data import inspect, prepare
 from finetune.errors import DataError, NotEligible, RecipeError, WaitTimeout
 from finetune.jobs import JobState
 from finetune.plan import choose, ignored
-from finetune.ports import ADVANCE
 from finetune.service import Service
 from finetune.spec import parse
 from finetune.submission import Submitter
+from finetune.tasks import ADVANCE
 from finetune.testing import FakeProvider
 from tests.support.jobs import World, sqlite
 

@@ -3,9 +3,9 @@
 import pytest
 
 from finetune.lifecycle import LEASE
-from finetune.ports import ADVANCE, TRAIN
 from finetune.store import SqlRuns
 from finetune.sweep import RING_AGAIN, Sweep
+from finetune.tasks import ADVANCE, TRAIN
 from tests.support.jobs import World, sqlite
 
 
