@@ -53,6 +53,10 @@ class Problem:
     field: str | None = None
     #: The offending value as the user wrote it, shortened; None when there is none. Never a secret.
     value: str | None = None
+    #: How often the fault is there in all.
+    count: int = 1
+    #: Other lines with the same fault, as far as they are kept.
+    also: tuple[int, ...] = ()
 
     @property
     def where(self) -> str:
@@ -61,14 +65,23 @@ class Problem:
         return ":".join(str(part) for part in parts if part is not None)
 
     def lines(self) -> list[str]:
-        """The three lines a user reads: what (with code and place), why, fix. Empty ones are left out."""
+        """What a user reads: what (with code and place), where else, why, fix. Empty ones are left out."""
         place = f"{self.where}: " if self.where else ""
         out = [f"{place}{self.level} {self.code}: {self.what}"]
+        if self.count > 1:
+            out.append(f"  also: {self._elsewhere()}")
         if self.why:
             out.append(f"  why: {self.why}")
         if self.fix:
             out.append(f"  fix: {self.fix}")
         return out
+
+    def _elsewhere(self) -> str:
+        more = self.count - 1 - len(self.also)
+        if not self.also:
+            return f"{more} more of them"
+        named = ("line " if len(self.also) == 1 else "lines ") + ", ".join(map(str, self.also))
+        return f"{named} and {more} more" if more > 0 else named
 
 
 class FtError(Exception):

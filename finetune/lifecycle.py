@@ -219,6 +219,7 @@ def prepared(job: Job) -> PreparedData:
         train_rows=data["train_rows"],
         validation_rows=data["validation_rows"],
         digest=data["digest"],
+        format=data["format"],
     )
 
 

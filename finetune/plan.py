@@ -10,6 +10,9 @@ from finetune.spec import Recipe, RecipeFile, default, explicit
 
 AUTO = "auto"
 
+#: What is done before a provider sees the recipe, so that none has to honour it.
+OURS = frozenset({"version", "name", "provider", "dataset", "validation", "privacy", "allow_ignored"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Considered:
@@ -17,6 +20,16 @@ class Considered:
 
     provider: str
     problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The target that takes a recipe."""
+
+    provider: str
+    base_model: str
+    #: All that were looked at; the chosen one is among them.
+    considered: tuple[Considered, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +42,6 @@ class Plan:
     validation_rows: int
     #: Optimiser steps over all epochs.
     steps: int
-    #: All that were looked at; the chosen one is among them.
     considered: tuple[Considered, ...]
 
     @property
@@ -38,7 +50,7 @@ class Plan:
         return f"{self.provider}/{self.base_model}"
 
 
-def choose(file: RecipeFile, train_rows: int, validation_rows: int, providers: Mapping[str, Provider]) -> Plan:
+def choose(file: RecipeFile, providers: Mapping[str, Provider]) -> Choice:
     """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe."""
     recipe = file.recipe
     wanted = providers if recipe.provider == AUTO else {recipe.provider: _named(file, providers)}
@@ -48,13 +60,18 @@ def choose(file: RecipeFile, train_rows: int, validation_rows: int, providers: M
     chosen = next((one for one in considered if not one.problems), None)
     if chosen is None:
         raise NotEligible(*(problem for one in considered for problem in one.problems))
+    return Choice(provider=chosen.provider, base_model=recipe.base_model, considered=considered)
+
+
+def planned(recipe: Recipe, choice: Choice, train_rows: int, validation_rows: int) -> Plan:
+    """What will be done with so many rows."""
     return Plan(
-        provider=chosen.provider,
-        base_model=recipe.base_model,
+        provider=choice.provider,
+        base_model=choice.base_model,
         train_rows=train_rows,
         validation_rows=validation_rows,
         steps=math.ceil(train_rows / recipe.training.batch_size) * recipe.training.epochs,
-        considered=considered,
+        considered=choice.considered,
     )
 
 
@@ -63,7 +80,7 @@ def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:
 
     A field that repeats its default asks for nothing.
     """
-    accepted = provider.honours | set(recipe.allow_ignored)
+    accepted = OURS | provider.honours | set(recipe.allow_ignored)
     return {
         field: value
         for field, value in explicit(recipe).items()

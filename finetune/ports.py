@@ -42,36 +42,19 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """Training data, checked and split, as files on this machine. Rows are `{"messages": [...]}` JSON lines."""
+    """Training data, checked, split and in the target's layout, as files of JSON lines on this machine."""
 
     train: Path
     #: None when the recipe asks for no validation.
     validation: Path | None
     train_rows: int
     validation_rows: int
-    #: sha256 over both files; names the content, not the place.
+    #: sha256 over the rows of both sides in their canonical form; names the content, not the place or the layout.
     digest: str
+    #: The layout of the files, as `ft data convert --to` names it.
+    format: str
     #: What was found and does not stand in the way.
     warnings: tuple[Problem, ...] = ()
-
-
-class Inspected(Protocol):
-    """What a look at training data found."""
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Errors and warnings, each at its line."""
-        ...
-
-    @property
-    def train_rows(self) -> int:
-        """Rows that would be trained on."""
-        ...
-
-    @property
-    def validation_rows(self) -> int:
-        """Rows that would be held out."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +102,8 @@ class Provider(Protocol):
     grace_s: float
     #: The longest pause between two polls, seconds; the lifecycle begins with short ones.
     max_poll_s: float
-    #: Recipe fields, dotted, that it does something about (`lora.r`, or `lora` for all below). Any other field that a
-    #: recipe sets is an error, unless the recipe lists it in `allow_ignored`.
+    #: Recipe fields, dotted, that it does something about (`lora.r`, or `lora` for all below), without those that are
+    #: dealt with before (`plan.OURS`). Any other field that a recipe sets is an error, unless it is in `allow_ignored`.
     honours: frozenset[str]
 
     def check(self, recipe: "Recipe") -> list[Problem]:

@@ -6,17 +6,35 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
+from finetune.catalogue import DataRules, Method
+from finetune.data import KIND_OF, DataReport, DataRequest
 from finetune.errors import DataError, NotEligible, Problem
 from finetune.jobs import Event, Job, JobState
-from finetune.plan import Plan, choose
-from finetune.ports import Clock, Inspected, JobStore, PreparedData, Provider, Queue
+from finetune.plan import Choice, Plan, choose, planned
+from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
 from finetune.spec import RecipeFile, canonical
 from finetune.tasks import ADVANCE
 
-#: Both take (train, validation, split). The one looks, the other also writes the files that are trained on.
-Inspect = Callable[[Path, Path | None, float | None], Inspected]
-Prepare = Callable[[Path, Path | None, float | None], PreparedData]
+
+class Data(Protocol):
+    """The data room, as far as it is needed here."""
+
+    def inspect(self, request: DataRequest, base_model: str) -> DataReport:
+        """Look at the rows, with lengths in tokens of the base model. Never raises for what they say."""
+        ...
+
+    def prepare(self, request: DataRequest, base_model: str) -> PreparedData:
+        """Write the rows down for their target. Idempotent. Raises DataError, StateError."""
+        ...
+
+
+#: What is known of a target's limits: provider, method and base model to rules, or None.
+RulesOf = Callable[[str, Method, str], DataRules | None]
+
+#: Fields of a recipe that change nothing in the outcome: where the data is, how it is checked, who was chosen.
+_NOT_THE_RESULT = frozenset({"dataset", "validation", "provider", "privacy"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,33 +65,46 @@ class Submitter:
         queue: Queue,
         clock: Clock,
         *,
-        inspect: Inspect,
-        prepare: Prepare,
+        data: Data,
+        rules_of: RulesOf,
         providers: Mapping[str, Provider],
         new_id: Callable[[], str],
     ) -> None:
         self._jobs, self._queue, self._clock = jobs, queue, clock
-        self._inspect, self._prepare, self._new_id = inspect, prepare, new_id
+        self._data, self._rules_of, self._new_id = data, rules_of, new_id
         self._providers = providers
 
-    def check(self, file: RecipeFile) -> tuple[Plan, tuple[Problem, ...]]:
-        """The plan, and every warning about the data. Writes nothing, sends nothing.
+    def check(
+        self, file: RecipeFile, *, fetch: bool = False, near: bool | None = False, every: bool = False
+    ) -> tuple[Plan, DataReport]:
+        """The plan, and what was found in the data. Writes nothing; reads elsewhere only with `fetch`.
 
-        Raises DataError, or NotEligible if the data has no fault, with everything that stands against it at once.
+        The options are those of DataRequest. Raises DataError, or NotEligible if the data has no fault, with everything
+        that stands against recipe and data at once.
         """
         file = rooted(file)
-        found = self._inspect(*_files(file))
-        return self._plan(file, found.problems, found.train_rows, found.validation_rows), found.problems
+        choice, against = self._choose(file)
+        request = replace(self._request(file, choice), fetch=fetch, near=near, every=every)
+        report = self._data.inspect(request, file.recipe.base_model)
+        if report.errors or choice is None:
+            raise (DataError if report.errors else NotEligible)(*report.problems, *against)
+        return planned(file.recipe, choice, report.train_rows, report.validation_rows), report
 
     def ready(self, file: RecipeFile) -> Ready:
         """Check as `check` does, and write down the data that will be trained on. Idempotent. Raises StateError too."""
         file = rooted(file)
+        choice, against = self._choose(file)
         try:
-            data = self._prepare(*_files(file))
+            data = self._data.prepare(self._request(file, choice), file.recipe.base_model)
         except DataError as error:
-            self._plan(file, error.problems, 0, 0)
-            raise
-        return Ready(file=file, data=data, plan=self._plan(file, data.warnings, data.train_rows, data.validation_rows))
+            raise DataError(*error.problems, *against) from None
+        if choice is None:
+            raise NotEligible(*data.warnings, *against)
+        return Ready(file=file, data=data, plan=planned(file.recipe, choice, data.train_rows, data.validation_rows))
+
+    def request(self, file: RecipeFile) -> DataRequest:
+        """What a recipe asks of the data room."""
+        return self._request(file, self._choose(file)[0])
 
     def submit(self, ready: Ready, *, force: bool = False) -> Submission:
         """Commit a job and ring. Idempotent by recipe, data and target unless `force`. Does not wait for training.
@@ -102,22 +133,35 @@ class Submitter:
             self._queue.wake(ADVANCE, job.id)
         return Submission(job=job, created=created, plan=plan)
 
-    def _plan(self, file: RecipeFile, problems: tuple[Problem, ...], train_rows: int, validation_rows: int) -> Plan:
-        """Choose the target; whatever stands against data or target is raised together."""
-        faulty = any(problem.level == "error" for problem in problems)
+    def _choose(self, file: RecipeFile) -> tuple[Choice | None, tuple[Problem, ...]]:
+        """The target, or everything that stands against all of them."""
         try:
-            plan = choose(file, train_rows, validation_rows, self._providers)
+            return choose(file, self._providers), ()
         except NotEligible as error:
-            kind = DataError if faulty else NotEligible
-            raise kind(*problems, *error.problems) from None
-        if faulty:
-            raise DataError(*problems)
-        return plan
+            return None, error.problems
+
+    def _request(self, file: RecipeFile, choice: Choice | None) -> DataRequest:
+        """Where the data is (relative paths start at the recipe's folder), and what the target takes of it."""
+        recipe, held_out = file.recipe, file.recipe.validation
+        provider = choice.provider if choice else recipe.provider
+        return DataRequest(
+            train=recipe.dataset.path,
+            folder=file.path.parent,
+            validation=held_out.path if held_out else None,
+            split=held_out.split if held_out else None,
+            group_by=held_out.group_by if held_out else None,
+            format=recipe.dataset.format,
+            field_map=recipe.dataset.field_map,
+            kind=KIND_OF[recipe.method],
+            privacy=recipe.privacy,
+            max_tokens=recipe.training.max_seq_length,
+            rules=self._rules_of(provider, recipe.method, recipe.base_model),
+        )
 
 
 def fingerprint(recipe: Mapping[str, object], data_digest: str, target: str) -> str:
-    """sha256 over the recipe without its paths (the data's digest stands for them), the data and the target."""
-    same = {key: value for key, value in recipe.items() if key not in ("dataset", "validation", "provider")}
+    """sha256 over the data, the target, and the recipe without what the data's digest stands for."""
+    same = {key: value for key, value in recipe.items() if key not in _NOT_THE_RESULT}
     text = json.dumps([same, data_digest, target], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -134,13 +178,6 @@ def rooted(file: RecipeFile) -> RecipeFile:
     return replace(file, recipe=file.recipe.model_copy(update={"base_model": str(path)}))
 
 
-def _files(file: RecipeFile) -> tuple[Path, Path | None, float | None]:
-    """Where the data is: relative paths start at the recipe's folder."""
-    folder, held_out = file.path.parent, file.recipe.validation
-    own = folder / held_out.path if held_out and held_out.path else None
-    return folder / file.recipe.dataset.path, own, held_out.split if held_out else None
-
-
 def _record(data: PreparedData) -> dict[str, object]:
     return {
         "train": str(data.train),
@@ -148,6 +185,7 @@ def _record(data: PreparedData) -> dict[str, object]:
         "train_rows": data.train_rows,
         "validation_rows": data.validation_rows,
         "digest": data.digest,
+        "format": data.format,
     }
 
 

@@ -8,6 +8,9 @@ from finetune.errors import Problem
 from finetune.jobs import Event, Job, Json, Metric, ModelVersion
 
 if TYPE_CHECKING:
+    from finetune.data import DataReport
+    from finetune.data.survey import Survey
+
     # Importing it would bring the recipe's whole schema, which `ft status` does without.
     from finetune.plan import Plan
 
@@ -69,6 +72,40 @@ def plan(one: "Plan") -> Json:
         "train_rows": one.train_rows,
         "validation_rows": one.validation_rows,
         "steps": one.steps,
+    }
+
+
+def data(one: "DataReport") -> Json:
+    """What a look at training data found, without its problems."""
+    return {
+        "notes": list(one.notes),
+        "files": [{key: value for key, value in asdict(file).items() if key != "title"} for file in one.files],
+        "digest": one.digest,
+        "unseen": one.unseen,
+    }
+
+
+def survey(one: "Survey") -> Json:
+    """Statistics of training data. Tokens are ranges, `low` and `high`, where they are not counted."""
+    from finetune.data.stats import Distribution
+
+    tally, measured = one.report.tally, one.measured
+    return {
+        **data(one.report),
+        "problems": [problem(each) for each in one.report.problems],
+        "rows": tally.rows,
+        "messages": dict(tally.roles),
+        "turns": asdict(Distribution(tally.turns).summary()),
+        "characters": asdict(Distribution(tally.lengths).summary()),
+        "learned_characters": tally.learned,
+        "tokens": {
+            "counted_by": measured.tokens.name if tally.rows else None,
+            "exact": measured.tokens.exact if tally.rows else None,
+            "low": asdict(measured.low.summary()),
+            "high": asdict(measured.high.summary()),
+            "uncounted_rows": measured.uncounted,
+            "learned_share": measured.share,
+        },
     }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.cli import jobs, models, recipes, serve
+from finetune.cli import data, jobs, models, recipes, serve
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
@@ -61,6 +61,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
 for _name, _command in _COMMANDS:
     app.command(_name)(_command)
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 
 
 def run() -> None:

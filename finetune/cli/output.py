@@ -35,11 +35,11 @@ def out_json(value: object) -> None:
     out(json.dumps(value, indent=2, ensure_ascii=not plain))
 
 
-def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+def paint(text: str, colour: str, stream: TextIO | None = None, *, underlined: bool = False) -> str:
     """The text, coloured if the stream (default: stdout) is a terminal."""
     if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
         return text
-    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+    return f"\x1b[{_COLOURS[colour]}{';4' if underlined else ''}m{text}\x1b[0m"
 
 
 def state(text: str, width: int = 0) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from finetune.cli import exits
 from finetune.cli.output import confirm, must, out, out_json, paint, say, tell
+from finetune.cli.reading import Reading
 from finetune.errors import FtError, NotFound, Problem, RecipeError
 from finetune.wiring import Desk
 
@@ -49,17 +50,30 @@ def init(
     say(f"next: put your chats into {path.parent / data}, then `ft validate {path}`")
 
 
-def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def validate(
+    recipes: Recipes,
+    overrides: Overrides = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Read data that is not on this machine.")] = False,
+    near: Annotated[
+        bool | None, typer.Option("--near/--no-near", help="Look for near duplicates; default: in up to 64 MB.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Tell each fault on its own.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check recipes and their data.
 
-    Needs no network and no GPU, and reports everything at once.
+    Needs no network and no GPU, and reports everything at once: faults of one kind together, with their lines.
 
-    Examples: ft validate recipe.yaml · ft validate recipes/*.yaml --json
+    Examples: ft validate recipe.yaml · ft validate recipes/*.yaml --json · ft validate recipe.yaml --all
     """
-    desk = Desk()
-    checked = [_check(desk, path, overrides or ()) for path in recipes]
+    with Reading() as reading:
+        desk = Desk(say=say, reading=reading.show)
+        how = {"fetch": fetch, "near": near, "every": every}
+        checked = [_check(desk, path, overrides or (), how) for path in recipes]
+    for report, _ in checked:
+        _tell(report)
     if as_json:
-        out_json([report for report, _ in checked])
+        out_json([_as_json(desk, report) for report, _ in checked])
     else:
         for report in (report for report, _ in checked if report["valid"]):
             rows = "{train_rows} rows to train on, {validation_rows} held out, {steps} steps".format_map(report)
@@ -67,23 +81,36 @@ def validate(recipes: Recipes, overrides: Overrides = None, as_json: AsJson = Fa
     raise typer.Exit(max(code for _, code in checked))
 
 
-def _check(desk: Desk, path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], int]:
-    """Tell what is wrong with one recipe; the same as JSON, and its exit code. Others are checked all the same."""
+def _check(desk: Desk, path: Path, overrides: Sequence[str], how: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """What is wrong with one recipe, and its exit code. Others are checked all the same."""
     report: dict[str, Any] = {"recipe": str(path), "valid": False}
     problems: tuple[Problem, ...] = ()
+    chatter: tuple[str, ...] = ()
     code = exits.OK
     try:
         file = desk.read(path, overrides)
         problems = file.notes
-        plan, warnings = desk.submitter.check(file)
+        plan, data = desk.submitter.check(file, **how)
     except FtError as error:
         problems, code = (*problems, *error.problems), error.exit_code
     else:
-        problems = (*problems, *warnings)
-        report |= {"valid": True, "name": file.recipe.name, **desk.views.plan(plan)}
-    for problem in problems:
+        problems = (*problems, *data.problems)
+        report |= {"valid": True, "name": file.recipe.name, **desk.views.plan(plan), **desk.views.data(data)}
+        # Of layouts only those that were found out: what the recipe says need not be told.
+        chatter = (*data.notes, *(file.line for file in data.files if file.detected))
+    return {**report, "problems": problems, "chatter": chatter}, code
+
+
+def _tell(report: dict[str, Any]) -> None:
+    for problem in report["problems"]:
         tell(problem)
-    return {**report, "problems": [desk.views.problem(one) for one in problems]}, code
+    for line in report["chatter"]:
+        say(line)
+
+
+def _as_json(desk: Desk, report: dict[str, Any]) -> dict[str, Any]:
+    told = {key: value for key, value in report.items() if key != "chatter"}
+    return {**told, "problems": [desk.views.problem(one) for one in report["problems"]]}
 
 
 def schema() -> None:

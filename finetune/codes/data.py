@@ -4,9 +4,9 @@ from finetune.codes.text import CodeText
 
 CODES: dict[str, CodeText] = {
     "E201": CodeText(
-        "no such data file",
-        "dataset.path or validation.path does not lead to a file. Both start at the folder of the recipe, not "
-        "at the folder in which you run `ft`.",
+        "no such data",
+        "dataset.path or validation.path leads to nothing. Relative paths start at the folder of the recipe, "
+        "not at the folder in which you run `ft`.",
     ),
     "E202": CodeText(
         "the data is not a file",
@@ -38,27 +38,28 @@ CODES: dict[str, CodeText] = {
     ),
     "E208": CodeText(
         "a row is not an object",
-        "The line is valid JSON, but a list, text or number. A row is an object with `messages`.",
+        "The line is valid JSON, but a list, text or number. A row is an object, `{...}`.",
     ),
     "E209": CodeText(
         "an unknown key in a row",
-        "The row or a message has a key that is not read. `ft` never drops one silently, because the model "
-        "might need what it says; `id`, `metadata` and `source` are the exception. Rows of other layouts "
-        "(ShareGPT, Alpaca, prompt and completion, tools) have to be rewritten as `messages`.",
+        "The row, or something in it, has a key that its layout does not have. `ft` never drops one silently, "
+        "because the model might need what it says; keys such as `id`, `metadata` and `source` are the "
+        "exception (E219). For odd names of known keys there is `dataset.field_map`.",
     ),
     "E210": CodeText(
         "a row without messages",
-        'Each row is {"messages": [...]} with at least one message, and each message is an object with a role '
-        "and a content.",
+        "The list of messages is missing, empty or no list. `ft data formats` shows a row of each layout.",
     ),
     "E211": CodeText(
         "a wrong role",
-        "Each message has the role system, user or assistant, in lower case. Messages of tools are not read yet.",
+        "Each message says who speaks, in the words of its layout: with OpenAI's these are system, user, "
+        "assistant and tool.",
     ),
     "E212": CodeText(
         "a message without text",
-        "Each message has a `content` that is text; an answer that is learned is not empty. Content in parts "
-        "(images, lists) is not read yet.",
+        "Each message says something, in text or in the parts that its role may have; an answer that is "
+        "learned is not empty. Half of a surrogate pair, an escape from \\ud800 to \\udfff on its own, is no "
+        "character and cannot be written.",
     ),
     "E213": CodeText(
         "a wrong weight",
@@ -67,7 +68,8 @@ CODES: dict[str, CodeText] = {
     ),
     "E214": CodeText(
         "nothing to learn from a row",
-        "The last message must be the assistant's, and at least one of its answers must count (a weight other than 0).",
+        "What is learned is an answer of the assistant: it stands last, says something, and has no weight of "
+        "0. In a preference or a label the prompt ends before it.",
     ),
     "E215": CodeText(
         "rows that are there more than once",
@@ -82,8 +84,8 @@ CODES: dict[str, CodeText] = {
     ),
     "E217": CodeText(
         "rows in training and in validation",
-        "A model is good at what it was trained on, so shared rows make the measure look better than it is. "
-        "A warning; remove them from one of the files.",
+        "A model is good at what it was trained on, so shared rows make the measure look better than it is. A "
+        "warning, but for one file named on both sides; remove the rows from one of the two.",
     ),
     "E218": CodeText(
         "a byte order mark or carriage returns",
@@ -92,15 +94,119 @@ CODES: dict[str, CodeText] = {
     ),
     "E219": CodeText(
         "keys that are left out",
-        "A warning. `id`, `metadata` and `source` of a row say nothing to a model. They are neither trained "
-        "on nor sent to a provider, and do not change the digest.",
+        "A warning. Keys such as `id`, `metadata` and `source` of a row say nothing to a model. They are "
+        "neither trained on nor sent to a provider, and do not change the digest.",
     ),
     "E220": CodeText(
-        "more errors than are shown",
-        "Only the first 20 errors of a file are shown; the others are counted. They are often of the same kind.",
+        "more kinds of faults than are shown",
+        "Faults of one kind are told once, with their lines; of a file at most 100 kinds are told. `ft "
+        "validate --all` tells every fault on its own.",
     ),
     "E221": CodeText(
         "a key twice in one object",
         "JSON's readers do not agree on which of the two counts, so neither is taken. Remove one.",
+    ),
+    "E236": CodeText(
+        "a row of another layout",
+        "All rows of a file have one layout, found out from its first rows or named by dataset.format. This "
+        "row looks like another one. Convert with `ft data convert`, or name the layout.",
+    ),
+    "E237": CodeText(
+        "a wrong or missing field",
+        "A field that the layout needs is missing, or holds another type than it may. `ft data formats` shows "
+        "a row of each layout.",
+    ),
+    "E238": CodeText(
+        "a wrong tool or tool call",
+        "Tools and calls have OpenAI's form: a call has an `id`, a function's name, and its arguments as "
+        "text; a tool's message repeats that id as `tool_call_id`, after the call.",
+    ),
+    "E239": CodeText(
+        "two answers that are the same",
+        "In a preference the chosen and the rejected answer differ; otherwise there is nothing to learn from the row.",
+    ),
+    "E240": CodeText(
+        "personal data or a secret in a row",
+        "A warning, and an error under `privacy: strict`. The message says what was found, never the value. "
+        "`ft data redact` writes a copy with placeholders. Names, addresses and dates of birth are not found "
+        "at all.",
+    ),
+    "E241": CodeText(
+        "personal data cannot be looked for",
+        "The libraries that check phone numbers, cards, IBANs and national ids come by an extra: pip install "
+        "'ft-orchestrator[privacy]'. Without them nothing is looked for, and `privacy: strict` refuses to go "
+        "on.",
+    ),
+    "E242": CodeText(
+        "a tool call that no program can read",
+        "A warning. The arguments of a call are no JSON object, or the tool is not one that the row lists. "
+        "The model would learn to make such calls.",
+    ),
+    "E243": CodeText(
+        "control characters",
+        "A warning. The texts hold characters such as NUL, backspace or escape, mostly left over from another "
+        "program. The model learns to write them.",
+    ),
+    "E244": CodeText(
+        "role names of two layouts in one row",
+        "A warning. One speaker goes by two names, such as `human` and `user`, which happens when data of "
+        "several tools is put together. Both are read as the same role.",
+    ),
+    "E245": CodeText(
+        "rows that teach one thing only",
+        "A warning. More than half of the rows have the same answer, or all labels are the same. The model "
+        "learns to say that whatever is asked.",
+    ),
+    "E246": CodeText(
+        "rows that are too long",
+        "A warning. Rows of more tokens than training.max_seq_length are cut at their end, so that their last "
+        "answer is not learned whole. Where the target's tokenizer is not on this machine, the length is a "
+        "range, and `may be` says so.",
+    ),
+    "E247": CodeText(
+        "something would be lost",
+        "The target's layout has no place for something in the rows, and nothing is dropped silently. Remove "
+        "it from the rows, choose another target, or write a copy that does without: `ft data convert "
+        "--lossy`.",
+    ),
+    "E248": CodeText(
+        "a limit of the target",
+        "The target does not take such a row, so many rows, or so large a file. The message names the page "
+        "that publishes the limit; docs/catalogue.md lists all of them.",
+    ),
+    "E249": CodeText(
+        "rows of another kind",
+        "sft learns from chats, dpo from preferences: pairs of a better and a worse answer. A file of one "
+        "kind cannot be read as the other.",
+    ),
+    "E250": CodeText(
+        "rows that are nearly the same",
+        "A warning. By a hash of their words the rows are at least nine tenths the same, system messages put "
+        "aside. Such rows teach the same again; on both sides of a split they make the measure look better "
+        "than it is. `validation.group_by` keeps rows together.",
+    ),
+    "E251": CodeText(
+        "near duplicates cannot be looked for",
+        "The libraries that compare texts come by an extra: pip install 'ft-orchestrator[data]'.",
+    ),
+    "E253": CodeText(
+        "a name in field_map that the rows do not have",
+        "dataset.field_map has the layout's names on the left and the file's own on the right, dotted where "
+        "one stands in another: {messages: dialog, messages.role: dialog.who}. None of the first rows has the "
+        "key on the right.",
+    ),
+    "E254": CodeText(
+        "a row without its group",
+        "validation.group_by names a key whose value keeps rows on one side of the split. This row does not have it.",
+    ),
+    "E255": CodeText(
+        "mangled characters",
+        "A warning. Texts hold `Ã¼` or `â€™` where `ü` or an apostrophe is meant, or the sign for an unreadable "
+        "character: they were read in the wrong encoding before. The model learns to write them so.",
+    ),
+    "E256": CodeText(
+        "a row whose tokens are not counted",
+        "A warning. The chat template of the base model refuses the row, or holds what cannot be counted. `ft "
+        "data preview` shows it.",
     ),
 }

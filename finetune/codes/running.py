@@ -27,6 +27,30 @@ CODES: dict[str, CodeText] = {
         "`base_model` looks like a path, and there is no `config.json` in it. A model folder holds "
         "config.json, the weights as .safetensors and the files of the tokenizer.",
     ),
+    "E390": CodeText(
+        "a catalogue file that cannot be read",
+        "The folder has no sheets, or a file in it is not UTF-8, not YAML, not a mapping, too large or nested "
+        "too deep. Each provider has one file, named after it and ending in .yaml. docs/catalogue.md has the format.",
+    ),
+    "E391": CodeText(
+        "a key of the catalogue that is unknown or missing",
+        "No key is dropped silently, and some keys have no default. The message names the nearest key there is.",
+    ),
+    "E392": CodeText(
+        "a value of the catalogue that does not fit",
+        "The message says what the field takes. Money stands in quotes, days are written 2027-01-06, sizes such "
+        "as 512 MB. What is not known is left out, not written empty.",
+    ),
+    "E393": CodeText(
+        "a claim without a source",
+        "Every limit, date and price names the document it comes from, by a key of `sources`. A claim that nobody "
+        "can look up is a guess, so it is refused. Add the document, or remove the claim.",
+    ),
+    "E394": CodeText(
+        "said twice in the catalogue",
+        "A key, a model's name or an alias is there twice, or a file is not named after its provider. Nobody "
+        "could tell which of the two holds. Make one entry of them.",
+    ),
     "E401": CodeText(
         "the provider ended the job without a reason",
         "It says failed and nothing more. Its own console often knows more. `ft submit --force` tries again.",
@@ -97,6 +121,11 @@ CODES: dict[str, CodeText] = {
         "a file that the system refused",
         "The operating system said no to reading or writing a file: permissions, a full disk, a path through "
         "something that is no folder.",
+    ),
+    "E511": CodeText(
+        "a process that checked the data was killed",
+        "Large data is checked in several processes. One of them was ended from outside; mostly the system does "
+        "that when memory runs out. Make memory free and repeat the command.",
     ),
     "E701": CodeText(
         "no such job, or several",

@@ -1,6 +1,7 @@
 """Training data: read it, say what is wrong with which line, split it, and write it down under its digest."""
 
-from finetune.data.preparing import check, inspect, prepare
+from finetune.data.preparing import inspect, prepare
 from finetune.data.report import DataReport
+from finetune.data.request import KIND_OF, DataRequest
 
-__all__ = ["DataReport", "check", "inspect", "prepare"]
+__all__ = ["KIND_OF", "DataReport", "DataRequest", "inspect", "prepare"]

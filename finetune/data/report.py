@@ -1,14 +1,33 @@
-"""What a look at training data finds: how many rows, and everything that is wrong with them."""
+"""What a look at training data finds: how many rows, what they are like, and everything that is wrong with them."""
 
 from dataclasses import dataclass, field
-from typing import Final
 
+from finetune.data.tally import Tally
 from finetune.errors import Problem
 
-#: Faults shown of one file; the rest are counted.
-SHOWN: Final = 20
 
-TOO_MANY: Final = "E220"
+@dataclass(frozen=True, kw_only=True)
+class FileReport:
+    """One file, or one remote object."""
+
+    #: As messages name it.
+    name: str
+    #: Name of the format that its rows were read in, and as people call it; None when there were none.
+    format: str | None
+    title: str | None
+    #: True when the format was found out from the rows.
+    detected: bool
+    #: Rows in all, and those without a fault.
+    seen: int
+    rows: int
+
+    @property
+    def line(self) -> str:
+        """For people: how many rows, and how they were read."""
+        if self.format is None:
+            return f"{self.name}: no rows"
+        how = "found out from the rows" if self.detected else "as it was named"
+        return f"{self.name}: {self.rows:,} rows, read as {self.title} ({how})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,40 +37,17 @@ class DataReport:
     problems: tuple[Problem, ...]
     train_rows: int
     validation_rows: int
-    #: Names the content (`finetune.data.sides`); None when there are errors.
+    #: Names the content (`finetune.data.sides`); None when there are errors, or rows that were not looked at.
     digest: str | None
+    files: tuple[FileReport, ...] = ()
+    #: Counts of all sound rows, of both sides.
+    tally: Tally = field(default_factory=Tally)
+    #: What was not looked at, and why, as lines for people.
+    notes: tuple[str, ...] = ()
+    #: True when a place was not looked at, because it is elsewhere.
+    unseen: bool = False
 
     @property
     def errors(self) -> tuple[Problem, ...]:
         """The problems that are no mere warnings."""
         return tuple(problem for problem in self.problems if problem.level == "error")
-
-
-@dataclass
-class Findings:
-    """Gathers the problems of one file; beyond SHOWN errors it only counts."""
-
-    file: str
-    problems: list[Problem] = field(default_factory=list)
-    errors: int = 0
-
-    def add(self, problem: Problem) -> None:
-        """Keep a problem, or count it."""
-        if problem.level == "error":
-            self.errors += 1
-        if problem.level == "warning" or self.errors <= SHOWN:
-            self.problems.append(problem)
-
-    def all(self) -> tuple[Problem, ...]:
-        """The problems kept, and one that says how many were not."""
-        hidden = self.errors - SHOWN
-        if hidden <= 0:
-            return tuple(self.problems)
-        rest = Problem(
-            code=TOO_MANY,
-            what=f"{hidden} more errors in this file are not shown",
-            why=f"Only the first {SHOWN} are",
-            fix="mend those and check again; the others are often of the same kind",
-            file=self.file,
-        )
-        return (*self.problems, rest)

@@ -1,8 +1,9 @@
 """Training and validation rows: which row goes to which side, and the digest that names both.
 
-The digest is sha256 over a line of our own and the sha256 of each side's canonical rows, so no two pairs of
-files can run into each other. It depends on the rows, their order and their side, and on nothing else: neither
-on the order of keys, nor on blanks, line ends, or keys that are left out.
+A row is named by the sha256 of its canonical JSON (`finetune.data.example`), a side by the sha256 of its rows' names
+one after the other, both sides by the sha256 of a line of our own and these two. So no two pairs of files can run
+into each other. The digest depends on what the rows say, on their order and their side, and on nothing else: neither
+on the order of keys, nor on blanks, line ends, layouts, compression, the cut into files, or keys that are left out.
 """
 
 import hashlib
@@ -10,11 +11,11 @@ import math
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-_DOMAIN: Final = "ft prepared data 1"
+_DOMAIN: Final = "ft prepared data 2"
 
 
 def held_back(digest: bytes, split: float) -> bool:
-    """True when the row with this sha256 is for validation.
+    """True when the row, or the group of rows, with this sha256 is for validation.
 
     It depends on the row alone: the same row goes to the same side whatever file it stands in, and a file that
     grows moves none of its rows. About `split` of many different rows are held back.
@@ -28,19 +29,23 @@ class Side:
 
     file: BinaryIO | None = None
     rows: int = 0
+    #: Bytes written, or that would be.
+    written: int = 0
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
-    def add(self, text: bytes) -> None:
-        """Take one canonical row."""
-        self.rows += 1
-        line = text + b"\n"
-        self._digest.update(line)
-        if self.file is not None:
-            self.file.write(line)
+    def add(self, digests: bytes, lines: list[bytes]) -> None:
+        """Take rows: 32 bytes of sha256 each, and the lines in which they are written."""
+        self.rows += len(digests) // 32
+        self._digest.update(digests)
+        if lines:
+            text = b"".join(lines)
+            self.written += len(text)
+            if self.file is not None:
+                self.file.write(text)
 
     @property
     def digest(self) -> str:
-        """sha256 of the rows so far, each with a line feed."""
+        """sha256 of the rows' sha256 so far."""
         return self._digest.hexdigest()
 
 

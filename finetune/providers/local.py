@@ -53,12 +53,11 @@ class LocalProvider:
     max_poll_s = 1.0
     honours = frozenset(
         {
-            *("version", "name", "base_model", "provider", "method", "seed", "lora", "local"),
-            *("dataset.path", "dataset.format", "validation.split", "validation.path"),
+            *("base_model", "method", "seed", "lora", "local"),
             *("training.epochs", "training.batch_size", "training.learning_rate", "training.max_seq_length"),
             *("training.warmup_ratio", "training.weight_decay", "training.lr_scheduler", "training.max_grad_norm"),
             # Training here costs nothing that is billed, and the data stays here.
-            *("limits.max_cost", "limits.data", "register.alias", "allow_ignored"),
+            *("limits.max_cost", "limits.data", "register.alias"),
         }
     )
 

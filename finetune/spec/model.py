@@ -52,11 +52,36 @@ class Region(Section):
     region: Slug = Field(description="The only region where the data may be processed.", examples=["eu"])
 
 
+#: A test holds this to what the data room reads.
+DataFormat = Literal[
+    "auto",
+    "openai",
+    "completion",
+    "alpaca",
+    "sharegpt",
+    "gemini",
+    "mistral",
+    "together",
+    "fireworks",
+    "bedrock",
+    "openai-dpo",
+    "preference",
+    "gemini-preference",
+    "together-preference",
+    "fireworks-dpo",
+    "kto",
+]
+
+
 class Dataset(Section):
     """The training data."""
 
-    path: Text = Field(description="Training file, relative to the recipe's folder.", examples=["datasets/train.jsonl"])
-    format: Literal["auto", "openai"] = Field(default="auto", description="Layout of the rows; auto looks at them.")
+    path: Text = Field(
+        description="Training rows: a file, folder or pattern relative to the recipe's folder, or a place elsewhere: "
+        "hf:owner/name, s3://, gs://, https://.",
+        examples=["datasets/train.jsonl", "data/*.jsonl.gz", "hf:owner/name?split=train"],
+    )
+    format: DataFormat = Field(default="auto", description="Layout of the rows; auto looks at them.")
     field_map: dict[Text, Text] = Field(
         default_factory=dict,
         description="Names of columns: ours on the left, the file's on the right.",
@@ -75,6 +100,11 @@ class Validation(Section):
         description="Validation file, relative to the recipe's folder; instead of split.",
         examples=["datasets/validation.jsonl"],
     )
+    group_by: Text | None = Field(
+        default=None,
+        description="Key of the rows whose value keeps them on one side of the split.",
+        examples=["customer_id"],
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -85,6 +115,9 @@ class Validation(Section):
             why = "Without one of them there are no rows to validate with"
             fix = "write validation: {split: 0.1}, or remove validation"
             refuse(CONTRADICTION, "has neither split nor path", why, fix)
+        if self.group_by is not None and self.split is None:
+            why = "Rows are kept together where they are split, and a file of its own splits nothing"
+            refuse(CONTRADICTION, "stands without `validation.split`", why, "add split, or remove it", "group_by")
         return self
 
 

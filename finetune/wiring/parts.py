@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,10 @@ from finetune.settings import Settings, from_environment
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from finetune.catalogue import Catalogue, DataRules, Method
     from finetune.clock import SystemClock
+    from finetune.data.room import Room
+    from finetune.data.tokens import Tokens
     from finetune.jobs import Lease
     from finetune.lifecycle import Lifecycle
     from finetune.ports import BaseLoader, LoadedBase, Provider, Queue
@@ -26,11 +29,21 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """The parts of one process. Close it when done. `say` gets plain lines about what takes long."""
+    """The parts of one process. Close it when done.
 
-    def __init__(self, settings: Settings | None = None, *, say: Callable[[str], None] = lambda line: None) -> None:
+    `say` gets plain lines about what takes long; `reading` the bytes of training data read so far, and all of them
+    (None when that is not known).
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        say: Callable[[str], None] = lambda line: None,
+        reading: Callable[[int, int | None], None] = lambda read, total: None,
+    ) -> None:
         self.settings = settings or from_environment()
-        self._say = say
+        self._say, self._reading = say, reading
 
     def close(self) -> None:
         """Give the database up, if it was opened."""
@@ -149,7 +162,6 @@ class Parts:
     @cached_property
     def submitter(self) -> "Submitter":
         """What takes recipes in."""
-        from finetune.data import inspect, prepare
         from finetune.ids import new_job_id
         from finetune.submission import Submitter
 
@@ -157,11 +169,43 @@ class Parts:
             self.jobs,
             self.queue,
             self.clock,
-            inspect=inspect,
-            prepare=lambda train, validation, split: prepare(train, validation, split, self.settings.data_dir),
+            data=self.data,
+            rules_of=self._rules_of,
             providers=self.providers,
             new_id=new_job_id,
         )
+
+    @cached_property
+    def data(self) -> "Room":
+        """What reads and writes training rows."""
+        from finetune.data.room import Room
+
+        return Room(out=self.settings.data_dir, tokens_of=self.tokens_of, progress=self._reading)
+
+    @cached_property
+    def catalogue(self) -> "Catalogue":
+        """What providers and models take, cost, and until when."""
+        from finetune.catalogue import load
+
+        return load()
+
+    def _rules_of(self, provider: str, method: "Method", base_model: str) -> "DataRules | None":
+        sheet = self.catalogue.provider(provider)
+        return sheet.rules(method, base_model) if sheet else None
+
+    def tokens_of(self, base_model: str) -> "Tokens":
+        """What counts the tokens of a model: its own tokenizer where that is on this machine, else an estimate."""
+        from finetune.data.tokens import Guess, NotHere, Tiktoken
+        from finetune.training.tokens import LocalTokens
+
+        local = partial(LocalTokens.open, base_model, cache=self.settings.cache_dir)
+        openings: tuple[Callable[[], Tokens], ...] = (local, partial(Tiktoken.open, base_model))
+        for opening in openings:
+            try:
+                return opening()
+            except NotHere:
+                continue
+        return Guess()
 
     @cached_property
     def lifecycle(self) -> "Lifecycle":

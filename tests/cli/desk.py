@@ -74,9 +74,9 @@ def _problems(err: str) -> list[list[str]]:
 def _code(lines: Sequence[str]) -> str:
     match = _WHAT.fullmatch(lines[0])
     assert match, lines
-    labels = [line[:7] for line in lines[1:]]
+    labels = [line[:7] for line in lines[1:] if not line.startswith("  also: ")]
     assert labels == ["  why: ", "  fix: "] or (labels == ["  fix: "] and match[1].startswith(_MAY_NEED_NO_WHY)), lines
-    assert all(line[7:].strip() for line in lines[1:]), lines
+    assert all(line[8:].strip() for line in lines[1:]), lines
     return match[1]
 
 

@@ -48,12 +48,11 @@ DATA = {
     "empty": (b"", "E204"),
     "blank lines": (b"\n\n  \n", "E204"),
     "another encoding": (ROW.encode("utf-16"), "E205"),
-    "packed": (b"\x1f\x8b\x08\x00" + bytes(range(256)), "E205"),
     "cut off": ((ROW + ROW[:40] + "\n").encode(), "E207"),
     "comma at the end": (ROW.replace("}\n", "},\n").encode(), "E207"),
     "not a number": (b'{"messages": NaN}\n', "E207"),
     "list": ((ROW + "5\n").encode(), "E208"),
-    "other layout": (b'{"prompt": "q", "completion": "a"}\n', "E209"),
+    "other layout": ((ROW + '{"prompt": "q", "completion": "a"}\n').encode(), "E236"),
     "no messages": (b'{"messages": []}\n', "E210"),
     "wrong role": (ROW.replace("user", "robot").encode(), "E211"),
     "no text": (ROW.replace('"q"', "5").encode(), "E212"),
@@ -99,9 +98,7 @@ def test_files_that_are_not_there_or_are_no_files(desk: Desk, verb: str) -> None
     assert "did you mean `recipe.yaml`?" in desk.call(verb, "recipy.yaml").err
 
 
-@pytest.mark.parametrize(
-    ("path", "code"), [("nothing.jsonl", "E201"), (".", "E202"), ("/dev/zero", "E202"), ("data.jsonl/x", "E203")]
-)
+@pytest.mark.parametrize(("path", "code"), [("nothing.jsonl", "E201"), ("/dev/zero", "E202"), ("data.jsonl/x", "E201")])
 def test_data_that_is_not_there_or_is_no_file(desk: Desk, path: str, code: str) -> None:
     for verb in ("validate", "submit"):
         ran = desk.call(verb, "recipe.yaml", "--set", f"dataset.path={path}")
@@ -128,7 +125,9 @@ def test_a_broken_line_is_named_by_its_number(desk: Desk) -> None:
 def test_a_thousand_broken_lines_do_not_fill_the_screen(desk: Desk) -> None:
     desk.data.write_text('{"messages": nothing}\n' * 1000)
     ran = desk.call("validate", "recipe.yaml")
-    assert ran.codes == ["E207"] * 20 + ["E220"]
+    assert ran.codes == ["E207"]
+    assert "20, 21 and 979 more" in ran.err
+    assert desk.call("validate", "recipe.yaml", "--all").codes == ["E207"] * 1000
 
 
 @pytest.mark.parametrize(
@@ -157,8 +156,7 @@ def test_an_override_with_a_fault(desk: Desk, override: str, code: str) -> None:
     ("override", "code"),
     [
         ("provider=openai", "E302"),
-        ("method=dpo", "E303"),
-        ("privacy=strict", "E301"),
+        ("notify=[ops]", "E301"),
         ("base_model=builtin:nothing", "E304"),
     ],
 )
@@ -170,8 +168,10 @@ def test_a_target_that_does_not_take_the_recipe(desk: Desk, override: str, code:
 
 def test_faults_of_data_and_target_are_told_together(desk: Desk) -> None:
     desk.data.write_text(ROW + "{\n")
-    ran = desk.call("validate", "recipe.yaml", "--set", "privacy=strict")
+    ran = desk.call("validate", "recipe.yaml", "--set", "notify=[ops]")
     assert (ran.code, ran.codes) == (exits.USAGE, ["E207", "E301"])
+    dpo = desk.call("validate", "recipe.yaml", "--set", "method=dpo")
+    assert (dpo.code, dpo.codes) == (exits.USAGE, ["E249", "E303"])
 
 
 def test_validate_goes_through_all_recipes(desk: Desk) -> None:
@@ -187,7 +187,7 @@ def test_validate_goes_through_all_recipes(desk: Desk) -> None:
 
 def test_a_fault_in_the_last_recipe_submits_none(desk: Desk) -> None:
     desk.write("late.yaml", _edit("data.jsonl", "nothing.jsonl"))
-    desk.write("unfit.yaml", RECIPE + "privacy: strict\n")
+    desk.write("unfit.yaml", RECIPE + "notify: [ops]\n")
     for last, code in (("nothing.yaml", exits.USAGE), ("late.yaml", exits.USAGE), ("unfit.yaml", exits.NOT_ELIGIBLE)):
         assert desk.call("submit", "recipe.yaml", last).code == code
     assert desk.call("status", "--json").json == []
@@ -212,7 +212,7 @@ def test_processes_end_the_same_way(desk: Desk) -> None:
     assert desk.run("submit", "nothing.yaml").code_and_fault == (exits.USAGE, "E101")
     assert desk.run("validate", "broken.yaml").code_and_fault == (exits.USAGE, "E107")
     assert desk.run("submit", "recipe.yaml", "--set", "dataset.path=no").code_and_fault == (exits.USAGE, "E201")
-    assert desk.run("validate", "recipe.yaml", "--set", "method=dpo").code_and_fault == (exits.NOT_ELIGIBLE, "E303")
+    assert desk.run("validate", "recipe.yaml", "--set", "notify=[ops]").code_and_fault == (exits.NOT_ELIGIBLE, "E301")
     assert desk.run("status", "ft_nothing").code_and_fault == (exits.NOT_FOUND, "E701")
 
 

@@ -69,6 +69,10 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     desk.write("bad.yaml", RECIPE.replace("seed", "sead"))
     desk.write("odd.yaml", RECIPE.replace("data.jsonl", "nothing.jsonl"))
     reports = desk.call("validate", "recipe.yaml", "bad.yaml", "odd.yaml", "nothing.yaml", "--json").json
+    desk.write("empty.jsonl", "")
+    surveys = [desk.call("data", "stats", name, "--json").json for name in ("data.jsonl", "empty.jsonl")]
+    desk.write("far.yaml", RECIPE.replace("data.jsonl", '"hf:a/b?split=train"'))
+    reports += desk.call("validate", "far.yaml", "--json").json
     promoted = [desk.call("promote", "bot@v1", "--to", "a", "--json").json for _ in range(2)]
     models = desk.call("models", "list", "--json").json
     problems = [problem for report in reports for problem in report["problems"]]
@@ -80,6 +84,8 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         "Model": models,
         "Promote": [{key: one[key] for key in one.keys() - models[0].keys()} for one in promoted],
         "Report": reports,
+        "File": [file for survey in surveys for file in survey["files"]],
+        "Survey": surveys,
         # Faults of recipes and data are always in a file.
         "Problem": [*problems, views.problem(Problem(code="E901", what="a fault that is nowhere"))],
         "Check": desk.call("doctor", "--json").json,
@@ -94,10 +100,12 @@ _TYPES: dict[str, Any] = {
     "object": lambda value: isinstance(value, dict),
     "time": lambda value: re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value),
     "list of strings": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+    "list of integers": lambda value: isinstance(value, list) and all(type(one) is int for one in value),
+    "list of files": lambda value: isinstance(value, list) and all("seen" in one for one in value),
     "list of problems": lambda value: isinstance(value, list) and all("code" in one for one in value),
 }
 #: Their content is not ours alone.
-_OPEN = {"artifact", "lineage"}
+_OPEN = {"artifact", "lineage", "messages", "turns", "characters", "low", "high"}
 
 
 def test_json_fields(desk: Desk) -> None:
@@ -131,5 +139,6 @@ def test_the_commands_with_json_are_those_of_the_page() -> None:
     page = _tables("json.md")["JSON"]
     documented = {" ".join(re.findall(r"(?<![\w[-])[a-z]+", row["command"])[1:]) for row in page}
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    flat = commands | {f"models {name}": one for name, one in commands["models"].commands.items()}
+    groups = [name for name, one in commands.items() if hasattr(one, "commands")]
+    flat = commands | {f"{group} {name}": one for group in groups for name, one in commands[group].commands.items()}
     assert documented == {name for name, one in flat.items() if any("--json" in p.opts for p in one.params)}

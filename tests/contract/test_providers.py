@@ -52,7 +52,12 @@ def rig(request, tmp_path):
     rig = PROVIDERS[request.param](tmp_path)
     (tmp_path / "train.jsonl").write_text('{"messages": []}\n')
     rig.data = PreparedData(
-        train=tmp_path / "train.jsonl", validation=None, train_rows=1, validation_rows=0, digest="d" * 64
+        train=tmp_path / "train.jsonl",
+        validation=None,
+        train_rows=1,
+        validation_rows=0,
+        digest="d" * 64,
+        format="openai",
     )
     return rig
 

@@ -1,10 +1,13 @@
 """From a recipe to a job: checked whole, planned, and the same only once."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from finetune.data import inspect, prepare
+from finetune.catalogue import DataRules
+from finetune.data.room import Room
+from finetune.data.tokens import Guess
 from finetune.errors import DataError, NotEligible, RecipeError, WaitTimeout
 from finetune.jobs import JobState
 from finetune.plan import choose, ignored
@@ -23,13 +26,13 @@ TEXT = "version: 1\nname: bot\nbase_model: some-model\nprovider: fake\ndataset: 
 def world(tmp_path):
     world = World(sqlite(tmp_path / "home"))
     (tmp_path / "data.jsonl").write_text("".join(ROW % number for number in range(10)))
-    world.folder = tmp_path
+    world.folder, world.rules = tmp_path, None
     world.submitter = Submitter(
         world.jobs,
         world.queue,
         world.clock,
-        inspect=inspect,
-        prepare=lambda *data: prepare(*data, tmp_path / "prepared"),
+        data=Room(out=tmp_path / "prepared", tokens_of=lambda base_model: Guess(), progress=lambda read, total: None),
+        rules_of=lambda provider, method, base_model: world.rules,
         providers={"fake": world.provider},
         new_id=iter([f"ft_{n}" for n in range(9)]).__next__,
     )
@@ -96,7 +99,7 @@ def test_the_job_trains_what_was_submitted_not_what_the_file_became(world):
 
 def test_everything_that_stands_against_it_is_said_at_once(world):
     (world.folder / "data.jsonl").write_text("{}\nnot json\n")
-    bad = recipe(world, TEXT + "seed: 3\nprivacy: strict\n", "base_model=forbidden")
+    bad = recipe(world, TEXT + "seed: 3\nnotify: [ops]\n", "base_model=forbidden")
     with pytest.raises(DataError) as caught:
         world.submitter.check(bad)
     codes = [problem.code for problem in caught.value.problems if problem.level == "error"]
@@ -107,7 +110,7 @@ def test_everything_that_stands_against_it_is_said_at_once(world):
 def test_a_field_that_the_target_ignores_is_an_error_at_its_line(world):
     with pytest.raises(NotEligible) as caught:
         world.submitter.check(recipe(world, TEXT + "seed: 3\n"))
-    (problem,) = caught.value.problems
+    (problem,) = (each for each in caught.value.problems if each.level == "error")
     assert (problem.code, problem.field, problem.line) == ("E301", "seed", 6)
     assert caught.value.exit_code == 6
 
@@ -122,9 +125,9 @@ def test_auto_takes_the_first_that_can_and_tells_what_it_considered(world):
     other = FakeProvider()
     other.honours = other.honours | {"seed"}
     file = recipe(world, TEXT.replace("provider: fake", "provider: auto") + "seed: 3\n")
-    plan = choose(file, 10, 0, {"fake": world.provider, "other": other})
-    assert plan.provider == "other"
-    assert [(one.provider, len(one.problems)) for one in plan.considered] == [("fake", 1), ("other", 0)]
+    choice = choose(file, {"fake": world.provider, "other": other})
+    assert choice.provider == "other"
+    assert [(one.provider, len(one.problems)) for one in choice.considered] == [("fake", 1), ("other", 0)]
 
 
 def test_an_unknown_provider_names_the_known(world):
@@ -171,3 +174,33 @@ def test_a_field_that_repeats_its_default_asks_for_nothing(world):
     assert ignored(file.recipe, world.provider) == {}
     asked = recipe(world, TEXT + "register: {alias: production}\n")
     assert ignored(asked.recipe, world.provider) == {"register.alias": "production"}
+
+
+def test_the_rows_are_written_as_the_target_wants_them(world):
+    world.rules = DataRules(target="Fake", format="gemini")
+    data = send(world, recipe(world)).job.data
+    assert data["format"] == "gemini"
+    assert json.loads(Path(data["train"]).read_text().splitlines()[0]).keys() == {"contents"}
+
+
+def test_what_the_target_does_not_take_is_refused_with_the_page_that_says_so(world):
+    world.rules = DataRules(target="Fake", format="openai", min_rows=11, sources={"min_rows": "https://fake/limits"})
+    with pytest.raises(DataError) as caught:
+        world.submitter.ready(recipe(world))
+    (problem,) = caught.value.problems
+    assert (problem.code, "at least 11" in problem.what, "https://fake/limits" in problem.why) == ("E248", True, True)
+
+
+def test_personal_data_is_looked_for_whoever_trains(world):
+    with (world.folder / "data.jsonl").open("a") as file:
+        file.write(ROW % "my card is 4242 4242 4242 4242")
+    _, report = world.submitter.check(recipe(world, TEXT + "privacy: warn\n"))
+    assert [(one.code, one.line) for one in report.problems if one.code == "E240"] == [("E240", 11)]
+    with pytest.raises(DataError):
+        world.submitter.ready(recipe(world, TEXT + "privacy: strict\n"))
+
+
+def test_how_the_data_is_checked_makes_no_other_job(world):
+    first = send(world, recipe(world))
+    again = send(world, recipe(world, TEXT + "privacy: warn\n", "dataset.format=openai"))
+    assert (again.created, again.job.id) == (False, first.job.id)

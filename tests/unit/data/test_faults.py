@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune import data
 from finetune.codes import CODES
-from finetune.data import check, inspect
+from finetune.data import DataReport, DataRequest
 from finetune.errors import Problem
+
+
+def inspect(train: Path, validation: Path | None = None, split: float | None = None, **how: Any) -> DataReport:
+    return data.inspect(request(train, validation, split), **how)
+
+
+def request(train: Path, validation: Path | None = None, split: float | None = None) -> DataRequest:
+    named = None if validation is None else str(validation)
+    return DataRequest(train=str(train), folder=Path(), validation=named, split=split)
+
+
+def check(path: Path) -> DataReport:
+    return inspect(path)
+
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
@@ -62,22 +78,23 @@ def file(tmp_path: Path) -> Path:
         ('{"messages": []}', "E210", "messages", '{"messages":'),
         ('{"messages": "hello"}', "E210", "messages", '{"messages":'),
         ('{"messages": null}', "E210", "messages", '{"messages":'),
-        (row(USER, "hello"), "E210", "messages[1]", '{"messages":'),
+        (row(USER, "hello"), "E210", "messages[1]", '{"role":'),
         (row(USER, ANSWER, topic="x"), "E209", "topic", "remove the key"),
-        ('{"prompt": "q"}', "E209", "prompt", '{"messages":'),
-        ('{"conversations": []}', "E209", "conversations", '{"messages":'),
-        (row(USER, ANSWER, tools=[]), "E209", "tools", '{"messages":'),
-        (row(USER, {**ANSWER, "name": "x"}), "E209", "messages[1].name", "remove the key"),
-        (row(USER, ANSWER, **{"\ud800": 1}), "E209", "\\ud800", "remove the key"),
+        ('{"prompt": "q", "completion": "a"}', "E236", None, "dataset.format: completion"),
+        ('{"conversations": [{"from": "human", "value": "q"}]}', "E236", None, "dataset.format: sharegpt"),
+        (row(USER, ANSWER, tools={}), "E238", "tools", "write [...]"),
+        (row(USER, {**ANSWER, "name": 7}), "E237", "messages[1].name", "double quotes"),
+        (row(USER, ANSWER, **{"\ud800": 1}), "E212", "\\ud800", "remove the escape"),
         (row({"content": "q"}, ANSWER), "E211", "messages[0].role", '"role": "user"'),
         (row({"role": "User", "content": "q"}, ANSWER), "E211", "messages[0].role", '"role": "user"'),
         (row({"role": "developer", "content": "q"}, ANSWER), "E211", "messages[0].role", '"role": "system"'),
         (row(USER, {"role": "gpt", "content": "a"}), "E211", "messages[1].role", '"role": "assistant"'),
-        (row({"role": "tool", "content": "q"}, ANSWER), "E211", "messages[0].role", '"role": "user"'),
-        (row({"role": [1], "content": "q"}, ANSWER), "E211", "messages[0].role", '"role": "user"'),
+        (row({"role": "tool", "content": "q"}, ANSWER), "E238", "messages[0].tool_call_id", "the id of that call"),
+        (row({"role": [1], "content": "q"}, ANSWER), "E211", "messages[0].role", '"role": "system"'),
         (row({"role": "user"}, ANSWER), "E212", "messages[0].content", '"content": "..."'),
         (row({"role": "user", "content": None}, ANSWER), "E212", "messages[0].content", '"content": "..."'),
-        (row({"role": "user", "content": [{"type": "text"}]}, ANSWER), "E212", "messages[0].content", '"content"'),
+        (row({"role": "user", "content": [{"type": "text"}]}, ANSWER), "E212", "messages[0].content[0].text", '"text"'),
+        (row({"role": "user", "content": [{"type": "x"}]}, ANSWER), "E212", "messages[0].content[0]", '"text"'),
         (row(USER, {"role": "assistant", "content": " \n"}), "E212", "messages[1].content", "weight"),
         (row({"role": "user", "content": "\ud800"}, ANSWER), "E212", "messages[0].content", "escape"),
         (row(USER, {**ANSWER, "weight": 0.5}), "E213", "messages[1].weight", '"weight": 0'),
@@ -139,14 +156,32 @@ def test_all_faults_of_a_row_and_all_rows_come_at_once(file: Path) -> None:
     found = problems(file, f"{bad}\n{GOOD}\n{{\n{row(USER)}\n")
 
     assert [(each.line, each.code) for each in found] == [
-        (1, "E209"), (1, "E211"), (1, "E212"), (1, "E213"), (3, "E207"), (4, "E214"),
+        (1, "E211"), (1, "E213"), (1, "E212"), (1, "E209"), (3, "E207"), (4, "E214"),
     ]  # fmt: skip
 
 
-def test_twenty_errors_are_shown_and_the_others_counted(file: Path) -> None:
-    found = problems(file, "null\n" * 50)
+def test_faults_of_one_kind_are_told_together_with_their_lines(file: Path) -> None:
+    (found,) = problems(file, "null\n" * 50)
 
-    assert [each.code for each in found] == ["E208"] * 20 + ["E220"]
+    assert (found.code, found.line, found.count) == ("E208", 1, 50)
+    assert found.also == tuple(range(2, 22))
+    assert found.lines()[1].endswith("20, 21 and 29 more")
+
+
+def test_every_fault_is_told_on_its_own_if_asked(file: Path) -> None:
+    file.write_text("null\n" * 50)
+
+    found = data.inspect(replace(request(file), every=True)).problems
+
+    assert [(each.line, each.count) for each in found] == [(line, 1) for line in range(1, 51)]
+
+
+def test_more_kinds_than_can_be_shown_are_counted(file: Path) -> None:
+    kinds = [f"z{one}{other}" for one in "abcdefghij" for other in "abcdefghijklm"]
+
+    found = problems(file, "\n".join(row(USER, ANSWER, **{letters: 1}) for letters in kinds))
+
+    assert [each.code for each in found] == ["E209"] * 100 + ["E220"]
     assert found[-1].what.startswith("30 more errors")
 
 

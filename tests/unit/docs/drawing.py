@@ -1,12 +1,15 @@
-"""The parts of the docs that are drawn from the code: the lifecycle and the list of error codes."""
+"""The parts of the docs that are drawn from the code: the lifecycle, the error codes, what is said of broken data."""
 
 import inspect
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from finetune.codes import CODES
 from finetune.jobs import FINAL, TRANSITIONS, JobState
+from tests.support.broken import CORPUS, Broken, run
 
 #: Headings of docs/errors.md by the first code under each; they follow the tree in finetune/errors.py.
 _ROOMS = {
@@ -52,11 +55,38 @@ def codes() -> str:
     return "\n\n".join(parts)
 
 
+def data_codes() -> str:
+    """All codes of data with what a user sees of one fault of each: the first of the corpus is made and looked at."""
+    first: dict[str, Broken] = {}
+    for broken in CORPUS:
+        first.setdefault(broken.code, broken)
+    rows = [
+        f"| `{code}` | {_cell(text.title)} | {_cell(_code(_seen(first[code])))} |"
+        for code, text in sorted(CODES.items())
+        if code.startswith("E2")
+    ]
+    return "\n".join(["| Code | Means | Example |", "| --- | --- | --- |", *rows])
+
+
+def _seen(broken: Broken) -> str:
+    """The first line of what a user sees of it."""
+    with TemporaryDirectory() as folder:
+        problem = next(each for each in run(broken, Path(folder)) if each.code == broken.code)
+    # The port of a server of ours is another one each time.
+    return re.sub(r"(?<=127\.0\.0\.1):\d+", ":8000", problem.lines()[0])
+
+
+def _code(text: str) -> str:
+    """Text as code, whatever single backticks stand in it."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
 #: File in docs, name of the part, and what draws it.
 PARTS: list[tuple[str, str, Callable[[], str]]] = [
     ("lifecycle.md", "diagram", diagram),
     ("lifecycle.md", "states", states),
     ("errors.md", "codes", codes),
+    ("data.md", "codes", data_codes),
 ]
 
 
