@@ -181,13 +181,9 @@ CODES: dict[str, CodeText] = {
     ),
     "E250": CodeText(
         "rows that are nearly the same",
-        "A warning. By a hash of their words the rows are at least nine tenths the same, system messages put "
-        "aside. Such rows teach the same again; on both sides of a split they make the measure look better "
-        "than it is. `validation.group_by` keeps rows together.",
-    ),
-    "E251": CodeText(
-        "near duplicates cannot be looked for",
-        "The libraries that compare texts come by an extra: pip install 'ft-orchestrator[data]'.",
+        "A warning. Two texts share at least nine tenths of their three-word sequences; case, white space and "
+        "system messages are put aside. They teach the same again, and a near copy in validation makes the "
+        "measure look better than it is. Keep one of each, or keep groups on one side with `validation.group_by`.",
     ),
     "E253": CodeText(
         "a name in field_map that the rows do not have",

@@ -19,8 +19,9 @@ from finetune.errors import Problem
 LOST: Final = "E247"
 OTHER_KIND: Final = "E249"
 
-#: Layouts whose rows are the examples' own JSON.
+#: Layouts whose rows are the examples' own JSON: all rows, and chats of nothing but texts.
 _CANONICAL: Final = frozenset({"openai"})
+_CANONICAL_TEXTS: Final = frozenset({"openai", "local"})
 _PLURALS: Final[dict[Kind, str]] = {"chat": "chats", "preference": "preferences", "label": "labelled answers"}
 
 _encoder: Final = msgspec.json.Encoder()
@@ -79,16 +80,18 @@ class Writer:
             raise ValueError(f"{to.name} is only read")
         self._to, self._write, self._lossy = to, to.write, lossy
         self._as_it_is = to.name in _CANONICAL
+        self._texts_as_they_are = to.name in _CANONICAL_TEXTS
         self._lost: dict[str, _Count] = {}
         self._refused: dict[Kind, _Count] = {}
 
-    def line(self, number: int, example: Example) -> bytes | None:
+    def line(self, number: int, example: Example, text: bytes | None = None) -> bytes | None:
         """The row as JSON, UTF-8, compact, without a line end; None if it is not written.
 
-        Equal examples give equal lines. `number` is the row's line, from 1. Without `lossy` a row that loses
+        Equal examples give equal lines. `number` is the row's line, from 1; `text` the example's canonical JSON, where
+        the caller has it. Without `lossy` a row that loses
         something is not written, and neither is ever one that cannot be; `problems` tells why.
         """
-        kind = KINDS[type(example)]
+        kind, made = KINDS[type(example)], None
         if kind != self._to.kind:
             made = self._of_another_kind(number, example, kind)
             if made is None:
@@ -99,7 +102,9 @@ class Writer:
             self._lost.setdefault(each, _Count()).add(number)
         if losses and not self._lossy:
             return None
-        return canonical(example) if self._as_it_is else _encoder.encode(self._write(_settled(example)))
+        if self._as_it_is or (self._texts_as_they_are and _only_texts(example)):
+            return text if made is None and text is not None else canonical(example)
+        return _encoder.encode(self._write(_settled(example)))
 
     def problems(self, file: str, allow: str = "add --lossy, if that is meant") -> tuple[Problem, ...]:
         """What was lost, by its first line: warnings if it was meant, else errors. `allow` says how to mean it."""
@@ -130,9 +135,7 @@ class Writer:
             yield Problem(
                 code=LOST,
                 what=f"{self._to.title} has no place for {loss}",
-                why="They are left out of what is written"
-                if self._lossy
-                else "The row would say less than it does now",
+                why=f"What {'is' if self._lossy else 'would be'} written says less than the row",
                 fix="nothing needs to be done, if that is meant" if self._lossy else allow,
                 level="warning" if self._lossy else "error",
                 file=file,
@@ -158,6 +161,22 @@ class Writer:
                 count=count.rows,
                 also=tuple(count.lines[1:]),
             )
+
+
+def _only_texts(example: Example) -> bool:
+    return (
+        type(example) is Chat
+        and example.tools is None
+        and example.parallel_tool_calls is None
+        and all(
+            type(each.content) is str
+            and each.name is None
+            and each.refusal is None
+            and each.tool_calls is None
+            and each.role != "tool"
+            for each in example.messages
+        )
+    )
 
 
 def _restored(name: str, lossy: bool, lost: dict[str, _Count], refused: dict[Kind, _Count]) -> Writer:

@@ -43,6 +43,7 @@ def inspect(
     is bounded.
     """
     with parts_of(request, tokens, progress, processes, temporary) as parts:
+        parts.write = request.rules.format if request.rules else None
         return Walk(request, parts).run()
 
 

@@ -47,6 +47,8 @@ class Look:
     privacy: str | None = None
     #: The format to write the rows in; None writes nothing.
     write: str | None = None
+    #: Hand back what was written; else it is only tried.
+    keep: bool = False
     lossy: bool = False
     #: Put placeholders in the place of personal data.
     redact: bool = False
@@ -68,6 +70,8 @@ class Scanned:
     lines: "tuple[array[int], array[int]]" = field(default_factory=lambda: (array("Q"), array("Q")))
     #: Rows in the format asked for, each with a line end, by side.
     written: tuple[list[bytes], list[bytes]] = field(default_factory=lambda: ([], []))
+    #: The bytes of these rows, by side, also when they are not kept.
+    sizes: list[int] = field(default_factory=lambda: [0, 0])
     #: Its account of what was lost; None when nothing is written.
     writer: Writer | None = None
     #: Rows that may be too long, with their lines.
@@ -128,8 +132,10 @@ def _keep(example: Example, raw: bytes, line: int, look: Look, out: Scanned) -> 
         out.findings.add(fault, line)
     if look.longer is not None and len(text) > look.longer:
         out.long.append((line, example))
-    if out.writer is not None and (written := out.writer.line(line, example)) is not None:
-        out.written[side].append(written + b"\n")
+    if out.writer is not None and (written := out.writer.line(line, example, text)) is not None:
+        out.sizes[side] += len(written) + 1
+        if look.keep:
+            out.written[side].append(written + b"\n")
     return side
 
 

@@ -29,19 +29,17 @@ class Side:
 
     file: BinaryIO | None = None
     rows: int = 0
-    #: Bytes written, or that would be.
+    #: Bytes that were, or would be, written; 0 when nobody tried.
     written: int = 0
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
-    def add(self, digests: bytes, lines: list[bytes]) -> None:
-        """Take rows: 32 bytes of sha256 each, and the lines in which they are written."""
+    def add(self, digests: bytes, lines: list[bytes], size: int) -> None:
+        """Take rows: 32 bytes of sha256 each, the lines in which they are written, if they are, and their bytes."""
         self.rows += len(digests) // 32
+        self.written += size
         self._digest.update(digests)
-        if lines:
-            text = b"".join(lines)
-            self.written += len(text)
-            if self.file is not None:
-                self.file.write(text)
+        if self.file is not None:
+            self.file.writelines(lines)
 
     @property
     def digest(self) -> str:

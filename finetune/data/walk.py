@@ -145,6 +145,7 @@ class Walk:
             privacy=self._privacy,
             write=format.name if parts.write == "" else parts.write,
             redact=parts.redact,
+            keep=parts.sides.train.file is not None,
             lossy=parts.lossy,
             longer=parts.lengths.longer if parts.lengths else None,
             near=self._near,
@@ -178,7 +179,7 @@ class Walk:
                 continue
             base = pack(side, number, 0)
             digests, at = bytes(scanned.digests[held]), [base + line for line in scanned.lines[held]]
-            target.add(digests, scanned.written[held])
+            target.add(digests, scanned.written[held], scanned.sizes[held])
             parts.repeats.add(digests, array("Q", at).tobytes())
             if scanned.sketches:
                 parts.near.add_sketches(scanned.sketches[held], at)

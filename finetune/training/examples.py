@@ -1,36 +1,25 @@
-"""From chat rows to token ids and labels: the template is applied, and only the assistant's own tokens are supervised.
+"""From chat rows to token ids and labels: only the assistant's own tokens are supervised.
 
-A token is supervised if it begins inside the text that the assistant writes: its content with the end-of-turn mark.
-Where the template marks that text with `{% generation %}` the marks decide; else it is found by rendering the
-conversation up to each answer. Neither is guessed: a row in which the text cannot be placed is an error.
+A token is supervised if it begins inside the text that the assistant writes (`finetune.training.template`).
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from finetune.errors import Problem, TrainingError
+from finetune.training.template import Span, Template, UnplacedRow
 
 #: The label of a token that is not supervised.
 IGNORED: Final = -100
 
-_MARKED: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _MOST_PROBLEMS: Final = 5
-
-Span = tuple[int, int]
-Messages = Sequence[dict[str, Any]]
-
-
-class UnplacedRow(Exception):
-    """The template cannot render a row, or the answers cannot be found in what it rendered; says why."""
 
 
 @dataclass(frozen=True)
@@ -69,72 +58,17 @@ class ChatEncoder:
                 )
             )
         self._tokenizer = tokenizer
+        self._template = Template(lambda tools: tokenizer.get_chat_template(tools=tools), tokenizer.special_tokens_map)
 
     def encode(self, row: Mapping[str, Any]) -> Example:
         """The row `{"messages": [...]}` (and `tools`, if any), not truncated. Raises UnplacedRow."""
-        messages: Messages = row["messages"]
-        tools = row.get("tools")
-        plain = [{k: v for k, v in m.items() if k != "weight" and v is not None} for m in messages]
-        text, marked = self._render(plain, tools)
-        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        learned = [i for i in answers if message_weight(messages[i])]
-        if marked is None:
-            spans = [self._place(plain, tools, i, text) for i in learned]
-        elif len(marked) == len(answers):
-            spans = [span for i, span in zip(answers, marked, strict=True) if i in learned]
-        elif len(learned) == len(answers):
-            spans = marked
-        else:
-            raise UnplacedRow(f"weight 0 on an answer, but the template marks {len(marked)} texts as generated")
-        return self._tokenize(text, spans)
+        return self._tokenize(*self._template.render(row))
 
     def prompt_leads(self, row: Mapping[str, Any]) -> bool:
         """True if the prompt that generation will use before the row's last answer is how its training ids begin."""
-        messages = [{k: v for k, v in m.items() if k != "weight" and v is not None} for m in row["messages"]]
-        last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-        prompt, _ = self._render(messages[:last], row.get("tools"), ask=True)
-        text, _ = self._render(messages[: last + 1], row.get("tools"))
-        asked, seen = (self._tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, text))
+        both = self._template.prompt_and_text(row)
+        asked, seen = (self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in both)
         return bool(seen[: len(asked)] == asked)
-
-    def _render(self, messages: Messages, tools: Any, ask: bool = False) -> tuple[str, list[Span] | None]:
-        """The text, and the spans that the template marks as generated (None if it marks none at all)."""
-        template = self._tokenizer.get_chat_template(tools=tools)
-        marks = bool(_MARKED.search(template))
-        try:
-            rendered = render_jinja_template(
-                conversations=[list(messages)],
-                tools=tools,
-                chat_template=template,
-                add_generation_prompt=ask,
-                return_assistant_tokens_mask=marks,
-                **self._tokenizer.special_tokens_map,
-            )
-        # A template is a program that came with the model: it may raise anything.
-        except Exception as error:
-            raise UnplacedRow(f"the chat template refuses it: {error}") from error
-        texts, spans = cast("tuple[list[str], list[list[Span]]]", rendered)
-        return texts[0], list(spans[0]) if marks else None
-
-    def _place(self, messages: Messages, tools: Any, index: int, text: str) -> Span:
-        """Where in `text` message `index`, an answer, stands: from the end of its prompt to its end-of-turn mark."""
-        prompt, _ = self._render(messages[:index], tools, ask=True)
-        upto, _ = self._render(messages[: index + 1], tools)
-        if not (text.startswith(prompt) and upto.startswith(prompt)):
-            raise UnplacedRow(
-                f"the prompt before message {index + 1} is not how the whole conversation begins in this template"
-            )
-        start = len(prompt)
-        content = str(messages[index].get("content") or "").strip()
-        said, found, mark = upto[start:].rpartition(content) if content else (upto[start:], "", "")
-        # White space after the mark belongs to the template; without a mark it is what ends the turn.
-        end_mark = mark.rstrip() or mark
-        if text.startswith(upto):
-            return start, start + len(said + found) + len(end_mark)
-        # Some templates render an earlier answer differently once the conversation goes on.
-        if content and text.startswith(content + end_mark, start):
-            return start, start + len(content + end_mark)
-        raise UnplacedRow(f"message {index + 1} is rendered differently once the conversation goes on")
 
     def _tokenize(self, text: str, spans: Sequence[Span]) -> Example:
         out = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -149,14 +83,6 @@ class ChatEncoder:
 def example(ids: Tensor, labels: Tensor) -> Example:
     """The example of these ids and labels, int32 [T] each."""
     return Example(ids, labels, int((labels[1:] != IGNORED).sum()))
-
-
-def message_weight(message: Mapping[str, Any]) -> bool:
-    """False for an answer that is not to be learned (`"weight": 0`). Raises UnplacedRow for other than 0 and 1."""
-    weight = message.get("weight")
-    if weight not in (None, 0, 1):
-        raise UnplacedRow(f"weight {weight!r} is neither 0 nor 1")
-    return weight != 0
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

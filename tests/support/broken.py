@@ -116,7 +116,7 @@ def _near(broken: Broken, request: DataRequest) -> Sequence[Problem]:
 class _Words:
     """Counts words."""
 
-    name = "a count of words"
+    name = "a counter of words"
     exact = True
 
     def count(self, rows: Sequence[Example]) -> list[Count | Uncounted]:
@@ -159,7 +159,7 @@ def _web(code: str, name: str, status: int) -> Broken:
 
 def _rules(**limits: Any) -> Mapping[str, Any]:
     sources = {key: "https://a.example/limits" for key in limits}
-    return {"rules": DataRules(**{"target": "A target", "format": "openai", "sources": sources, **limits})}
+    return {"rules": DataRules(**{"target": "the target", "format": "openai", "sources": sources, **limits})}
 
 
 _CALL: Final = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
@@ -376,7 +376,7 @@ _FILES: Final = (
 
 _WHOLE: Final = (
     _warned("E215", "copies", spoiling.lines(good(1), good(2), good(1)), 3),
-    _told("E216", "a split that holds nothing back", write(good(1)), ask={"split": 1e-9}),
+    _told("E216", "a split that holds nothing back", write(good(1)), ask={"split": 0.1}),
     _told("E217", "one file for both", write(good(1)), ask={"validation": "rows.jsonl"}),
     _warned(
         "E217",

@@ -11,6 +11,7 @@ images without `detail`. Written, a refusal becomes text, and several system mes
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -58,10 +59,7 @@ class Dialect:
     def __call__(self, value: Any, where: str) -> Iterator[Fault]:
         """Every fault of a row."""
         row = self.loosen(value) if isinstance(value, dict) else value
-        keys = {"messages": openai.MESSAGES, "tools": openai.TOOL_KEYS["tools"]}
-        lacks = {"parallel_tool_calls": f"{self.title} has no such setting"}
-        elsewhere = {**openai.ELSEWHERE, **lacks, **self.elsewhere}
-        yield from Object(keys, ("messages",), openai.SAMPLE, NO_MESSAGES, openai.HARMLESS, elsewhere)(row, where)
+        yield from self._keys(row, where)
         if isinstance(row, dict):
             yield from self._beyond(row, where)
 
@@ -79,6 +77,13 @@ class Dialect:
             for part in each.content if isinstance(each.content, list) else ():
                 if isinstance(part, Image) and not self.takes(part.image_url.url):
                     yield f"images other than {self.images_named}"
+
+    @cached_property
+    def _keys(self) -> Object:
+        keys = {"messages": openai.MESSAGES, "tools": openai.TOOL_KEYS["tools"]}
+        lacks = {"parallel_tool_calls": f"{self.title} has no such setting"}
+        elsewhere = {**openai.ELSEWHERE, **lacks, **self.elsewhere}
+        return Object(keys, ("messages",), openai.SAMPLE, NO_MESSAGES, openai.HARMLESS, elsewhere)
 
     def _beyond(self, row: Row, where: str) -> Iterator[Fault]:
         for position, (each, place) in enumerate(_objects(row.get("messages"), inside(where, "messages"))):

@@ -6,6 +6,9 @@ Both are JSON with mostly the same keys; Gemini's has fewer of them, and the nam
 from collections.abc import Callable
 from typing import Any, Final
 
+#: Schemas are looked through to this depth: no function has such parameters, and a stack has an end.
+DEEPEST: Final = 64
+
 TYPES: Final = ("string", "number", "integer", "boolean", "array", "object", "null")
 
 
@@ -34,9 +37,9 @@ _PLAIN: Final[dict[str, Callable[[Any], bool]]] = {
 }
 
 
-def fits(schema: Any) -> bool:
+def fits(schema: Any, depth: int = 0) -> bool:
     """True if all that a JSON Schema says can be said in Gemini's."""
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or depth > DEEPEST:
         return False
     for key, value in schema.items():
         if key == "type":
@@ -45,39 +48,40 @@ def fits(schema: Any) -> bool:
         elif key in _PLAIN:
             if not _PLAIN[key](value):
                 return False
-        elif not _inner(key, value):
+        elif not _inner(key, value, depth + 1):
             return False
     return True
 
 
-def _inner(key: str, value: Any) -> bool:
+def _inner(key: str, value: Any, depth: int) -> bool:
     if key == "items":
-        return fits(value)
+        return fits(value, depth)
     if key == "anyOf":
-        return isinstance(value, list) and all(map(fits, value))
-    return key == "properties" and isinstance(value, dict) and all(map(fits, value.values()))
+        return isinstance(value, list) and all(fits(each, depth) for each in value)
+    return key == "properties" and isinstance(value, dict) and all(fits(each, depth) for each in value.values())
 
 
 def capital(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema that fits, as Gemini writes it."""
-    return dict(_mapped(schema, str.upper))
+    return dict(_mapped(schema, str.upper, 0))
 
 
 def lower(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema of Gemini's as JSON Schema. Leaves alone what it does not know."""
-    return dict(_mapped(schema, str.lower))
+    return dict(_mapped(schema, str.lower, 0))
 
 
-def _mapped(schema: Any, change: Callable[[str], str]) -> Any:
-    if not isinstance(schema, dict):
+def _mapped(schema: Any, change: Callable[[str], str], depth: int) -> Any:
+    if not isinstance(schema, dict) or depth > DEEPEST:
         return schema
+    depth += 1
     out = dict(schema)
     if isinstance(out.get("type"), str) and out["type"].lower() in TYPES:
         out["type"] = change(out["type"])
     if "items" in out:
-        out["items"] = _mapped(out["items"], change)
+        out["items"] = _mapped(out["items"], change, depth)
     if isinstance(out.get("anyOf"), list):
-        out["anyOf"] = [_mapped(each, change) for each in out["anyOf"]]
+        out["anyOf"] = [_mapped(each, change, depth) for each in out["anyOf"]]
     if isinstance(out.get("properties"), dict):
-        out["properties"] = {key: _mapped(each, change) for key, each in out["properties"].items()}
+        out["properties"] = {key: _mapped(each, change, depth) for key, each in out["properties"].items()}
     return out

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from finetune.data.faults import BAD_FIELD, Fault, Object, Shape, inside
@@ -10,6 +11,7 @@ from finetune.data.faults import BAD_FIELD, Fault, Object, Shape, inside
 _HUMP: Final = re.compile(r"[A-Z]")
 
 
+@lru_cache(256)
 def snake(key: str) -> str:
     """`systemInstruction` as `system_instruction`."""
     return _HUMP.sub(lambda found: "_" + found[0].lower(), key)
@@ -40,10 +42,8 @@ class Proto:
 
     def __call__(self, value: Any, where: str) -> Iterator[Fault]:
         """Every fault; a field has the name that the row gives it."""
-        both = {name: shape for key, shape in self.keys.items() for name in (key, snake(key))}
-        elsewhere = {name: why for key, why in self.elsewhere.items() for name in (key, snake(key))}
         there = {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value
-        yield from Object(both, (), self.example, self.code, self.harmless, elsewhere)(there, where)
+        yield from self._object(there, where)
         if not isinstance(value, dict):
             return
         for key in self.required:
@@ -51,7 +51,18 @@ class Proto:
                 place = inside(where, spelled(value, key))
                 what = f"`{where}` has no `{key}`" if where else f"the row has no `{key}`"
                 yield Fault(self.code, place, what, "", f"write {self.example}")
-        for key in self.keys:
-            if key != snake(key) and value.get(key) is not None and value.get(snake(key)) is not None:
-                place = inside(where, snake(key))
+        for key, other in self._two:
+            if value.get(key) is not None and value.get(other) is not None:
+                place = inside(where, other)
                 yield Fault(self.code, place, f"`{place}` is there in both spellings", "", "remove one of them")
+
+    @cached_property
+    def _object(self) -> Object:
+        both = {name: shape for key, shape in self.keys.items() for name in (key, snake(key))}
+        elsewhere = {name: why for key, why in self.elsewhere.items() for name in (key, snake(key))}
+        return Object(both, (), self.example, self.code, self.harmless, elsewhere)
+
+    @cached_property
+    def _two(self) -> list[tuple[str, str]]:
+        """Keys that have two spellings."""
+        return [(key, snake(key)) for key in self.keys if key != snake(key)]

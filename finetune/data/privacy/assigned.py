@@ -34,6 +34,9 @@ _PASSWORD = re.compile(
     r"([^\s\"'`\\,;<>(){}|\[\]]{8,64})(?=[\s\"'`\\,;<>)}]|$)"
 )
 
+#: Types and members (`typing.Any`, `_PasswordType`), times, addresses.
+_NO_PASSWORD = re.compile(r"[A-Za-z_][A-Za-z_.]*$|[0-9]{4}-[0-9]{2}-[0-9]{2}T|[a-z+]+://")
+
 _TELEGRAM_ID = re.compile(r"(?<![A-Za-z0-9])[0-9]{8,10}:$")
 _TELEGRAM = re.compile(r"[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])")
 
@@ -81,7 +84,7 @@ def passwords(text: str) -> Iterator[Hit]:
     """What is given as a password and is one: eight signs at least, of three kinds (small, capital, digit, other)."""
     for found in _PASSWORD.finditer(text):
         value = found.group(1).rstrip(".:")
-        if len(value) >= 8 and _kinds(value) >= 3 and "://" not in value and not _PLACEHOLDER.search(value):
+        if len(value) >= 8 and _kinds(value) >= 3 and not (_NO_PASSWORD.match(value) or _PLACEHOLDER.search(value)):
             start = found.start(1)
             yield Hit(PASSWORD, Finding("secret", "password", start, start + len(value)))
 

@@ -39,8 +39,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "as the regions asked for write it (area code in the usual group, separators), or in any grouping after "
             "a word such as `phone` or `Tel.`. 555-01xx numbers, kept for fiction, are passed over.",
             "Bare digits with no such word before them; numbers of other regions without a plus; numbers with fewer "
-            "than seven digits, letters, commas or line breaks in them. Extensions stay. A part number that is grouped "
-            "like a telephone number and valid as one is taken for one.",
+            "than seven digits (nine, where there is no plus and no word), with letters, commas or line breaks in "
+            "them; several in a row with nothing but single spaces between. Extensions stay. A part number that is "
+            "grouped like a telephone number and valid as one is taken for one.",
         ),
         "card": Kind(
             "payment card number",

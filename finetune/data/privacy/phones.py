@@ -28,6 +28,8 @@ _OTHER = re.compile(
     r"|(?:0?[0-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])(?:\.(?:0?[0-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])){3}"
     r"|[0-9]+\.[0-9]+|[0-9]{3}-[0-9]{2}-[0-9]{4}"
 )
+#: `00 01 02 03`: bytes.
+_DUMP = re.compile("00(?: [0-9]{2})+")
 _TRUNK = re.compile(r"\(?0[1-9]")
 _NORTH_AMERICAN = re.compile(
     r"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[ .-]|[2-9][0-9]{2}([.-])[2-9][0-9]{2}\1"
@@ -162,14 +164,21 @@ def _cuts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     if end - start > 40:
         return
     first = _FIRST_WORD.match(text[start:end])
-    if first:
+    if first and not _alike(text[start:end], 0, 1):
         yield start + first.end(), end
     for _ in range(2):
-        shorter = _LAST_WORD.sub("", text[start:end])
-        if len(shorter) == end - start:
+        part = text[start:end]
+        shorter = _LAST_WORD.sub("", part)
+        if len(shorter) == len(part) or _alike(part, -1, -2):
             return
         end = start + len(shorter)
         yield start, end
+
+
+def _alike(written: str, one: int, other: int) -> bool:
+    """Whether two groups are as long as one another: a row of numbers, from which nothing is to be cut."""
+    groups = re.findall("[0-9]+", written)
+    return len(groups) > 1 and len(groups[one]) == len(groups[other])
 
 
 def _tried(text: str, start: int, end: int, regions: Sequence[str]) -> Hit | None:
@@ -190,7 +199,8 @@ def _tried(text: str, start: int, end: int, regions: Sequence[str]) -> Hit | Non
 
 
 def _looks_like_one(written: str) -> bool:
-    if written.isdigit():
+    # Below nine digits there are more dates, sizes and dumps than numbers of small towns.
+    if written.isdigit() or _count(written) < 9 or _DUMP.fullmatch(written):
         return False
     forms = (_TRUNK, _NORTH_AMERICAN, _IN_PARENTHESES)
     return written.startswith("00") or any(form.match(written) for form in forms)

@@ -94,7 +94,7 @@ _KEY_BODY = re.compile(
 )
 _CREDENTIALS = re.compile(r"://[^\s:/@?#\"'<>]{0,64}:([^\s/@\"'<>{}$%*\[\]]{4,128})@[A-Za-z0-9]")
 _NO_PASSWORD = re.compile(
-    r"(?i)pass(?:word|wd)?|pwd?|secret|x{3,}|token|changeme|your.*|my.{0,9}pass.*|user.*|admin|root|test"
+    r"(?i)pass(?:word|wd)?|pwd?|secret|x{3,}|token|changeme|your.*|my.{0,9}pass.*|user.*|admin|root|test|tiger"
 )
 
 

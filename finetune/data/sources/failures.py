@@ -154,6 +154,9 @@ def _known(error: BaseException) -> tuple[Failure, int | None] | None:
     response = getattr(error, "response", None)
     if isinstance(response, dict) and (failure := _CODES.get(response.get("Error", {}).get("Code", ""))):
         return failure, None
+    # Which gcsfs has no class of its own for.
+    if str(error).startswith("Forbidden: "):
+        return _NOT_ALLOWED, None
     names = [each.__name__ for each in type(error).__mro__]
     by_class = next((_CLASSES[name] for name in names if name in _CLASSES), None)
     status = _status(error, response)

@@ -197,7 +197,8 @@ def _timeout() -> Any:
 
 _SERVICES: Final = {
     "s3": _Service("s3fs", _s3, True),
-    "gs": _Service("gcsfs", _gcs, True),
+    # Not `gcsfs` itself, whose class asks for the kind of each bucket by gRPC first, which takes a minute to fail.
+    "gs": _Service("gcsfs.core", _gcs, True),
     "https": _Service("fsspec.implementations.http", _web, False),
     "http": _Service("fsspec.implementations.http", _web, False),
 }

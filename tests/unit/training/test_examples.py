@@ -6,7 +6,8 @@ import pytest
 
 from finetune.errors import TrainingError
 from finetune.training import examples
-from finetune.training.examples import IGNORED, ChatEncoder, UnplacedRow
+from finetune.training.examples import IGNORED, ChatEncoder
+from finetune.training.template import UnplacedRow
 from tests.support import tiny
 
 CHAT = [

@@ -1,13 +1,8 @@
 """Counts for local base models are what the trainer makes of the rows: ids, labels, refusals."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,9 +23,8 @@ from finetune.data.example import (
     ToolCall,
     canonical,
 )
-from finetune.data.tokens import Count, NotHere, Range, Tokens, Uncounted
-from finetune.names import BUILTINS
-from finetune.training import builtin, stored, template
+from finetune.data.tokens import Count, Range, Tokens, Uncounted
+from finetune.training import stored, template
 from finetune.training.examples import IGNORED, ChatEncoder, UnplacedRow
 from finetune.training.tokens import LocalTokens
 from tests.support import tiny
@@ -144,8 +138,8 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def both(chat_template: str, kind: str = "bytes") -> tuple[LocalTokens, ChatEncoder]:
-    """The counter, and the trainer's encoder."""
+def both(chat_template: str, kind: str = "bytes") -> tuple[LocalTokens, ChatEncoder, Any]:
+    """The counter, the trainer's encoder, and the tokenizer of both."""
     tokenizer = TOKENIZERS[kind]()
     tokenizer.chat_template = chat_template
     kept = stored.Stored(
@@ -155,7 +149,7 @@ def both(chat_template: str, kind: str = "bytes") -> tuple[LocalTokens, ChatEnco
         special_tokens=tokenizer.special_tokens_map,
         split_special_tokens=tokenizer.split_special_tokens,
     )
-    return LocalTokens("tiny", kept), ChatEncoder(tokenizer)
+    return LocalTokens("tiny", kept), ChatEncoder(tokenizer), tokenizer
 
 
 ALL = {(name, kind): both(text, kind) for name, text in TEMPLATES.items() for kind in TOKENIZERS}
@@ -173,8 +167,8 @@ def trained(encoder: ChatEncoder, chat: Chat) -> Any:
 @PAIRS
 @settings(max_examples=20)
 @given(chats=st.lists(CHATS, max_size=4))
-def test_counts_and_learned_are_the_trainer_s(pair: tuple[LocalTokens, ChatEncoder], chats: list[Chat]) -> None:
-    counter, encoder = pair
+def test_counts_and_learned_are_the_trainer_s(pair: tuple[LocalTokens, ChatEncoder, Any], chats: list[Chat]) -> None:
+    counter, encoder, _ = pair
     made = [trained(encoder, chat) for chat in chats]
     for chat, row, learned in zip(chats, made, counter.learned(chats), strict=True):
         expected = row and Range(row.supervised, row.supervised)
@@ -188,14 +182,16 @@ def test_counts_and_learned_are_the_trainer_s(pair: tuple[LocalTokens, ChatEncod
 @PAIRS
 @settings(max_examples=20)
 @given(chat=CHATS)
-def test_pieces_and_segments_are_the_text_and_its_labels(pair: tuple[LocalTokens, ChatEncoder], chat: Chat) -> None:
-    counter, encoder = pair
+def test_pieces_and_segments_are_the_text_and_its_labels(
+    pair: tuple[LocalTokens, ChatEncoder, Any], chat: Chat
+) -> None:
+    counter, encoder, tokenizer = pair
     row = trained(encoder, chat)
     if row is None:
         with pytest.raises(template.UnplacedRow):
             counter.segments(chat)
         return
-    rendered = encoder._tokenizer.apply_chat_template(
+    rendered = tokenizer.apply_chat_template(
         [{k: v for k, v in m.items() if k != "weight"} for m in json.loads(canonical(chat))["messages"]],
         tools=json.loads(canonical(chat)).get("tools"),
         tokenize=False,
@@ -210,7 +206,7 @@ def test_pieces_and_segments_are_the_text_and_its_labels(pair: tuple[LocalTokens
 
 
 def test_segments_read_like_this() -> None:
-    counter, _ = ALL["unmarked", "pairs"]
+    counter, *_ = ALL["unmarked", "pairs"]
     assert [(s.text, s.learned) for s in counter.segments(Chat([SYSTEM, USER, ANSWER, USER, OTHER]))] == [
         ("<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhi ☃?<|im_end|>\n<|im_start|>assistant\n", False),
         ("yo, é!<|im_end|>", True),
@@ -221,7 +217,7 @@ def test_segments_read_like_this() -> None:
 
 
 def test_a_character_of_several_tokens_is_one_piece() -> None:
-    counter, _ = ALL["marked", "bytes"]
+    counter, *_ = ALL["marked", "bytes"]
     pieces = counter.pieces(Chat([Message("assistant", "a☃")]))
     assert [(p.text, p.learned, p.tokens) for p in pieces[-4:]] == [
         ("a", True, 1),
@@ -232,7 +228,7 @@ def test_a_character_of_several_tokens_is_one_piece() -> None:
 
 
 def test_tools_calls_and_parts_count_as_the_trainer_counts_them() -> None:
-    counter, encoder = ALL["tooled", "pairs"]
+    counter, encoder, _ = ALL["tooled", "pairs"]
     chats = [Chat(CALLING, tools=[TOOL, TOOL]), Chat([Message("user", [Text("a"), Text("b")]), ANSWER])]
     for chat, count, learned in zip(chats, counter.count(chats), counter.learned(chats), strict=True):
         row = trained(encoder, chat)
@@ -241,14 +237,14 @@ def test_tools_calls_and_parts_count_as_the_trainer_counts_them() -> None:
 
 
 def test_what_a_template_cannot_join_is_not_counted() -> None:
-    counter, encoder = ALL["unmarked", "pairs"]
+    counter, encoder, _ = ALL["unmarked", "pairs"]
     chat = Chat(CALLING, tools=[TOOL])
     assert trained(encoder, chat) is None
     assert isinstance(counter.count([chat])[0], Uncounted)
 
 
 def test_a_row_whose_answers_cannot_be_placed_is_counted_but_not_what_is_learned_of_it() -> None:
-    counter, encoder = ALL["thoughtful", "pairs"]
+    counter, encoder, _ = ALL["thoughtful", "pairs"]
     chat = Chat(CALLING, tools=[TOOL])
     assert trained(encoder, chat) is None
     assert isinstance(counter.count([chat])[0], Count)
@@ -256,7 +252,7 @@ def test_a_row_whose_answers_cannot_be_placed_is_counted_but_not_what_is_learned
 
 
 def test_a_preference_is_two_sequences_and_its_prompt_is_not_learned() -> None:
-    counter, _ = ALL["unmarked", "pairs"]
+    counter, *_ = ALL["unmarked", "pairs"]
     first, second = counter.count([Chat([USER, OTHER, USER, ANSWER]), Chat([USER, OTHER, USER, OTHER])])
     assert isinstance(first, Count)
     assert isinstance(second, Count)
@@ -273,7 +269,7 @@ def test_a_preference_is_two_sequences_and_its_prompt_is_not_learned() -> None:
 
 
 def test_a_refused_row_says_what_the_trainer_would_say_and_others_are_counted() -> None:
-    counter, encoder = ALL["strict", "bytes"]
+    counter, encoder, _ = ALL["strict", "bytes"]
     good = Chat([USER, ANSWER])
     counts = counter.count([good, Chat([SYSTEM, USER, ANSWER]), good])
     with pytest.raises(UnplacedRow) as caught:
@@ -284,7 +280,7 @@ def test_a_refused_row_says_what_the_trainer_would_say_and_others_are_counted() 
 
 
 def test_what_a_template_says_is_cut_and_made_printable() -> None:
-    counter, _ = both("{{- raise_exception('\x1b[31m' + 'x' * 5000) }}")
+    counter, *_ = both("{{- raise_exception('\x1b[31m' + 'x' * 5000) }}")
     (refused,) = counter.count([Chat([USER])])
     assert isinstance(refused, Uncounted)
     assert len(refused.why) <= 200
@@ -292,7 +288,7 @@ def test_what_a_template_says_is_cut_and_made_printable() -> None:
 
 
 def test_batches_make_no_difference_and_no_rows_no_counts() -> None:
-    counter, _ = ALL["marked", "pairs"]
+    counter, *_ = ALL["marked", "pairs"]
     chats = [Chat([USER, Message("assistant", "a b " * (n % 90))]) for n in range(700)]
     whole = counter.count(chats)
     assert whole == [count for n in range(0, 700, 7) for count in counter.count(chats[n : n + 7])]
@@ -304,143 +300,3 @@ def test_it_is_a_counter_and_says_so() -> None:
     counter: Tokens = ALL["marked", "bytes"][0]
     assert counter.exact
     assert counter.name == "tiny"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save_base(tmp_path_factory.mktemp("base"))
-
-
-CHAT = Chat([SYSTEM, USER, ANSWER])
-
-
-def test_a_folder_is_loaded_once_and_then_read_from_the_cache(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = len(ChatEncoder(tiny.tokenizer()).encode(json.loads(canonical(CHAT))).ids)
-    first = LocalTokens.open(str(base), cache=tmp_path / "cache")
-    assert first.name == f"the tokenizer of {base}"
-    # From here on nothing can be started.
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    again = LocalTokens.open(str(base), cache=tmp_path / "cache")
-    for counter in (first, again):
-        (count,) = counter.count([CHAT])
-        assert isinstance(count, Count)
-        assert count.total == (expected, expected)
-    with pytest.raises(NotHere, match="cannot be loaded"):
-        LocalTokens.open(str(base), cache=tmp_path / "other")
-
-
-def test_other_files_are_loaded_anew_and_take_the_place_of_the_old_ones(base: Path, tmp_path: Path) -> None:
-    folder, cache = tmp_path / "base", tmp_path / "cache"
-    shutil.copytree(base, folder)
-    (before,) = LocalTokens.open(str(folder), cache=cache).count([CHAT])
-    (folder / "chat_template.jinja").write_text(tiny.MARKED.replace("<|im_start|>", "<|im_start|>" * 2))
-    (after,) = LocalTokens.open(str(folder), cache=cache).count([CHAT])
-    assert isinstance(before, Count)
-    assert isinstance(after, Count)
-    assert after.total.low == before.total.low + len(CHAT.messages)
-    assert len(list(cache.iterdir())) == 1
-    # What a power cut leaves is no tokenizer.
-    (kept,) = cache.iterdir()
-    kept.write_bytes(kept.read_bytes()[:100])
-    assert LocalTokens.open(str(folder), cache=cache).count([CHAT]) == [after]
-
-
-def test_a_cache_that_takes_nothing_does_no_harm(base: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert LocalTokens.open(str(base), cache=tmp_path / "file" / "cache").count([CHAT])
-
-
-@pytest.mark.parametrize(
-    ("harm", "says"),
-    [
-        (lambda folder: (folder / "chat_template.jinja").unlink(), "no chat template"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "cannot be loaded"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "cannot be loaded"),
-    ],
-    ids=["template", "broken", "missing"],
-)
-def test_a_tokenizer_that_cannot_be_used_is_not_here(
-    harm: Callable[[Path], None], says: str, base: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(base, tmp_path / "base")
-    harm(tmp_path / "base")
-    with pytest.raises(NotHere, match=says):
-        LocalTokens.open(str(tmp_path / "base"), cache=tmp_path)
-
-
-def test_code_of_a_model_is_not_run_to_count(base: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "base"
-    shutil.copytree(base, folder)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config["auto_map"] = {"AutoTokenizer": ["own.T", "own.T"]}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(NotHere, match="Python code"):
-        LocalTokens.open(str(folder), cache=tmp_path, trust_remote_code=True)
-    # Without trust the trainer uses the library's own class, and so does this.
-    assert LocalTokens.open(str(folder), cache=tmp_path).count([CHAT])
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("/no/such", "no folder"),
-        ("./none", "no folder"),
-        ("a/b/c", "no folder"),
-        ("nobody/nothing", "not on this machine"),
-        ("no body/?", "no name that the model hub"),
-        ("builtin:tiny-llama", "not built yet"),
-        ("builtin:other", "not built yet"),
-    ],
-)
-def test_a_base_model_that_is_not_on_this_machine(name: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match=says) as caught:
-        LocalTokens.open(name, cache=tmp_path)
-    assert caught.value.fix
-
-
-def test_a_built_in_base_is_the_one_that_the_trainer_would_take(base: Path, tmp_path: Path) -> None:
-    for name in BUILTINS:
-        # Of another version of a library: its bytes may be others.
-        (tmp_path / f"{name}-000000000000").mkdir()
-        (tmp_path / f"{name}-ffffffffffff").mkdir()
-        shutil.copytree(base, tmp_path / f"{name}-{builtin.fingerprint(builtin.Recipe())}")
-        assert builtin.ensure(name, tmp_path, lambda line: pytest.fail(line)).is_dir()
-        assert LocalTokens.open(f"builtin:{name}", cache=tmp_path).count([CHAT])
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from finetune.data.example import Chat, Message
-from finetune.training.tokens import LocalTokens
-counter = LocalTokens.open(sys.argv[1], cache=Path(sys.argv[2]), revision=sys.argv[3] or None)
-chat = Chat([Message("user", "hi"), Message("assistant", "yo")])
-print(counter.count([chat])[0].total.low, counter.learned([chat])[0].low, len(counter.segments(chat)))
-print([name for name in ("torch", "numpy.random") if name in sys.modules])
-"""
-
-
-def run(name: str, cache: Path, revision: str, hub: Path) -> str:
-    env = {**os.environ, "HF_HUB_CACHE": str(hub)}
-    argv = [sys.executable, "-c", PROGRAM, name, str(cache), revision]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
-    return done.stdout or done.stderr
-
-
-def test_the_cache_of_the_hub_is_looked_at_and_torch_is_not_loaded(base: Path, tmp_path: Path) -> None:
-    row = ChatEncoder(tiny.tokenizer()).encode(
-        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
-    )
-    expected = f"{len(row.ids)} {row.supervised} 3\n[]\n"
-    assert run(str(base), tmp_path / "cache", "", tmp_path / "hub") == expected
-    model, commit = tmp_path / "hub" / "models--some--model", "0123456789abcdef0123456789abcdef01234567"
-    (model / "refs").mkdir(parents=True)
-    (model / "refs" / "main").write_text(commit)
-    shutil.copytree(base, model / "snapshots" / commit, ignore=shutil.ignore_patterns("*.safetensors"))
-    for revision in ("", commit):
-        assert run("some/model", tmp_path / "cache", revision, tmp_path / "hub") == expected
-    assert "not on this machine" in run("some/model", tmp_path / "cache", "0" * 40, tmp_path / "hub")

@@ -216,6 +216,14 @@ def test_a_schema_that_says_more_does_not_fit(more: dict[str, Any]) -> None:
     assert not gemini_schema.fits({"properties": {"a": more}})
 
 
+def test_schemas_nested_without_end_are_left_alone() -> None:
+    schema: dict[str, Any] = {"type": "STRING"}
+    for _ in range(5000):
+        schema = {"properties": {"a": schema}}
+    assert not gemini_schema.fits(schema)
+    assert gemini_schema.lower(schema).keys() == schema.keys()
+
+
 @PATIENT
 @given(
     schema=st.recursive(
