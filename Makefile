@@ -35,8 +35,10 @@ types: $(TEST) ## mypy, strict
 unit: $(TEST) ## the tests that need no server
 	$(BIN)/pytest tests/unit
 
-bench: $(TEST) ## how long the command line takes to start, against its targets
+bench: $(TEST) ## start-up time, the check of 1 GB of training data, and token counting, against their targets
 	$(BIN)/python tests/bench/startup.py
+	$(BIN)/python tests/bench/data.py
+	$(BIN)/python tests/bench/tokens.py
 
 lock: $(TEST) ## pin what is installed in .venv in requirements.lock
 	$(BIN)/python tests/setup/lock.py > requirements.lock.new
@@ -49,7 +51,7 @@ clean: ## remove caches and build output; .venv stays
 
 $(DEMO): EXTRAS := local
 $(DEMO): STAMPS := $(DEMO)
-$(TEST): EXTRAS := local,postgres,dev
+$(TEST): EXTRAS := local,data,privacy,postgres,dev
 # What the tests need includes what the demo needs.
 $(TEST): STAMPS := $(DEMO) $(TEST)
 # torch goes first and alone: no other requirement can then ask for another build of it.

@@ -10,7 +10,7 @@ CODES: dict[str, CodeText] = {
     ),
     "E202": CodeText(
         "the data is not a file",
-        "The path leads to a folder, a device or a pipe. Name one file of JSON lines.",
+        "The path leads to a device, a pipe or a socket. Name a file, a folder or a pattern.",
     ),
     "E203": CodeText(
         "the data cannot be read",
@@ -19,22 +19,23 @@ CODES: dict[str, CodeText] = {
     ),
     "E204": CodeText(
         "no rows",
-        "The file is empty or has only blank lines. It needs one JSON object in each line.",
+        "There is nothing but blank lines, an empty list, or a header without rows. Write one JSON object "
+        "a line, or see `ft data formats`.",
     ),
     "E205": CodeText(
-        "the data is not UTF-8 text",
-        "The file, or the line named, is in another encoding, compressed, or another kind of file. Unpack it "
-        "or save it as UTF-8.",
+        "the data is not text, or of another kind",
+        "The file, or the line named, is in another encoding than UTF-8, holds NUL bytes, or is another "
+        "kind of file altogether. Save it as UTF-8.",
     ),
     "E206": CodeText(
-        "a line is too long",
-        "A line of more than 16 MiB is refused; no model reads a row of that length. Mostly the line feeds "
+        "a row is too long",
+        "A row of more than 16 MiB is refused; no model reads one of that length. Mostly the line feeds "
         "between the rows are missing.",
     ),
     "E207": CodeText(
-        "a line is not JSON",
-        "Each line is one JSON object on its own: double quotes, no comma at the end, no comments, no NaN. A "
-        "JSON list or an object over several lines can be turned into lines with `jq -c`.",
+        "a row is not JSON",
+        "Each row is one JSON object on its own: double quotes, no comma at the end, no comments, no NaN, "
+        "nothing nested a thousand deep.",
     ),
     "E208": CodeText(
         "a row is not an object",
@@ -105,6 +106,71 @@ CODES: dict[str, CodeText] = {
     "E221": CodeText(
         "a key twice in one object",
         "JSON's readers do not agree on which of the two counts, so neither is taken. Remove one.",
+    ),
+    "E222": CodeText(
+        "a file whose name says something else",
+        "A warning. The content decides: a gzip file named .jsonl is unpacked, JSON named .csv is read as "
+        "JSON. Rename the file.",
+    ),
+    "E223": CodeText(
+        "a compressed or columnar file that is broken",
+        "The file is cut off, or is not in the compression that its name says. Rows before the break may "
+        "have been read; write or download it again.",
+    ),
+    "E224": CodeText(
+        "a file that changed while it was read",
+        "Its size or time at the end are not those of the beginning, so nobody knows which rows were "
+        "read. Wait until it is written, and repeat.",
+    ),
+    "E225": CodeText(
+        "a JSON file that is broken",
+        "A list of rows, or an object over several lines, is not closed or has something that is no JSON. "
+        "What comes after that place cannot be read.",
+    ),
+    "E226": CodeText(
+        "a CSV header that cannot be used",
+        "The first line names the columns, each once and none of them empty.",
+    ),
+    "E227": CodeText(
+        "a CSV row that does not fit the header",
+        "The row has more or fewer cells than the header has columns. Mostly a quote is missing, or a "
+        "text with the delimiter in it has none.",
+    ),
+    "E228": CodeText(
+        "a column that has no JSON",
+        "Parquet holds types that JSON does not have, such as bytes or decimals. They are not guessed; "
+        "write the column as text or numbers.",
+    ),
+    "E229": CodeText(
+        "a pattern that nothing matches",
+        "No file is of that name, or the folder holds no file of a kind that is read. Hidden files are left out.",
+    ),
+    "E230": CodeText(
+        "files that are left out",
+        "A warning. A folder or pattern holds files that are no data, by their suffix. The others are read.",
+    ),
+    "E231": CodeText(
+        "data elsewhere that was not looked at",
+        "A warning. `ft validate` reads what is on this machine; with --fetch it reads the rest too. `ft "
+        "submit` always does.",
+    ),
+    "E232": CodeText(
+        "a place that cannot be reached",
+        "The server does not answer, or broke off several times. The same command may succeed later.",
+    ),
+    "E233": CodeText(
+        "a place that refuses",
+        "The bucket, object, page or dataset is not there, or these credentials may not read it. "
+        "Credentials are those that the library of the place finds by itself.",
+    ),
+    "E234": CodeText(
+        "a library that is not installed",
+        "Parquet, zstd, the hub and object stores are read by libraries that come by an extra: pip "
+        "install 'ft-orchestrator[data]'.",
+    ),
+    "E235": CodeText(
+        "a dataset of which a part must be named",
+        "The dataset on the hub has several configurations or splits. Name them: hf:owner/name?config=c&split=train.",
     ),
     "E236": CodeText(
         "a row of another layout",
@@ -184,6 +250,11 @@ CODES: dict[str, CodeText] = {
         "A warning. Two texts share at least nine tenths of their three-word sequences; case, white space and "
         "system messages are put aside. They teach the same again, and a near copy in validation makes the "
         "measure look better than it is. Keep one of each, or keep groups on one side with `validation.group_by`.",
+    ),
+    "E251": CodeText(
+        "near duplicates not looked for",
+        "The search needs numpy and rensa. Install them with `pip install 'ft-orchestrator[data]'`; everything else "
+        "is checked without them.",
     ),
     "E253": CodeText(
         "a name in field_map that the rows do not have",

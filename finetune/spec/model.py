@@ -77,9 +77,8 @@ class Dataset(Section):
     """The training data."""
 
     path: Text = Field(
-        description="Training rows: a file, folder or pattern relative to the recipe's folder, or a place elsewhere: "
-        "hf:owner/name, s3://, gs://, https://.",
-        examples=["datasets/train.jsonl", "data/*.jsonl.gz", "hf:owner/name?split=train"],
+        description="Training rows: a file, folder or pattern, or hf:owner/name, s3://, gs://, https://.",
+        examples=["datasets/train.jsonl"],
     )
     format: DataFormat = Field(default="auto", description="Layout of the rows; auto looks at them.")
     field_map: dict[Text, Text] = Field(

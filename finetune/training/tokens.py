@@ -18,10 +18,10 @@ from finetune.training.stored import Stored, find
 from finetune.training.template import Span, Template, UnplacedRow, within
 
 #: Texts are handed to the tokenizer in batches of so many characters or rows: its tokens take about 100 bytes each.
-_CHARACTERS: Final = 1 << 18
-_ROWS: Final = 256
+_CHARACTERS: Final = 1 << 19
+_ROWS: Final = 512
 #: Batches that wait or are worked on, at most, before the next is rendered.
-_WAITING: Final = 3
+_WAITING: Final = 2
 _LONGEST_WHY: Final = 200
 
 
@@ -129,7 +129,7 @@ class LocalTokens:
         batch: list[str | UnplacedRow] = []
         size = 0
         # The first batches are small: until one is rendered, the tokenizer waits.
-        for start, stop in pairwise([*range(0, len(chats), _ROWS // 8), len(chats)]):
+        for start, stop in pairwise([*range(0, len(chats), _ROWS // 16), len(chats)]):
             texts = self._template.texts([_plain(chat) for chat in chats[start:stop]])
             batch += texts
             size += sum(len(text) for text in texts if isinstance(text, str))

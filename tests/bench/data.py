@@ -2,8 +2,8 @@
 
 A generated file of chats against two floors in the same run: the reading of its bytes, and `orjson.loads` of each line.
 All checks, the digest, exact duplicates and statistics are timed on one core and on two; near duplicates and personal
-data apart, on a tenth of the file; and Together's own check of a file, where its package is installed. Each is a process of
-its own, whose peak of memory is measured too. Exits with 1 when a target is missed.
+data apart, on a tenth of the file; and Together's own check of a file, where its package is installed. Each runs in
+a process of its own, whose peak of memory is measured too. Exits with 1 when a target is missed.
 """
 
 import json

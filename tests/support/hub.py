@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 SHA: Final = "1" * 40
 
 _INFO = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?")
+_AUTH = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)/auth-check")
 _PATHS = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<revision>[^/]+)")
 _TREE = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?:/(?P<path>.*))?")
 _FILE = re.compile(r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
@@ -37,7 +38,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path)
         self.server.hub.requests.append(f"{self.command} {path}")
-        for pattern, answer in ((_PATHS, self._paths), (_TREE, self._tree), (_FILE, self._file), (_INFO, self._info)):
+        for pattern, answer in (
+            (_AUTH, self._auth),
+            (_PATHS, self._paths),
+            (_TREE, self._tree),
+            (_FILE, self._file),
+            (_INFO, self._info),
+        ):
             if match := pattern.fullmatch(path):
                 self._of_repository(match.groupdict(), answer, body)
                 return
@@ -55,9 +62,24 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             answer(repo, asked, body)
 
+    def _auth(self, repo: str, asked: Mapping[str, str | None], body: bytes) -> None:
+        if repo in self.server.hub.gated:
+            self._send(403, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
+        else:
+            self._json({})
+
     def _info(self, repo: str, asked: Mapping[str, str | None], body: bytes) -> None:
         siblings = [{"rfilename": name} for name in self.server.hub.repositories[repo]]
-        self._json({"_id": "1", "id": repo, "sha": SHA, "siblings": siblings, "private": False, "tags": []})
+        self._json(
+            {
+                "_id": "1",
+                "id": repo,
+                "sha": SHA,
+                "siblings": siblings,
+                "private": False,
+                "gated": repo in self.server.hub.gated and "auto",
+            }
+        )
 
     def _tree(self, repo: str, asked: Mapping[str, str | None], body: bytes) -> None:
         self._json(self._entries(repo, (asked["path"] or "").strip("/")))
@@ -120,6 +142,8 @@ class Hub:
         self.repositories = repositories
         #: Of a repository, or of one request (`GET /datasets/...`): the status it answers with.
         self.failing: dict[str, int] = {}
+        #: Data sets whose owner lets in only some.
+        self.gated: set[str] = set()
         #: Method and path of each request.
         self.requests: list[str] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import NamedTuple
 
 from finetune.data.privacy.characters import named, near, stands_alone
@@ -90,7 +91,7 @@ def _possible(text: str, start: int, end: int) -> bool:
         return False
     if text.find(" ", start, end) >= 0 or stands_alone(text, start, end):
         return True
-    return text[start - 1].isalpha() or _LAST_SMALL.match(text, end) is not None
+    return text[start - 1 : start].isalpha() or _LAST_SMALL.match(text, end) is not None
 
 
 def numbers(text: str, start: int, end: int) -> Iterator[Hit]:
@@ -166,16 +167,8 @@ def _in_a_row(words: Sequence[_Word], at: int, count: int) -> bool:
     if count < 3 or any(word.shape != "9999" for word in words[at : at + count]):
         return False
     # Two more on each side are enough to know.
-    beside = [*words[max(0, at - 2) : at][::-1], None, *words[at + count : at + count + 2], None]
-    more = 0
-    counting = True
-    for word in beside:
-        if word is None:
-            counting = True
-        elif counting and word.shape == "9999":
-            more += 1
-        else:
-            counting = False
+    before, after = reversed(words[max(0, at - 2) : at]), words[at + count : at + count + 2]
+    more = sum(len(list(takewhile(lambda word: word.shape == "9999", side))) for side in (before, after))
     return more > (1 if count > 3 else 0)
 
 

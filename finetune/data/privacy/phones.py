@@ -86,7 +86,8 @@ def with_plus(text: str) -> Iterator[Hit]:
         written = _longest(found.group()) if found and not _goes_on(text, found.end()) else ""
         if written:
             free = at + len(written)
-            yield Hit(PHONE_WITH_PLUS, Finding("phone", "telephone number", at, free))
+            start = at - 1 if text[at - 1 : at] == "(" and ")" in written else at
+            yield Hit(PHONE_WITH_PLUS, Finding("phone", "telephone number", start, free))
         at = text.find("+", at + 1)
 
 

@@ -23,12 +23,16 @@ _ABSENT: Final = Failure(MISSING, "is not there", "The server knows nothing of t
 _NOT_ALLOWED: Final = Failure(REFUSED, "may not be read", "The server refuses it to these credentials", _MAY_NOT)
 _FAILING: Final = Failure(UNREACHABLE, "cannot be read now", "The server fails (it answers {status})", _LATER)
 _BROKEN_OFF: Final = Failure(UNREACHABLE, "cannot be reached", "The connection breaks off", _NO_ANSWER)
+_SILENT: Final = Failure(UNREACHABLE, "does not answer in time", "Its server is silent", _NO_ANSWER)
 #: `{sign_in}` is how to get credentials where the place is.
 _CREDENTIALS: Final = Failure(REFUSED, "cannot be read without credentials", "None that work were found", "{sign_in}")
 _REFUSING: Final = Failure(
     REFUSED, "cannot be read", "The server refuses the request (it answers {status})", _NO_ANSWER
 )
 
+_NO_ADDRESS: Final = Failure(
+    NO_FILE, "is no address that can be read", "Its server does not take it", "copy the file to this machine"
+)
 _NO_DATA: Final = Failure(
     NO_MATCH, "has no data files", "None of its files is of a kind that is read", "check its page"
 )
@@ -85,7 +89,8 @@ _CLASSES: Final = {
     "ConnectionRefusedError": Failure(UNREACHABLE, "cannot be reached", "Nobody answers at that port", _NO_ANSWER),
     "gaierror": Failure(UNREACHABLE, "cannot be reached", "The name of the server is not known", _NO_ANSWER),
     "EndpointConnectionError": Failure(UNREACHABLE, "cannot be reached", "Nobody answers there", _NO_ANSWER),
-    "TimeoutError": Failure(UNREACHABLE, "does not answer in time", "Its server is silent", _NO_ANSWER),
+    "TimeoutException": _SILENT,
+    "TimeoutError": _SILENT,
     "HTTPClientError": _BROKEN_OFF,
     "ClientError": _BROKEN_OFF,
     "RequestException": _BROKEN_OFF,
@@ -94,12 +99,11 @@ _CLASSES: Final = {
     "PermissionError": _NOT_ALLOWED,
     "FileNotFoundError": _ABSENT,
     "OSError": _BROKEN_OFF,
-    "ValueError": Failure(
-        NO_FILE, "is no address that can be read", "Its server does not take it", "copy the file to this machine"
-    ),
+    "ValueError": _NO_ADDRESS,
 }
 
-_GENERAL: Final = (_ABSENT, _NOT_ALLOWED, _BROKEN_OFF)
+#: What many things can have led to.
+_GENERAL: Final = (_ABSENT, _NOT_ALLOWED, _BROKEN_OFF, _NO_ADDRESS)
 
 #: What the libraries raise that is neither OSError nor ValueError.
 _RAISED: Final = {
@@ -112,7 +116,7 @@ _RAISED: Final = {
     ),
     "https": ("aiohttp:ClientError",),
     "http": ("aiohttp:ClientError",),
-    "hf": ("huggingface_hub.errors:HfHubHTTPError", "httpx:HTTPError", "builtins:RuntimeError"),
+    "hf": ("huggingface_hub.errors:HfHubHTTPError", "builtins:RuntimeError"),
 }
 _SIGN_IN: Final = {
     "s3": "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -126,12 +130,17 @@ _SIGN_IN: Final = {
 def raised_by(scheme: str) -> tuple[type[Exception], ...]:
     """The exceptions to expect from the library of a scheme, which must be installed."""
     split = [name.split(":") for name in _RAISED[scheme]]
-    return (OSError, ValueError, *(getattr(importlib.import_module(module), name) for module, name in split))
+    own = [getattr(importlib.import_module(module), name) for module, name in split]
+    # The hub's library builds on httpx or on its successor: the class above its own is that of all their errors.
+    below = [base for each in own for base in each.__mro__ if base.__name__ == "HTTPError"]
+    return (OSError, ValueError, *own, *below)
 
 
 def stopped_by(error: BaseException, scheme: str, reading: Reading, *, anonymous: bool = False) -> Stopped:
     """The problem of a place of that scheme. `anonymous`: the requests were made without credentials."""
-    failure, status = next(filter(None, map(_known, _causes(error, also_hidden=scheme == "hf"))), (_BROKEN_OFF, None))
+    chain = _causes(error, also_hidden=scheme == "hf")
+    plain = next((failure for each in chain if (failure := _by_class(each)) not in (None, *_GENERAL)), None)
+    failure, status = (plain, None) if plain else next(filter(None, map(_known, reversed(chain))), (_BROKEN_OFF, None))
     if anonymous and failure is _NOT_ALLOWED:
         failure = _CREDENTIALS
     why, fix = failure.why.format(status=status), failure.fix.format(sign_in=_SIGN_IN[scheme])
@@ -139,31 +148,33 @@ def stopped_by(error: BaseException, scheme: str, reading: Reading, *, anonymous
 
 
 def _causes(error: BaseException | None, *, also_hidden: bool) -> list[BaseException]:
-    """The exception and those that led to it, the first of them first: they say more.
+    """The exception, what led to it, what led to that, and so on.
 
-    `also_hidden`: those too that the library hides with `from None`.
+    `also_hidden`: what the library hides with `from None` too.
     """
     chain: list[BaseException] = []
     while error is not None and error not in chain:
-        chain.insert(0, error)
+        chain.append(error)
         error = error.__cause__ or (error.__context__ if also_hidden else None)
     return chain
 
 
+def _by_class(error: BaseException) -> Failure | None:
+    names = [each.__name__ for each in type(error).__mro__]
+    return next((_CLASSES[name] for name in names if name in _CLASSES), None)
+
+
 def _known(error: BaseException) -> tuple[Failure, int | None] | None:
+    """What an exception means, with the status of the answer it stands for, if there is one."""
     response = getattr(error, "response", None)
     if isinstance(response, dict) and (failure := _CODES.get(response.get("Error", {}).get("Code", ""))):
         return failure, None
-    # Which gcsfs has no class of its own for.
-    if str(error).startswith("Forbidden: "):
-        return _NOT_ALLOWED, None
-    names = [each.__name__ for each in type(error).__mro__]
-    by_class = next((_CLASSES[name] for name in names if name in _CLASSES), None)
     status = _status(error, response)
-    # Some classes say more than the status they came with; the general ones say less.
-    if status is None or (by_class and by_class not in _GENERAL):
-        return (by_class, None) if by_class else None
-    return _STATUS.get(status) or (_FAILING if status >= 500 else _REFUSING), status
+    if status is not None:
+        return _STATUS.get(status) or (_FAILING if status >= 500 else _REFUSING), status
+    # Which gcsfs has no class of its own for.
+    failure = _NOT_ALLOWED if str(error).startswith("Forbidden: ") else _by_class(error)
+    return (failure, None) if failure else None
 
 
 def _status(error: BaseException, response: object) -> int | None:

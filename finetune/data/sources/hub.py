@@ -50,9 +50,10 @@ def places(spec: str, reading: Reading) -> list[Place]:
         guard = Guard("hf", False, reading)
         revision = _commit(repository, options.get("revision"), guard, reading)
         where = {"path": _path(repository), "revision": revision, "cache_dir": cache}
-        configs = guard(lambda: datasets.get_dataset_config_names(**where))
+        # From here on the library tries several times itself, for half a minute.
+        configs = guard.once(lambda: datasets.get_dataset_config_names(**where))
         config = _one("config", configs, options, reading)
-        splits = guard(lambda: datasets.get_dataset_split_names(config_name=config, **where))
+        splits = guard.once(lambda: datasets.get_dataset_split_names(config_name=config, **where))
         split = _one("split", [str(each) for each in splits], options, reading)
     return [Place(reading.file, "hf", None, HubSplit(repository, config, split, revision))]
 
@@ -82,7 +83,7 @@ def _tables(split: HubSplit, reading: Reading) -> Iterator[Any]:
     with _datasets(reading) as (datasets, cache):
         guard = Guard("hf", False, reading)
         where = {"path": _path(split.repository), "revision": split.revision, "cache_dir": cache}
-        data = guard(lambda: datasets.load_dataset(name=split.config, split=split.split, streaming=True, **where))
+        data = guard.once(lambda: datasets.load_dataset(name=split.config, split=split.split, streaming=True, **where))
         tables = iter(data.with_format("arrow").iter(batch_size=_BATCH_ROWS))
         errors = library("datasets.exceptions", _PURPOSE, reading)
         while True:

@@ -12,6 +12,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,41 @@ def test_each_line_of_a_file_is_sound_or_told(raw: bytes) -> None:
 @given(raw=st.lists(texts, max_size=4).map(b"\n".join), name=st.sampled_from([each.name for each in READABLE]))
 def test_each_line_of_a_file_is_sound_or_told_in_a_layout_that_is_named(raw: bytes, name: str) -> None:
     judged(raw, format=name)
+
+
+dotted = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3).map(".".join)
+limits = st.dictionaries(
+    st.sampled_from([each.name for each in fields(DataRules) if each.type == "int | None"]), st.integers(0, 3)
+)
+demands = st.dictionaries(
+    st.sampled_from([each.name for each in fields(DataRules) if each.type == "bool | None"]), st.booleans()
+)
+
+
+@settings(PATIENT, max_examples=60)
+@given(
+    raw=st.lists(texts, max_size=6).map(b"\n".join),
+    asked=st.fixed_dictionaries(
+        {},
+        optional={
+            "group_by": dotted,
+            "split": st.sampled_from([0.01, 0.5, 0.99]),
+            "field_map": st.dictionaries(dotted, dotted, max_size=2),
+            "kind": st.sampled_from(["chat", "preference", "label"]),
+            "privacy": st.sampled_from(["warn", "strict"]),
+            "near": st.just(True),
+            "rules": st.builds(
+                lambda limits, demands: DataRules(target="the target", format="openai", **limits, **demands),
+                limits,
+                demands,
+            ),
+        },
+    ),
+)
+def test_whatever_is_asked_is_answered(raw: bytes, asked: dict[str, Any]) -> None:
+    report = looked_at("rows.jsonl", raw, **asked)
+
+    assert report.problems or report.train_rows + report.validation_rows
 
 
 NAMES = [

@@ -46,7 +46,8 @@ REPOSITORIES = {
     },
     "own/splits": {"train.jsonl": LINES, "test.jsonl": LINES[:100_000].rpartition(b"\n")[0] + b"\n"},
     "own/configs": {
-        "README.md": b"---\nconfigs:\n- config_name: small\n  data_files: a.jsonl\n- config_name: large\n  data_files: b.jsonl\n---\n",
+        "README.md": b"---\nconfigs:\n- {config_name: small, data_files: a.jsonl}\n"
+        b"- {config_name: large, data_files: b.jsonl}\n---\n",
         "a.jsonl": b'{"a": 1}\n',
         "b.jsonl": LINES,
     },
@@ -54,6 +55,7 @@ REPOSITORIES = {
     "own/broken": {"train.jsonl": b'{"a": 1}\n{"a": \n'},
     "own/binary": {"train.parquet": parquet([{"a": b"x"}])},
     "own/empty": {"README.md": b"# nothing\n"},
+    "own/gated": {"data.jsonl": LINES},
     "own/script": {"script.py": b"print()\n", "README.md": b"# script\n"},
 }
 
@@ -61,6 +63,7 @@ REPOSITORIES = {
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
     with Hub(REPOSITORIES) as server:
+        server.gated.add("own/gated")
         yield server
 
 
@@ -107,49 +110,58 @@ def test_values_of_several_types_stay_what_they_are(hub: Hub, tmp_path: Path) ->
     assert problems == []
 
 
-@pytest.mark.parametrize(
-    ("spec", "code", "said"),
-    [
-        ("hf:own/splits", "E235", "There are: train, test"),
-        ("hf:own/splits?split=dev", "E235", "has no split `dev`"),
-        ("hf:own/configs", "E235", "There are: small, large"),
-        ("hf:own/configs?config=medium", "E235", "There are: small, large"),
-        ("hf:own/nowhere", "E201", "is not there"),
-        ("hf:own/lines?revision=v2", "E201", "revision"),
-        ("hf:own/empty", "E229", "no data files"),
-        ("hf:own/script", "E229", "no data files"),
-        ("hf:own/broken", "E223", "cannot read the rows"),
-        ("hf:own/binary", "E228", "binary"),
-    ],
-)
-def test_faults(hub: Hub, tmp_path: Path, spec: str, code: str, said: str) -> None:
-    ((_, _, _, _, problems),) = ask(tmp_path, hub.url, spec)
-
-    ((found, level, _, text),) = problems
-    assert (found, level) == (code, "error")
-    assert said in text
+FAULTS = {
+    "hf:own/splits": ("E235", "There are: train, test"),
+    "hf:own/splits?split=dev": ("E235", "has no split `dev`"),
+    "hf:own/configs": ("E235", "There are: small, large"),
+    "hf:own/configs?config=medium": ("E235", "There are: small, large"),
+    "hf:own/nowhere": ("E201", "is not there"),
+    "hf:own/lines?revision=v2": ("E201", "revision"),
+    "hf:own/gated": ("E233", "accept"),
+    "hf:own/empty": ("E229", "no data files"),
+    "hf:own/script": ("E233", "program"),
+    "hf:own/broken": ("E223", "cannot read the rows"),
+    "hf:own/binary": ("E228", "binary"),
+}
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, "E233"), (403, "E233"), (500, "E232"), (429, "E232")])
-def test_a_hub_that_refuses(tmp_path: Path, status: int, code: str) -> None:
+def test_faults(hub: Hub, tmp_path: Path) -> None:
+    for (spec, (code, said)), answer in zip(FAULTS.items(), ask(tmp_path, hub.url, *FAULTS), strict=True):
+        ((found, level, _, text),) = answer[4]
+        assert (spec, found, level) == (spec, code, "error")
+        assert said in text
+
+
+def test_a_hub_that_refuses(tmp_path: Path) -> None:
+    refused = {
+        "own/lines": (401, "E233"),
+        "own/parquet": (403, "E233"),
+        "own/mixed": (500, "E232"),
+        "own/splits": (429, "E232"),
+    }
     with Hub(REPOSITORIES) as hub:
-        hub.failing["own/lines"] = status
+        hub.failing.update({name: status for name, (status, _) in refused.items()})
 
-        ((_, _, _, places, problems),) = ask(tmp_path, hub.url, "hf:own/lines")
+        answers = ask(tmp_path, hub.url, *(f"hf:{name}" for name in refused))
 
-    assert places == []
-    assert [each[0] for each in problems] == [code]
+    for (name, (_, code)), (_, _, _, places, problems) in zip(refused.items(), answers, strict=True):
+        assert (name, places, [each[0] for each in problems]) == (name, [], [code])
 
 
-@pytest.mark.parametrize(("status", "code"), [(403, "E233"), (404, "E201"), (500, "E232")])
-def test_a_file_that_cannot_be_had(tmp_path: Path, status: int, code: str) -> None:
+def test_files_that_cannot_be_had(tmp_path: Path) -> None:
+    files = {
+        "own/lines": ("data.jsonl", 403, "E233"),
+        "own/mixed": ("train.jsonl", 404, "E201"),
+        "own/broken": ("train.jsonl", 500, "E232"),
+    }
     with Hub(REPOSITORIES) as hub:
-        hub.failing[f"GET /datasets/own/lines/resolve/{SHA}/data.jsonl"] = status
+        for repo, (name, status, _) in files.items():
+            hub.failing[f"GET /datasets/{repo}/resolve/{SHA}/{name}"] = status
 
-        ((rows, _, _, _, problems),) = ask(tmp_path, hub.url, "hf:own/lines")
+        answers = ask(tmp_path, hub.url, *(f"hf:{repo}" for repo in files))
 
-    assert rows == []
-    assert [each[0] for each in problems] == [code]
+    for (repo, (_, _, code)), (rows, _, _, _, problems) in zip(files.items(), answers, strict=True):
+        assert (repo, rows, [each[0] for each in problems]) == (repo, [], [code])
 
 
 def test_nobody_listens(tmp_path: Path) -> None:

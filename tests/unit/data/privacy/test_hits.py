@@ -3,7 +3,7 @@
 import pytest
 
 from finetune.data.privacy import KINDS, find
-from finetune.data.privacy.tokens import TOKENS
+from finetune.data.privacy.tokens import TOKENS, Token
 from tests.unit.data.privacy.fakes import FAKES, HEX, drawn, key, token, wide
 
 #: Text with the finding between « and », its kind, and its detail where the kind has several.
@@ -28,6 +28,8 @@ HITS = [
     ("Ring «+49 30 901820» now", "phone", ""),
     ("«+49 (0)30 901820»", "phone", ""),
     ("«+1 (415) 726-2671»", "phone", ""),
+    ("«(+49) 30 901820»", "phone", ""),
+    ("(«+49 30 901820»)", "phone", ""),
     ("电话«+8613812345678»。", "phone", ""),
     ("«+44 20 7031 3000», «+33 1 42 68 53 00»", "phone", ""),
     ("«0049 30 901820»", "phone", ""),
@@ -51,6 +53,7 @@ HITS = [
     ("手机\uff1a«13812345678»", "phone", ""),
     ("+\u00a0no, «+49\u00a030\u00a0901820»", "phone", ""),
     ("هاتف «+٤٩ ٣٠ ٩٠١٨٢٠»", "phone", ""),
+    ("a\\t«(415) 726-2671»\\r«030 901820»\\f", "phone", ""),
     # Payment cards
     ("«4242424242424242»", "card", ""),
     ("«4242 4242 4242 4242» 12/26 123", "card", ""),
@@ -172,14 +175,13 @@ def test_it_is_found_and_nothing_else(marks: str, kind: str, detail: str) -> Non
 
 @pytest.mark.parametrize("row", TOKENS, ids=lambda row: row.detail)
 @pytest.mark.parametrize("around", ["{}", "key: {}.", '{{"k":"{}"}}', "a\\n{}\\nb", "X_{} ", "\uff08{}\uff09"])
-def test_each_kind_of_token_is_found(row: object, around: str) -> None:
-    detail = row.detail  # type: ignore[attr-defined]
-    fake = token(*FAKES[detail])
+def test_each_kind_of_token_is_found(row: Token, around: str) -> None:
+    fake = token(*FAKES[row.detail])
     text = around.format(fake)
 
     (found,) = find(text)
 
-    assert (found.kind, found.detail) == ("secret", detail)
+    assert (found.kind, found.detail) == ("secret", row.detail)
     assert text[found.start : found.end].rstrip(".") == fake
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune.data.privacy import KINDS, Finding, Numbered, find, redact, unnumbered
+from finetune.data.privacy import KINDS, Finding, Numbered, Style, find, redact, unnumbered
 from finetune.data.privacy.redaction import PLACEHOLDER
 from tests.unit.data.privacy.fakes import token, wide
 from tests.unit.data.privacy.test_hits import HITS, marked
@@ -63,10 +63,10 @@ def test_a_text_without_findings_stays() -> None:
 
 @pytest.mark.parametrize("style", [unnumbered, Numbered()])
 @pytest.mark.parametrize("marks", [marks for marks, _, _ in HITS])
-def test_what_is_left_has_no_findings(marks: str, style: object) -> None:
+def test_what_is_left_has_no_findings(marks: str, style: Style) -> None:
     text, values = marked(marks)
 
-    once = redact(text, find(text), style)  # type: ignore[arg-type]
+    once = redact(text, find(text), style)
 
     assert find(once) == []
     assert not any(value in once for value in values)

@@ -8,23 +8,20 @@ import pytest
 
 from finetune.data.privacy import KINDS, NOT_LOOKED_FOR, REGIONS, available, find
 from finetune.data.privacy.phones import check_regions
-from finetune.data.privacy.rules import RULES
+from finetune.data.privacy.rules import RULES, Rule
 from finetune.data.privacy.tokens import SHORTEST_RUN, TOKENS
 from tests.unit.data.privacy.fakes import FAKES
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.detail)
-def test_a_rule_can_be_followed(rule: object) -> None:
-    check, shapes, near = rule.check, rule.shapes, rule.near  # type: ignore[attr-defined]
-    words, also = rule.words, rule.also  # type: ignore[attr-defined]
-
-    assert not check or callable(importlib.import_module(f"stdnum.{check}").is_valid)
-    assert check or also
-    assert set("".join((*shapes, *near))) <= set("9A ./-")
-    assert bool(near) <= bool(words)
-    assert shapes or near
-    assert all(word == word.lower() and not set("_-") & set(word) for word in words)
-    assert not set(shapes) & set(near)
+def test_a_rule_can_be_followed(rule: Rule) -> None:
+    assert not rule.check or callable(importlib.import_module(f"stdnum.{rule.check}").is_valid)
+    assert rule.check or rule.also
+    assert rule.shapes or rule.near
+    assert set("".join((*rule.shapes, *rule.near))) <= set("9A ./-")
+    assert not set(rule.shapes) & set(rule.near)
+    assert bool(rule.near) <= bool(rule.words)
+    assert all(word == word.lower() and not set("_-") & set(word) for word in rule.words)
 
 
 def test_every_kind_is_told_in_whole_sentences() -> None:
@@ -42,9 +39,7 @@ def test_every_token_has_a_fake_and_is_long_enough_to_be_looked_at() -> None:
     assert {row.detail for row in TOKENS} == set(FAKES)
     begins = [begin for row in TOKENS for begin in row.begins]
     assert len(begins) == len(set(begins))
-    assert all(
-        find("".join(str(part) for part in (begin, "1" * (SHORTEST_RUN - len(begin))))) == [] for begin in begins
-    )
+    assert all(find(begin + "1" * (SHORTEST_RUN - len(begin))) == [] for begin in begins)
 
 
 def test_the_regions_are_known() -> None:
