@@ -1,7 +1,8 @@
 """Personal data in a row: every text of its messages is looked at, the arguments of tool calls too."""
 
+import json
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -50,9 +51,34 @@ def _message(message: Message, change: _Change) -> Message:
         refusal=message.refusal and change(message.refusal),
         tool_calls=calls
         and [
-            replace(call, function=replace(call.function, arguments=change(call.function.arguments))) for call in calls
+            replace(call, function=replace(call.function, arguments=_arguments(call.function.arguments, change)))
+            for call in calls
         ],
     )
+
+
+def _arguments(text: str, change: _Change) -> str:
+    """Arguments stay JSON: what is in a number becomes a text. What is no JSON is a text like any other."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return change(text)
+    changed = _leaves(value, "", change)
+    return text if changed == value else change(json.dumps(changed, ensure_ascii=False))
+
+
+def _leaves(value: Any, key: str, change: _Change) -> Any:
+    if isinstance(value, dict):
+        return {name: _leaves(each, name, change) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_leaves(each, key, change) for each in value]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return value
+    # Some numbers are only told by the word before them.
+    head = f"{key}: "
+    changed = change(f"{head}{value}")
+    after = changed.removeprefix(head) if changed.startswith(head) else change(str(value))
+    return after if isinstance(value, str) or after != str(value) else value
 
 
 def _part(part: Part, change: _Change) -> Part:

@@ -41,7 +41,7 @@ def of_file(findings: Findings, seen: int, left_out: Mapping[str, int]) -> None:
         findings.tell(
             Problem(
                 code=LEFT_OUT,
-                what=f"the key `{key}` of {count} rows is left out",
+                what=f"the key `{key}` is left out (rows: {count})",
                 why="It says nothing to a model",
                 fix="nothing needs to be done; remove the key from the rows, if this is noise",
                 level="warning",
@@ -86,7 +86,7 @@ def repeated(found: Found, files: Sequence[str]) -> Iterator[Problem]:
             found.first,
             found.repeated,
             files,
-            what=f"{found.repeated} rows repeat an earlier one; this is the first that does",
+            what=f"rows that repeat an earlier one: {found.repeated}; this is the first",
             why="They count that many times in training; copies are never on two sides of a split",
             fix="remove the copies, if they are not meant",
         )
@@ -96,7 +96,7 @@ def repeated(found: Found, files: Sequence[str]) -> Iterator[Problem]:
             found.first_shared,
             found.shared,
             files,
-            what=f"{found.shared} validation rows are training rows too; this is the first",
+            what=f"validation rows that are training rows too: {found.shared}; this is the first",
             why="A model is good at what it was trained on, so the measure would look better than it is",
             fix="remove them from one of the two",
         )
@@ -106,12 +106,12 @@ def nearly(found: NearFound, files: Sequence[str]) -> Iterator[Problem]:
     """Rows that are nearly the same, and those that are so on both sides."""
     if found.rows:
         pairs = [Repeat(each.place, each.of) for each in found.first]
-        what = f"{found.rows} rows are nearly the same as another one, in {found.groups} groups; this is the first"
+        what = f"rows that are nearly the same as another one: {found.rows}, groups: {found.groups}; this is the first"
         why = "They teach the same again, and a copy in validation makes the measure look better than it is"
         yield _pairs(NEARLY, pairs, found.rows, files, what=what, why=why, fix="keep one of each, if that is not meant")
     if found.shared:
         pairs = [Repeat(each.place, each.of) for each in found.first_shared]
-        what = f"{found.shared} validation rows are nearly the same as a training row; this is the first"
+        what = f"validation rows that are nearly the same as a training row: {found.shared}; this is the first"
         why = "A model is good at what it was trained on, so the measure would look better than it is"
         fix = "keep what belongs together on one side: validation.group_by"
         yield _pairs(NEARLY, pairs, found.shared, files, what=what, why=why, fix=fix)

@@ -79,6 +79,11 @@ class LocalTokens:
             found.append(refused[0] if refused else Range(total, total))
         return found
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text as it is, without a template. Both cores work; Python is free meanwhile."""
+        # The fast one leaves out where each token stands.
+        return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
     def segments(self, row: Chat) -> list[Segment]:
         """The text that the model reads of a row, cut where the loss begins and ends. Joined it is that text.
 
@@ -119,7 +124,7 @@ class LocalTokens:
         with ThreadPoolExecutor(2, "tokens") as pool:
             waiting: deque[tuple[list[str | UnplacedRow], Future[list[int]]]] = deque()
             for texts in self._rendered(chats):
-                waiting.append((texts, pool.submit(self._lengths, [text for text in texts if isinstance(text, str)])))
+                waiting.append((texts, pool.submit(self.lengths, [text for text in texts if isinstance(text, str)])))
                 if len(waiting) > _WAITING:
                     yield from _merged(*waiting.popleft())
             while waiting:
@@ -138,10 +143,6 @@ class LocalTokens:
                 batch, size = [], 0
         if batch:
             yield batch
-
-    def _lengths(self, texts: list[str]) -> list[int]:
-        # The fast one leaves out where each token stands.
-        return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _supervised(self, chat: Chat) -> int | Uncounted:
         try:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from finetune.catalogue import DataRules
-from finetune.data import DataRequest, inspect, prepare
+from finetune.data import DataRequest, inspect
 from finetune.data.example import Example, lists, plain
 from finetune.data.near import available
 from finetune.data.tokens import Count, Range, Tokens, Uncounted
-from finetune.errors import DataError, Level, Problem
+from finetune.errors import Level, Problem
 from tests.support import spoiling
 from tests.support.spoiling import ASK, MIB, TELL, Make, about, deep, good, parquet, row, says, second, write
 
@@ -99,13 +99,6 @@ def _inspected(broken: Broken, request: DataRequest) -> Sequence[Problem]:
             _done(waiting.pop(), request.folder)
 
     return inspect(request, broken.tokens, progress=progress, processes=1).problems
-
-
-def _prepared(broken: Broken, request: DataRequest) -> Sequence[Problem]:
-    try:
-        return prepare(request, request.folder / "out", broken.tokens, processes=1).warnings
-    except DataError as error:
-        return error.problems
 
 
 def _near(broken: Broken, request: DataRequest) -> Sequence[Problem]:
@@ -417,12 +410,11 @@ _WHOLE: Final = (
         second(row({**ASK, "name": "Ada"}, TELL)),
         2,
         ask=_rules(format="bedrock"),
-        look=_prepared,
     ),
     _told("E248", "too many messages", second(row(ASK, TELL, ASK, TELL)), 2, ask=_rules(max_messages=3)),
     _told("E248", "too many tokens", second(about("word " * 99)), 2, ask=_rules(max_row_tokens=50), tokens=_Words),
     _told("E248", "too few rows", write(good(1)), ask=_rules(min_rows=10)),
-    _told("E248", "too many bytes", write(good(1)), ask=_rules(max_file_bytes=10), look=_prepared),
+    _told("E248", "too many bytes", write(good(1)), ask=_rules(max_file_bytes=10)),
     _told("E249", "preferences for sft", write(_PAIR % ("This.", "That."))),
     _warned(
         "E250",

@@ -79,12 +79,7 @@ def check_problem(problem: Problem) -> None:
     assert all(line.isprintable() for line in problem.lines())
     assert problem.what
     assert not problem.what.endswith(".")
-    assert (
-        problem.what[0] == "`"
-        or problem.what[0].islower()
-        or not problem.what[0].isalpha()
-        or problem.what[:4] == "NUL "
-    )
+    assert not problem.what[0].isupper(), text
     assert problem.fix
     assert not any(each.endswith(".") and not each.endswith("...") for each in (problem.why, problem.fix)), text
     assert problem.file

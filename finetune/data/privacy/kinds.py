@@ -66,8 +66,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "All other countries and numbers: passports, driving licences, identity cards, health insurance numbers "
             "(the German pension number, the Russian SNILS, the Singapore NRIC among them). Mistyped numbers, other "
             "ways of grouping, South Korean numbers given out since October 2020 (they have no check digit), and "
-            "numbers that letters touch or that stand in a path. A part number of the same shape may be right by chance: of bare "
-            "11-digit numbers seven in a thousand are.",
+            "numbers that letters touch or that stand in a path. A part number of the same shape may be "
+            "right by chance: of bare 11-digit numbers seven in a thousand are.",
         ),
         "secret": Kind(
             "key, token or password",

@@ -86,12 +86,12 @@ def clusters(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _possible(text: str, start: int, end: int) -> bool:
-    """Cheap: whether it is worth a look. No dates, and no middles of words but where an IBAN is written small."""
+    """Cheap: whether it is worth a look. No dates, and no middles of words but where a letter may begin or end it."""
     if _DATE.fullmatch(text, start, end):
         return False
     if text.find(" ", start, end) >= 0 or stands_alone(text, start, end):
         return True
-    return text[start - 1 : start].isalpha() or _LAST_SMALL.match(text, end) is not None
+    return text[start].isalpha() or text[start - 1 : start].isalpha() or _LAST_SMALL.match(text, end) is not None
 
 
 def numbers(text: str, start: int, end: int) -> Iterator[Hit]:

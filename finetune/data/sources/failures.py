@@ -4,6 +4,7 @@ import importlib
 from typing import Final, NamedTuple
 
 from finetune.data.sources.faults import MISSING, NO_FILE, NO_MATCH, REFUSED, UNREACHABLE, Reading, Stopped
+from finetune.errors import Problem
 
 
 class Failure(NamedTuple):
@@ -48,9 +49,13 @@ _STATUS: Final = {
     429: Failure(UNREACHABLE, "cannot be read now", "The server gets too many requests", _LATER),
 }
 
+_REGION: Final = Failure(REFUSED, "cannot be read", "Its bucket is in another region", "set AWS_DEFAULT_REGION to that")
+
 #: Codes of S3, which say more than the status.
 _CODES: Final = {
     "NoSuchBucket": Failure(MISSING, "is not there", "There is no such bucket", "check the name of the bucket"),
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
     "InvalidAccessKeyId": _CREDENTIALS,
     "SignatureDoesNotMatch": _CREDENTIALS,
     "ExpiredToken": _CREDENTIALS,
@@ -89,6 +94,8 @@ _CLASSES: Final = {
     "ConnectionRefusedError": Failure(UNREACHABLE, "cannot be reached", "Nobody answers at that port", _NO_ANSWER),
     "gaierror": Failure(UNREACHABLE, "cannot be reached", "The name of the server is not known", _NO_ANSWER),
     "EndpointConnectionError": Failure(UNREACHABLE, "cannot be reached", "Nobody answers there", _NO_ANSWER),
+    "ConnectTimeoutError": _SILENT,
+    "ReadTimeoutError": _SILENT,
     "TimeoutException": _SILENT,
     "TimeoutError": _SILENT,
     "HTTPClientError": _BROKEN_OFF,
@@ -144,7 +151,9 @@ def stopped_by(error: BaseException, scheme: str, reading: Reading, *, anonymous
     if anonymous and failure is _NOT_ALLOWED:
         failure = _CREDENTIALS
     why, fix = failure.why.format(status=status), failure.fix.format(sign_in=_SIGN_IN[scheme])
-    return reading.stop(failure.code, f"`{reading.file}` {failure.what}", why, fix)
+    what = f"`{reading.file}` {failure.what}"
+    problem = Problem(code=failure.code, what=what, why=why, fix=fix, file=reading.file)
+    return Stopped(problem, again=failure.code == UNREACHABLE and failure is not _SILENT)
 
 
 def _causes(error: BaseException | None, *, also_hidden: bool) -> list[BaseException]:
@@ -160,8 +169,8 @@ def _causes(error: BaseException | None, *, also_hidden: bool) -> list[BaseExcep
 
 
 def _by_class(error: BaseException) -> Failure | None:
-    names = [each.__name__ for each in type(error).__mro__]
-    return next((_CLASSES[name] for name in names if name in _CLASSES), None)
+    known = [_CLASSES[each.__name__] for each in type(error).__mro__ if each.__name__ in _CLASSES]
+    return next((each for each in known if each not in _GENERAL), known[0] if known else None)
 
 
 def _known(error: BaseException) -> tuple[Failure, int | None] | None:

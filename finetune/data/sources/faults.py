@@ -49,9 +49,11 @@ class Where(TypedDict, total=False):
 class Stopped(Exception):
     """This place cannot be read, or not further; the argument is the problem to report. Never leaves this room."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, again: bool = False) -> None:
+        """`again`: the same may go well at the next try."""
         super().__init__(problem)
         self.problem = problem
+        self.again = again
 
 
 @dataclass(frozen=True)

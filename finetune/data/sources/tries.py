@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from finetune.data.sources import failures
-from finetune.data.sources.faults import UNREACHABLE, Reading, Stopped
+from finetune.data.sources.faults import Reading, Stopped
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ _PAUSES_S: Final = (0.2, 1.0)
 
 
 class Guard:
-    """Tries an access three times, unless it is clear that the next would end the same."""
+    """Tries an access three times, unless the next would end the same. Silence is waited out only once."""
 
     def __init__(
         self, scheme: str, anonymous: bool, reading: Reading, pause: Callable[[float], None] = time.sleep
@@ -36,7 +36,7 @@ class Guard:
             try:
                 return self.once(access)
             except Stopped as stopped:
-                if stopped.problem.code != UNREACHABLE:
+                if not stopped.again:
                     raise
             self._pause(pause_s)
         return self.once(access)

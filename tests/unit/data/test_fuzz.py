@@ -266,36 +266,42 @@ def sound(name: str, rows: Sequence[bytes]) -> list[bytes]:
     return [each for each in rows if b"\n" not in each and reader.read(each, 1)]
 
 
-def outcome(asked: DataRequest, out: Path) -> tuple[set[str], PreparedData | None]:
-    """The codes of all errors, or what was written."""
+def outcome(asked: DataRequest, out: Path) -> PreparedData | tuple[Problem, ...]:
+    """What was written, or all errors; a look says the same before."""
+    report = inspect(asked, processes=1)
+    made: PreparedData | tuple[Problem, ...]
     try:
-        return set(), prepare(asked, out, processes=1)
+        made = prepare(asked, out, processes=1)
     except DataError as error:
-        return {problem.code for problem in error.problems if problem.level == "error"}, None
+        made = error.problems
+    if isinstance(made, PreparedData):
+        assert (made.digest, made.train_rows, made.warnings) == (report.digest, report.train_rows, report.problems)
+    else:
+        assert made == report.errors
+    return made
 
 
-def prepared(name: str, rows: Sequence[bytes], target: Any) -> int:
-    """Sound rows are written for a target and mean the same there; 0 where the target says that it loses some."""
-    kind = FORMATS[name].kind
+def prepared(name: str, rows: Sequence[bytes], target: Any) -> None:
+    """Sound rows are written for a target and mean the same there, unless it says that it loses some."""
     with folder() as at:
         (at / "rows.jsonl").write_bytes(b"\n".join(rows))
-        about: dict[str, Any] = {"folder": at, "kind": kind, "rules": DataRules(target=target, format=target)}
+        about: dict[str, Any] = {"folder": at, "kind": FORMATS[name].kind}
         report = inspect(DataRequest(train="rows.jsonl", format=name, **about), processes=1)
         assert not report.errors, [problem.lines() for problem in report.errors]
         assert report.train_rows == len(rows)
-        asked = DataRequest(train="rows.jsonl", format=name, **about)
-        refused, made = outcome(asked, at / "out")
-        if made is None:
-            assert refused == {"E247"}
-            return 0
+        about["rules"] = DataRules(target="the target", format=target)
+        made = outcome(DataRequest(train="rows.jsonl", format=name, **about), at / "out")
+        if not isinstance(made, PreparedData):
+            assert {problem.code for problem in made} == {"E247"}
+            return
         assert (made.digest, made.train_rows) == (report.digest, len(rows))
         written = made.train.read_bytes()
         assert [type(json.loads(line)) for line in written.splitlines()] == [dict] * len(rows)
         if FORMATS[target].read:
-            again = prepare(DataRequest(train=str(made.train), format=target, **about), at / "again", processes=1)
+            again = outcome(DataRequest(train=str(made.train), format=target, **about), at / "again")
+            assert isinstance(again, PreparedData)
             assert again.train.read_bytes() == written
             assert again.digest == made.digest or target != "openai"
-    return len(rows)
 
 
 def alike(rows: Sequence[bytes], name: str) -> None:
@@ -335,10 +341,10 @@ def test_each_line_of_a_file_is_sound_or_told_in_a_layout_that_is_named(raw: byt
 
 dotted = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3).map(".".join)
 limits = st.dictionaries(
-    st.sampled_from([each.name for each in fields(DataRules) if each.type == "int | None"]), st.integers(0, 3)
+    st.sampled_from([each.name for each in fields(DataRules) if each.type == int | None]), st.integers(0, 3)
 )
 demands = st.dictionaries(
-    st.sampled_from([each.name for each in fields(DataRules) if each.type == "bool | None"]), st.booleans()
+    st.sampled_from([each.name for each in fields(DataRules) if each.type == bool | None]), st.booleans()
 )
 
 

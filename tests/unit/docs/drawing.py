@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from finetune.codes import CODES
+from finetune.data.privacy import KINDS, NOT_LOOKED_FOR
 from finetune.jobs import FINAL, TRANSITIONS, JobState
 from tests.support.broken import CORPUS, Broken, run
 
@@ -81,11 +82,20 @@ def _code(text: str) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
+def privacy() -> str:
+    """The kinds of personal data: how each is found, and what is missed."""
+    rows = [f"| {_cell(kind.title)} | {_cell(kind.how)} | {_cell(kind.misses)} |" for kind in KINDS.values()]
+    never = "\n".join(f"- {each}" for each in NOT_LOOKED_FOR)
+    head = ["| What | How it is found | What is missed |", "| --- | --- | --- |"]
+    return "\n".join([*head, *rows, "", "Never looked for:", "", never])
+
+
 #: File in docs, name of the part, and what draws it.
 PARTS: list[tuple[str, str, Callable[[], str]]] = [
     ("lifecycle.md", "diagram", diagram),
     ("lifecycle.md", "states", states),
     ("errors.md", "codes", codes),
+    ("data.md", "privacy", privacy),
     ("data.md", "codes", data_codes),
 ]
 

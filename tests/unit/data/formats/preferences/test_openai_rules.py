@@ -54,7 +54,7 @@ def test_every_line_that_is_written_keeps_the_published_rules(name: str, data: s
 
 
 @both
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_what_the_published_rules_refuse_is_refused_here(name: str, data: st.DataObject) -> None:
     format = FORMATS[name]
