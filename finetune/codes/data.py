@@ -188,8 +188,9 @@ CODES: dict[str, CodeText] = {
         "text; a tool's message repeats that id as `tool_call_id`, after the call.",
     ),
     "E239": CodeText(
-        "two answers that are the same",
-        "In a preference the chosen and the rejected answer differ; otherwise there is nothing to learn from the row.",
+        "not an answer, or two that are the same",
+        "An answer is the assistant's: where a layout has one message for it, exactly one. With a prompt in the row, "
+        "the answers do not repeat it. In a preference the two answers differ, and of Gemini's scores one is 1, one 0.",
     ),
     "E240": CodeText(
         "personal data or a secret in a row",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from finetune.data.example import Chat, Example, Label, Message, Preference, Tool, lists, texts
+from finetune.data.example import Chat, Example, Label, Message, Preference, Tool, lists, plain, texts
 from finetune.data.faults import BAD_CONTENT, BAD_TOOLS, NOTHING_TO_LEARN, Fault
 
 SAME_ANSWERS: Final = "E239"
@@ -133,7 +133,7 @@ def says(answer: Message) -> bool:
     if isinstance(content, str):
         if content and not content.isspace():
             return True
-    elif content:
+    elif content and plain(content).strip():
         return True
     return bool(answer.tool_calls) or bool(answer.refusal)
 

@@ -96,9 +96,12 @@ class ListOf:
     least: int = 0
     example: str = "[...]"
     code: str = BAD_FIELD
+    nullable: bool = False
 
     def __call__(self, value: Any, where: str) -> Iterator[Fault]:
         """Every fault."""
+        if value is None and self.nullable:
+            return
         if not isinstance(value, list):
             yield Fault(self.code, where, f"`{where}` is not a list", "", f"write {self.example}")
         elif len(value) < self.least:

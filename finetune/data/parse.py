@@ -5,6 +5,7 @@ that stand in the text; whatever it refuses, and every text in doubt, is read ag
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ def _exact(raw: bytes) -> dict[str, Any]:
         fault = Fault(NOT_TEXT, "", "the row is not UTF-8 text", why, "save the file as UTF-8")
         raise Unread(fault, column) from None
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
         broken = next(_halves(value), None)
     except json.JSONDecodeError as error:
         what = f"the row is no JSON ({error.msg[:1].lower()}{error.msg[1:]})"
@@ -120,6 +121,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise _Refused(KEY_TWICE, f"the key `{printable(twice)}` is there twice in one object")
     return out
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _Refused(NOT_JSON, f"the number {printable(text)} is too large")
+    return number
 
 
 def _no_number(name: str) -> NoReturn:

@@ -133,6 +133,7 @@ _TOOLS: Final[Shape] = ListOf(
         BAD_TOOLS,
     ),
     code=BAD_TOOLS,
+    nullable=True,
 )
 
 _MESSAGE: Final = Object(

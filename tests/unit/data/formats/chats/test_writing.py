@@ -10,7 +10,7 @@ from hypothesis import given
 from finetune.data.example import Chat
 from finetune.data.formats import FORMATS
 from tests.support.examples import chats
-from tests.unit.data.formats.chats.rows import ANSWERED, ASKED, PATIENT, call, told, written
+from tests.unit.data.formats.chats.rows import ANSWERED, ASKED, PATIENT, call, read, told, written
 
 
 def test_what_gemini_cannot_hold_as_schema_stands_as_json_schema() -> None:
@@ -171,6 +171,31 @@ ORDER = ["answers without a question", "several messages of one side in a row"]
             ],
         ),
         (
+            "mistral",
+            [
+                "system messages after the first turn",
+                "names of speakers",
+                "levels of detail of images",
+                "refusals as such",
+                "strict flags of tools",
+                "settings of parallel tool calls",
+                "texts beside tool calls",
+                "images other than a data: URL of an image, or one of the web",
+            ],
+        ),
+        (
+            "together",
+            [
+                "system messages after the first turn",
+                "names of speakers",
+                "levels of detail of images",
+                "refusals as such",
+                "strict flags of tools",
+                "settings of parallel tool calls",
+                "images other than a data: URL of a PNG, JPEG or WEBP in base64",
+            ],
+        ),
+        (
             "fireworks",
             [
                 "system messages after the first turn",
@@ -186,6 +211,40 @@ ORDER = ["answers without a question", "several messages of one side in a row"]
 )
 def test_all_losses_of_a_conversation_are_named(name: str, losses: list[str]) -> None:
     assert FORMATS[name].losses(msgspec.convert(SEVERAL, Chat)) == losses
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "losses"),
+    [
+        ("alpaca", {"role": "system", "content": " "}, ["system messages of nothing"]),
+        ("bedrock", {"role": "system", "content": " "}, []),
+        ("bedrock", {"role": "system", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, []),
+    ],
+)
+def test_a_system_message_of_nothing_is_none_for_alpaca(name: str, message: Any, losses: list[str]) -> None:
+    chat = msgspec.convert({"messages": [message, ASKED, ANSWERED]}, Chat)
+    assert FORMATS[name].losses(chat) == losses
+
+
+@pytest.mark.parametrize(
+    ("content", "response"),
+    [
+        ("1", {"output": "1"}),
+        ('{"a":1}', {"a": 1}),
+        ('{"output": 1}', {"output": 1}),
+        ('{"output":"a"}', {"output": '{"output":"a"}'}),
+        ('{"a": 1, "a": 2}', {"output": '{"a": 1, "a": 2}'}),
+        ('{"a": 9007199254740993}', {"output": '{"a": 9007199254740993}'}),
+    ],
+)
+def test_a_result_of_gemini_is_an_object_and_says_the_same(content: str, response: Any) -> None:
+    made = {"role": "assistant", "tool_calls": [call("x")]}
+    row = told(
+        {"messages": [ASKED, made, {"role": "tool", "content": content, "tool_call_id": "x"}, ANSWERED]}, "gemini"
+    )
+    assert row["contents"][2]["parts"] == [{"functionResponse": {"name": "f", "response": response}}]
+    again = read("gemini", row).messages[2].content
+    assert again == content or json.loads(str(again)) == json.loads(content)
 
 
 def test_what_is_lost_by_permission_leaves_a_conversation_behind() -> None:
