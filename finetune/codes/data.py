@@ -5,12 +5,14 @@ from finetune.codes.text import CodeText
 CODES: dict[str, CodeText] = {
     "E201": CodeText(
         "no such data",
-        "dataset.path or validation.path leads to nothing. Relative paths start at the folder of the recipe, "
-        "not at the folder in which you run `ft`.",
+        "dataset.path or validation.path leads to nothing: no file, object, bucket or dataset. Relative "
+        "paths start at the folder of the recipe, not at the folder in which you run `ft`.",
     ),
     "E202": CodeText(
         "the data is not a file",
-        "The path leads to a device, a pipe or a socket. Name a file, a folder or a pattern.",
+        "The path leads to a device, a pipe or a socket, or is an address that is not read: plain http, "
+        "ftp, one with a password in it. Name a file, a folder or a pattern, or hf:, s3://, gs://, "
+        "https://.",
     ),
     "E203": CodeText(
         "the data cannot be read",
@@ -108,9 +110,10 @@ CODES: dict[str, CodeText] = {
         "JSON's readers do not agree on which of the two counts, so neither is taken. Remove one.",
     ),
     "E222": CodeText(
-        "a file whose name says something else",
+        "content that is not what the name says",
         "A warning. The content decides: a gzip file named .jsonl is unpacked, JSON named .csv is read as "
-        "JSON. Rename the file.",
+        "JSON, and rows may stand in a list under data, rows, examples or train. The message says how it "
+        "is read.",
     ),
     "E223": CodeText(
         "a compressed or columnar file that is broken",
@@ -160,8 +163,8 @@ CODES: dict[str, CodeText] = {
     ),
     "E233": CodeText(
         "a place that refuses",
-        "The bucket, object, page or dataset is not there, or these credentials may not read it. "
-        "Credentials are those that the library of the place finds by itself.",
+        "These credentials may not read it, it is gated, or it is in another region. Credentials are "
+        "those that the library of the place finds by itself.",
     ),
     "E234": CodeText(
         "a library that is not installed",
@@ -276,5 +279,11 @@ CODES: dict[str, CodeText] = {
         "a row whose tokens are not counted",
         "A warning. The chat template of the base model refuses the row, or holds what cannot be counted. `ft "
         "data preview` shows it.",
+    ),
+    "E257": CodeText(
+        "rows that look like no layout",
+        "None of the first rows has the keys of a layout that is read. `ft data formats` shows a row of each. Name the "
+        "layout with dataset.format; if only names are odd, dataset.field_map has the layout's on the left and the "
+        "file's on the right: {prompt: question, completion: reply}.",
     ),
 }

@@ -135,7 +135,7 @@ def says(answer: Message) -> bool:
             return True
     elif content and plain(content).strip():
         return True
-    return bool(answer.tool_calls) or bool(answer.refusal)
+    return bool(answer.tool_calls) or bool(answer.refusal and answer.refusal.strip())
 
 
 def _names(tools: list[Tool] | None) -> set[str] | None:

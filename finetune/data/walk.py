@@ -9,6 +9,7 @@ from typing import Final
 
 from finetune.data import privacy, whole
 from finetune.data.convert import Writer
+from finetune.data.faults import printable
 from finetune.data.findings import Findings
 from finetune.data.formats import FORMATS, Format, Row, recognise
 from finetune.data.mapping import mapped, value_at
@@ -25,6 +26,8 @@ from finetune.errors import Problem
 
 #: Rows that are looked at to find out the format of a file.
 _FIRST: Final = 20
+#: Keys that are named of rows that look like no format.
+_KEYS: Final = 8
 #: In more than this near duplicates are looked for only when asked: it takes longer than all the rest.
 _NEAR_BYTES: Final = 64 << 20
 #: The format of rows that look like none, and of those written for a target of which nothing is known.
@@ -132,6 +135,8 @@ class Walk:
             return
         if missing := self._unmapped(file, first):
             file.findings.tell(missing)
+        if keys := self._unrecognised(file, first):
+            file.findings.tell(whole.of_no_kind(keys, file.place.file, file.format))
         yield from self._parts.pool.scans(chain([first], source), self._look(file.format), file.place.size)
 
     def _look(self, format: Format) -> Look:
@@ -151,6 +156,13 @@ class Walk:
             near=self._near,
             every=request.every,
         )
+
+    def _unrecognised(self, file: _File, first: Block) -> list[str]:
+        """Keys of the first row, if the format was to be found out and no row looked like any."""
+        row = next(_sample(first, self._request), None)
+        if file.detected or self._request.format != "auto" or row is None:
+            return []
+        return [printable(key) for key in list(row)[:_KEYS]]
 
     def _unmapped(self, file: _File, first: Block) -> Problem | None:
         """A name of `dataset.field_map` that none of the first rows has."""

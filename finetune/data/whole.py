@@ -21,6 +21,7 @@ ONE_SIDED: Final = "E245"
 WRONG_KIND: Final = "E249"
 NEARLY: Final = "E250"
 UNMAPPED: Final = "E253"
+UNKNOWN: Final = "E257"
 
 _PLURALS: Final[Mapping[Kind, str]] = {"chat": "chats", "preference": "preferences", "label": "labelled answers"}
 _LEARNS: Final[Mapping[Kind, str]] = {"chat": "sft learns from chats", "preference": "dpo learns from preferences"}
@@ -63,6 +64,18 @@ def of_kind(format: Format, kind: Kind | None, file: str, detected: bool) -> Pro
         fix="choose the method that fits, or name the layout with dataset.format",
         file=file,
         field="method",
+    )
+
+
+def of_no_kind(keys: Sequence[str], file: str, read_as: Format) -> Problem:
+    """A file whose first rows look like no layout."""
+    return Problem(
+        code=UNKNOWN,
+        what=f"the rows look like no layout that is known: their keys are {', '.join(f'`{key}`' for key in keys)}",
+        why=f"They are read as {read_as.title}, and what is missing for that follows",
+        fix="name the layout with dataset.format, and odd names with dataset.field_map: {prompt: question}; "
+        "`ft data formats` shows a row of each",
+        file=file,
     )
 
 

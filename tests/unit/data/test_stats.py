@@ -8,7 +8,7 @@ import sys
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune.data.stats import LIMIT, Bin, Distribution, share
@@ -22,6 +22,7 @@ def nearest(values: list[int], percent: Fraction) -> int:
     return sorted(values)[max(math.ceil(percent * len(values) / 100), 1) - 1]
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(0, 100))
 @example([0, LIMIT - 1], 50)
 @example(list(range(200)), 99)
@@ -40,6 +41,7 @@ def test_percentiles_of_one_to_a_hundred_are_themselves() -> None:
     assert distribution.percentile(99.5) == 100
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_the_summary_is_of_all_values(values: list[int]) -> None:
     found = Distribution(values).summary()
@@ -47,6 +49,7 @@ def test_the_summary_is_of_all_values(values: list[int]) -> None:
     assert [found.p50, found.p90, found.p99] == [nearest(values, Fraction(percent)) for percent in (50, 90, 99)]
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_merged_is_as_if_counted_at_once(first: list[int], second: list[int]) -> None:
     merged, later = Distribution(first), Distribution()
@@ -94,6 +97,7 @@ def test_nothing_has_zeros_and_no_drawing() -> None:
     assert share(1, 4) == 0.25
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(1, 30))
 @example([0, 1, LIMIT - 1], 1)
 @example(WIDE, 4)
@@ -107,6 +111,7 @@ def test_bins_lie_side_by_side_and_hold_every_value(values: list[int], most: int
     assert sum(b.count for b in bins) == len(values)
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(10, 30))
 def test_no_bin_at_an_end_is_empty(values: list[int], most: int) -> None:
     bins = Distribution(values).bins(most)
@@ -149,6 +154,7 @@ def test_the_drawing() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(60, 120), st.integers(1, 12), st.booleans())
 def test_lines_are_as_wide_as_asked_and_bars_as_long_as_counts(
     values: list[int], width: int, most: int, plain: bool

@@ -165,7 +165,7 @@ def trained(encoder: ChatEncoder, chat: Chat) -> Any:
 
 
 @PAIRS
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(chats=st.lists(CHATS, max_size=4))
 def test_counts_and_learned_are_the_trainer_s(pair: tuple[LocalTokens, ChatEncoder, Any], chats: list[Chat]) -> None:
     counter, encoder, _ = pair
@@ -180,7 +180,7 @@ def test_counts_and_learned_are_the_trainer_s(pair: tuple[LocalTokens, ChatEncod
 
 
 @PAIRS
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(chat=CHATS)
 def test_pieces_and_segments_are_the_text_and_its_labels(
     pair: tuple[LocalTokens, ChatEncoder, Any], chat: Chat

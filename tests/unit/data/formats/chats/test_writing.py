@@ -247,6 +247,51 @@ def test_a_result_of_gemini_is_an_object_and_says_the_same(content: str, respons
     assert again == content or json.loads(str(again)) == json.loads(content)
 
 
+NO_OBJECT = "arguments of tool calls that are no JSON object"
+OUT_OF_ORDER = "results of tool calls out of their order"
+MISNAMED = "names in results of tools that are not the call's"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "results", "losses"),
+    [
+        ("together", "no JSON", ["x", "y"], [NO_OBJECT]),
+        ("together", "[]", ["y", "x"], [NO_OBJECT]),
+        # Together's reader takes what only a careful one would lose.
+        ("together", '{"a": 1e999}', ["y"], []),
+        ("gemini", "no JSON", ["x", "y"], [NO_OBJECT]),
+        ("gemini", '{"a": 1e999}', ["x", "y"], [NO_OBJECT]),
+        ("gemini", "{}", ["y", "x"], [OUT_OF_ORDER]),
+        ("sharegpt", "no JSON", ["x", "y"], []),
+        ("sharegpt", "{}", ["y", "x"], [OUT_OF_ORDER]),
+        ("mistral", "no JSON", ["y", "x"], []),
+        ("fireworks", "no JSON", ["y", "x"], []),
+    ],
+)
+def test_what_calls_lose_is_named(name: str, arguments: str, results: list[str], losses: list[str]) -> None:
+    made = {"role": "assistant", "tool_calls": [call("x", "f", arguments), call("y", "f", arguments)]}
+    given_back = [{"role": "tool", "content": "1", "tool_call_id": each} for each in results]
+    chat = msgspec.convert({"messages": [ASKED, made, *given_back, ANSWERED]}, Chat)
+    assert FORMATS[name].losses(chat) == losses
+
+
+@pytest.mark.parametrize("name", ["gemini", "sharegpt"])
+def test_the_name_in_a_result_is_the_call_s_or_it_is_told(name: str) -> None:
+    made = {"role": "assistant", "tool_calls": [call("x", "f")]}
+    for named, losses in (("f", []), ("g", [MISNAMED])):
+        result = {"role": "tool", "content": "1", "tool_call_id": "x", "name": named}
+        chat = msgspec.convert({"messages": [ASKED, made, result, ANSWERED]}, Chat)
+        assert FORMATS[name].losses(chat) == losses
+
+
+def test_arguments_that_are_no_object_become_one_by_permission() -> None:
+    made = {"role": "assistant", "tool_calls": [call("x", "f", "no JSON")]}
+    row = told({"messages": [ASKED, made]}, "gemini")
+    assert row["contents"][1]["parts"][0]["functionCall"]["args"] == {"arguments": "no JSON"}
+    row = told({"messages": [ASKED, made]}, "together")
+    assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"arguments": "no JSON"}'
+
+
 def test_what_is_lost_by_permission_leaves_a_conversation_behind() -> None:
     row = told(SEVERAL, "bedrock")
     assert row["system"] == [{"text": "s"}]
