@@ -111,7 +111,7 @@ def survey(one: "Survey") -> Json:
 
 def problem(one: Problem) -> Json:
     """A fault or a warning."""
-    return asdict(one)
+    return {**asdict(one), "also": list(one.also)}
 
 
 def _time(at: datetime | None) -> str | None:

@@ -64,6 +64,9 @@ class Ran:
 def _problems(err: str) -> list[list[str]]:
     found: list[list[str]] = []
     for line in err.splitlines():
+        if ", read as " in line:
+            # The layout that was found out: said aloud, and no problem.
+            continue
         if line.startswith("  "):
             found[-1].append(line)
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finetune.cli import exits
-from tests.cli.desk import RECIPE, Desk, Ran
+from tests.cli.desk import RECIPE, Desk
 
 ROW = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
 
@@ -220,7 +220,8 @@ def test_a_name_that_is_no_text(desk: Desk) -> None:
     name = os.fsdecode(b"odd\xff.yaml")
     os.rename(desk.recipe, desk.folder / name)
     for encoding in ("utf-8", "ascii"):
-        assert desk.shell("ft validate odd*.yaml >printed", PYTHONIOENCODING=encoding) == Ran(exits.OK, "", "")
+        ran = desk.shell("ft validate odd*.yaml >printed", PYTHONIOENCODING=encoding)
+        assert (ran.code, ran.out, ran.codes) == (exits.OK, "", [])
         assert b"yaml: valid: bot" in (desk.folder / "printed").read_bytes()
     ran = desk.run("validate", "ünö.yaml", "--json", PYTHONIOENCODING="ascii")
     assert ran.code == exits.USAGE

@@ -47,9 +47,9 @@ def test_statistics_as_json(desk: Desk, sharegpt: Path) -> None:
 
 
 def test_statistics_of_broken_rows_end_with_the_exit_code_of_data(desk: Desk) -> None:
-    desk.write("broken.jsonl", "[]\n{\n[]\n")
+    desk.write("broken.jsonl", '{"messages": []}\n[]\n')
     ran = desk.call("data", "stats", "broken.jsonl")
-    assert (ran.code, ran.out, ran.codes) == (exits.USAGE, "", ["E208", "E207"])
+    assert (ran.code, ran.out, ran.codes) == (exits.USAGE, "", ["E210", "E208"])
 
 
 def test_a_preview_shows_the_row_of_the_target_and_what_is_learned(desk: Desk, sharegpt: Path) -> None:

@@ -12,6 +12,7 @@ from finetune.cli import exits
 from finetune.cli.main import app
 from finetune.errors import Problem
 from tests.cli.desk import RECIPE, Desk
+from tests.support import tiny
 
 DOCS = Path(__file__).parents[2] / "docs"
 Row = dict[str, str]
@@ -71,6 +72,8 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     reports = desk.call("validate", "recipe.yaml", "bad.yaml", "odd.yaml", "nothing.yaml", "--json").json
     desk.write("empty.jsonl", "")
     surveys = [desk.call("data", "stats", name, "--json").json for name in ("data.jsonl", "empty.jsonl")]
+    counted = ("--target", f"local/{tiny.save_base(desk.folder / 'base')}")
+    surveys.append(desk.call("data", "stats", "data.jsonl", *counted, "--json").json)
     desk.write("far.yaml", RECIPE.replace("data.jsonl", '"hf:a/b?split=train"'))
     reports += desk.call("validate", "far.yaml", "--json").json
     promoted = [desk.call("promote", "bot@v1", "--to", "a", "--json").json for _ in range(2)]

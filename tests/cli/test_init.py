@@ -18,7 +18,7 @@ def test_the_recipe_is_valid_once_there_is_data(desk: Desk) -> None:
     assert desk.call("validate", "new.yaml").code_and_fault == (exits.USAGE, "E201")
     write_rows(desk.data, 40)
     ran = desk.call("validate", "new.yaml")
-    assert (ran.code, ran.err) == (exits.OK, "")
+    assert (ran.code, ran.err) == (exits.OK, "data.jsonl: 40 rows, read as OpenAI chat (found out from the rows)\n")
     assert ran.out.startswith("new.yaml: valid: desk on local/builtin:tiny-llama, ")
     assert desk.call("submit", "new.yaml").code == exits.OK
 
