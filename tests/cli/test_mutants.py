@@ -115,4 +115,4 @@ def test_any_override_is_judged(desk: Desk, field: str, value: str) -> None:
 def test_the_recipes_that_are_mutated_are_judged_before(desk: Desk, text: str) -> None:
     desk.recipe.write_text(text)
     ran = _validated(desk.recipe)
-    assert (ran.code, ran.err) == (exits.OK, "")
+    assert (ran.code, ran.codes) == (exits.OK, [])

@@ -28,7 +28,14 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PORT = "8765"
 PATIENCE_S = 240
 #: What stands for itself in the table of commands.
-WORDS = {"RECIPE": "recipes/quickstart.yaml", "MODEL": "quickstart@v1", "ALIAS": "production", "CODE": "E301"}
+WORDS = {
+    "RECIPE": "recipes/quickstart.yaml",
+    "DATA": "datasets/quickstart.jsonl",
+    "LAYOUT": "gemini",
+    "MODEL": "quickstart@v1",
+    "ALIAS": "production",
+    "CODE": "E301",
+}
 #: Lines of shell that need no check of ours.
 PLAIN = {".", "cp", "mkdir", "export"}
 #: These go on until they are stopped; what shows that they are ready.
