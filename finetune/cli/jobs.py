@@ -8,6 +8,7 @@ import typer
 
 from finetune.cli import exits, show
 from finetune.cli.output import confirm, must, out, out_json, say, table, tell
+from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides, Recipes, Yes
 from finetune.errors import FtError
 from finetune.wiring import Desk
@@ -36,9 +37,10 @@ def submit(
 
     Examples: ft submit recipe.yaml --follow · ft submit recipes/*.yaml --set lora.r=32 · ft submit recipe.yaml -q
     """
-    desk = Desk(say=say)
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
-    ready = [desk.submitter.ready(desk.read(path, overrides or ())) for path in recipes]
+    with Reading() as reading:
+        desk = Desk(say=say, reading=reading.show)
+        ready = [desk.submitter.ready(desk.read(path, overrides or ())) for path in recipes]
     for warning in (warning for each in ready for warning in (*each.file.notes, *each.data.warnings)):
         tell(warning)
     made = [desk.submitter.submit(each, force=force) for each in ready]

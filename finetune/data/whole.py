@@ -24,7 +24,11 @@ UNMAPPED: Final = "E253"
 UNKNOWN: Final = "E257"
 
 _PLURALS: Final[Mapping[Kind, str]] = {"chat": "chats", "preference": "preferences", "label": "labelled answers"}
-_LEARNS: Final[Mapping[Kind, str]] = {"chat": "sft learns from chats", "preference": "dpo learns from preferences"}
+_LEARNS: Final[Mapping[Kind, str]] = {
+    "chat": "sft learns from chats",
+    "preference": "dpo learns from preferences",
+    "label": "kto learns from labelled answers",
+}
 
 #: An answer that this share of the rows has is told, of at least so many rows.
 _SAME_SHARE: Final = 0.5

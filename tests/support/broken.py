@@ -280,7 +280,7 @@ _PLACES: Final = (
         "E224",
         "a file that shrinks",
         spoiling.lines(*(about(f"{number} {'x' * 100_000}") for number in range(60))),
-        beside="E207",
+        beside="E207 E245",
         meanwhile={"rows.jsonl": spoiling.cut(10)},
     ),
     _told(

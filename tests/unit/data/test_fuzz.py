@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from finetune.catalogue import DataRules
 from finetune.data import DataReport, DataRequest, inspect, prepare
-from finetune.data.example import canonical
+from finetune.data.example import Example, canonical, lists, plain
 from finetune.data.findings import Findings
 from finetune.data.formats import FORMATS
 from finetune.data.pool import Pool
@@ -268,6 +268,22 @@ def sound(name: str, rows: Sequence[bytes]) -> list[bytes]:
     return [each for each in rows if b"\n" not in each and reader.read(each, 1)]
 
 
+def strings(value: Any) -> Iterator[str]:
+    """Every text in a JSON value that is no key."""
+    if isinstance(value, str):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from strings(each)
+
+
+def said(example: Example) -> Iterator[str]:
+    """What people and models say in a row, piece by piece, and who they are."""
+    for message in (message for messages in lists(example) for message in messages if message.role != "tool"):
+        content = message.content
+        pieces = [content] if isinstance(content, str) else [plain([each]) for each in content or ()]
+        yield from (piece for piece in (*pieces, message.refusal, message.name) if piece and piece.strip())
+
+
 def outcome(asked: DataRequest, out: Path) -> PreparedData | tuple[Problem, ...]:
     """What was written, or all errors; a look says the same before."""
     report = inspect(asked, processes=1)
@@ -298,7 +314,11 @@ def prepared(name: str, rows: Sequence[bytes], target: Any) -> None:
             return
         assert (made.digest, made.train_rows) == (report.digest, len(rows))
         written = made.train.read_bytes()
-        assert [type(json.loads(line)) for line in written.splitlines()] == [dict] * len(rows)
+        reader = Reader(FORMATS[name], Findings("rows.jsonl"), (), None)
+        for before, after in zip(rows, written.removesuffix(b"\n").split(b"\n"), strict=True):
+            example, found = reader.read(before, 1), list(strings(json.loads(after)))
+            assert example is not None
+            assert [text for text in said(example) if not any(text in each for each in found)] == []
         if FORMATS[target].read:
             again = outcome(DataRequest(train=str(made.train), format=target, **about), at / "again")
             assert isinstance(again, PreparedData)
