@@ -10,7 +10,7 @@ BROKEN := $(shell test -x $(BIN)/python || echo broken)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test servers lint types unit bench lock clean broken
+.PHONY: help demo test servers lint types unit bench fuzz lock clean broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ bench: $(TEST) ## start-up time, the check of 1 GB of training data, and token c
 	$(BIN)/python tests/bench/startup.py
 	$(BIN)/python tests/bench/data.py
 	$(BIN)/python tests/bench/tokens.py
+
+fuzz: $(TEST) ## broken training data, forty times as many examples as in `make test`; half an hour
+	FT_FUZZ=40 $(BIN)/pytest tests/unit/data/test_fuzz.py
 
 lock: $(TEST) ## pin what is installed in .venv in requirements.lock
 	$(BIN)/python tests/setup/lock.py > requirements.lock.new

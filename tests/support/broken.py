@@ -161,6 +161,15 @@ _LABEL: Final = '{"prompt": "What is %d?", "completion": "It is %d.", "label": t
 _TURNS: Final = '{"conversations": [{"from": "human", "value": "What?"}, {"from": "%s", "value": "This."}]}'
 _GPT: Final = '{"from": "gpt", "value": "So."}'
 _COLUMNS: Final = {"prompt": ["What is it?"] * 9, "completion": [f"It is {number}." for number in range(9)]}
+#: A layout, its kind, a row with an empty list of messages, and what is told beside a wrong role.
+_WIDE: Final = (
+    ("openai", "chat", '{"messages": []}', "E212"),
+    ("sharegpt", "chat", '{"conversations": []}', "E212"),
+    ("completion", "chat", '{"prompt": [], "completion": []}', "E212"),
+    ("preference", "preference", '{"prompt": [], "chosen": [], "rejected": []}', "E212"),
+    ("kto", "label", '{"prompt": [], "completion": [], "label": true}', "E212"),
+    ("gemini-preference", "preference", '{"contents": [], "completions": []}', "E210 E239"),
+)
 _KEYS: Final = [f"z{one}{other}" for one in "abcdefghij" for other in "abcdefghijklm"]
 _GIB: Final = 1 << 30
 _LONG: Final = "x" * (17 * MIB)
@@ -391,6 +400,17 @@ _WHOLE: Final = (
         ask={"privacy": "strict"},
         without=("stdnum", "phonenumbers"),
     ),
+    *(
+        _told(
+            "E211",
+            f"200,000 messages that are none in {format}",
+            write(text.replace("[]", f"[{'{}, ' * 200_000}{{}}]", 1)),
+            1,
+            beside,
+            ask={"kind": kind, "format": format},
+        )
+        for format, kind, text, beside in _WIDE
+    ),
     _warned(
         "E244",
         "two names for one role",
@@ -443,6 +463,7 @@ _WHOLE: Final = (
     _warned(
         "E256", "a row that the chat template refuses", write(good(1)), 1, ask={"max_tokens": 5}, tokens=_Speechless
     ),
+    _told("E257", "odd keys of no layout", write(r'{"\u001b[31m%s": 1}' % ("x" * 999)), beside="E209 E210"),
 )
 
 CORPUS: Final = (

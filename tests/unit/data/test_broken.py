@@ -12,7 +12,7 @@ from finetune.errors import Problem
 from tests.support.broken import CORPUS, Broken, run
 
 #: A row of 16 MiB is held a few times while it is cut out, decoded and parsed.
-MAX_BYTES = 200 << 20
+MAX_BYTES = 128 << 20
 #: Of this process's time, with a tracer of memory that slows it down; a gigabyte is read in it.
 MAX_CPU_S = 15.0
 

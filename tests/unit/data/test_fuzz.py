@@ -1,13 +1,14 @@
 """Whatever a file holds is judged: nothing is raised, each row is sound or told, and what is sound stays what it is.
 
 Files of random bytes, of JSON made of the keys that layouts have, and of sound rows of all layouts with something done
-to them: as values, as text, and as bytes.
+to them: as values, as text, and as bytes. `FT_FUZZ=40` tries forty times as many (`make fuzz`).
 """
 
 import csv
 import gzip
 import io
 import json
+import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +17,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from finetune.catalogue import DataRules
 from finetune.data import DataReport, DataRequest, inspect, prepare
 from finetune.data.example import Example, canonical, lists, plain
 from finetune.data.findings import Findings
-from finetune.data.formats import FORMATS
+from finetune.data.formats import FORMATS, Format
 from finetune.data.pool import Pool
 from finetune.data.reader import Reader
 from finetune.data.scan import Look, Scanned
@@ -40,7 +42,13 @@ Row = dict[str, Any]
 
 READABLE = [each for each in FORMATS.values() if each.read]
 WRITABLE = [each for each in FORMATS.values() if each.write]
-PATIENT = settings(deadline=None, suppress_health_check=list(HealthCheck))
+TIMES = int(os.environ.get("FT_FUZZ", "1"))
+
+
+def tries(number: int) -> settings:
+    """So many examples, or a multiple of them."""
+    return settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=number * TIMES)
+
 
 #: Keys that layouts have, and those of other programs.
 KEYS = sorted({
@@ -103,7 +111,7 @@ plain_rows = st.fixed_dictionaries(
             max_size=2,
         ).map(lambda before: [*before, {"role": "assistant", "content": "It is."}])
     },
-    optional={"id": scalars, "metadata": values, "source": values, "tools": st.none()},
+    optional={"id": scalars, "metadata": values, "source": values, "topic": scalars, "tools": st.none()},
 )
 sound_rows = st.sampled_from([each.name for each in READABLE if each.write]).flatmap(rows_of)
 
@@ -248,7 +256,7 @@ def judged(raw: bytes, **asked: Any) -> None:
     assert report.train_rows + len(at_fault(report)) == len(filled)
 
 
-def read_twice(raw: bytes) -> None:
+def read_twice(raw: bytes, unread: str | None) -> None:
     """The short way into OpenAI's layout and the thorough one say the same of a row that comes from a file."""
     said = []
     if b"\0" in raw or not is_utf8(raw):
@@ -256,7 +264,7 @@ def read_twice(raw: bytes) -> None:
     # A name that no row has changes nothing, and keeps the reader from its short way.
     for names in ((), (("zzz", "yyy"),)):
         findings = Findings("rows.jsonl")
-        reader = Reader(FORMATS["openai"], findings, names, None)
+        reader = Reader(FORMATS["openai"], findings, names, unread)
         example = reader.read(raw, 1)
         said.append((example and canonical(example), findings.problems(), reader.left_out))
     assert said[0] == said[1]
@@ -345,7 +353,7 @@ def alike(rows: Sequence[bytes], name: str) -> None:
 # Rows in files.
 
 
-@settings(PATIENT, max_examples=60)
+@tries(60)
 @given(
     raw=st.binary(max_size=200)
     | st.lists(lines, max_size=5).map(b"\n".join)
@@ -355,7 +363,7 @@ def test_each_line_of_a_file_is_sound_or_told(raw: bytes) -> None:
     judged(raw)
 
 
-@settings(PATIENT, max_examples=25)
+@tries(25)
 @given(raw=st.lists(texts, max_size=4).map(b"\n".join), name=st.sampled_from([each.name for each in READABLE]))
 def test_each_line_of_a_file_is_sound_or_told_in_a_layout_that_is_named(raw: bytes, name: str) -> None:
     judged(raw, format=name)
@@ -370,7 +378,7 @@ demands = st.dictionaries(
 )
 
 
-@settings(PATIENT, max_examples=25)
+@tries(25)
 @given(
     raw=st.lists(texts, max_size=6).map(b"\n".join),
     asked=st.fixed_dictionaries(
@@ -409,7 +417,7 @@ NAMES = [
 ]
 
 
-@settings(PATIENT, max_examples=40)
+@tries(40)
 @given(
     name=st.sampled_from(NAMES),
     raw=st.lists(lines, max_size=5).map(b"\n".join)
@@ -423,17 +431,27 @@ def test_a_file_of_any_name_is_judged(name: str, raw: bytes, packed: bool, seeds
     assert report.problems or report.train_rows
 
 
-@settings(PATIENT, max_examples=60)
+def with_metadata(text: str) -> bytes:
+    """A row of the short way, with this under a key that is left out."""
+    return f'{{"messages": [{{"role": "assistant", "content": "It is."}}], "metadata": {text}}}'.encode()
+
+
+@tries(60)
+@example(with_metadata('[{"a": 1, "a": 2}]'), None)
+@example(with_metadata("1e999"), None)
+@example(with_metadata("9" * 5000), None)
+@example(with_metadata("{}"), "metadata")
 @given(
     raw=st.builds(
         _changed, st.builds(_text, plain_rows | mutants(plain_rows) | rows_of("openai"), st.booleans()), changes
-    )
+    ),
+    unread=st.none() | st.sampled_from(["metadata", "topic"]),
 )
-def test_both_ways_of_reading_say_the_same(raw: bytes) -> None:
-    read_twice(raw)
+def test_both_ways_of_reading_say_the_same(raw: bytes, unread: str | None) -> None:
+    read_twice(raw, unread)
 
 
-@settings(PATIENT, max_examples=30)
+@tries(30)
 @given(data=st.data())
 def test_sound_rows_are_written_for_each_target_and_stay_what_they_are(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([each.name for each in READABLE if each.write]))
@@ -444,7 +462,15 @@ def test_sound_rows_are_written_for_each_target_and_stay_what_they_are(data: st.
         prepared(name, rows, target)
 
 
-@settings(PATIENT, max_examples=15)
+@pytest.mark.parametrize("format", READABLE, ids=lambda format: format.name)
+def test_rows_may_be_grouped_by_any_of_their_keys(format: Format) -> None:
+    for key in json.loads(format.sample):
+        report = looked_at("rows.jsonl", format.sample.encode(), format=format.name, group_by=key, split=0.5)
+        # One row is on one side.
+        assert {problem.code for problem in report.errors} == {"E216"}, key
+
+
+@tries(15)
 @given(data=st.data())
 def test_rows_are_the_same_in_whatever_file(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([each.name for each in READABLE if each.write]))
@@ -455,7 +481,7 @@ def test_rows_are_the_same_in_whatever_file(data: st.DataObject) -> None:
 cells = examples.words.filter(lambda text: "\0" not in text)
 
 
-@settings(PATIENT, max_examples=25)
+@tries(25)
 @given(
     rows=st.lists(
         st.fixed_dictionaries({"prompt": cells, "completion": cells.filter(str.strip)}), min_size=1, max_size=4
