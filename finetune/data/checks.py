@@ -4,13 +4,13 @@ Order of turns, answers that say something, calls that are answered. The places 
 format whose list of messages has the same positions lends its name to them.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from finetune.data.example import Chat, Example, Label, Message, Preference, Tool, lists, plain, texts
+from finetune.data.example import Chat, Example, Label, Message, Preference, lists, plain, texts
 from finetune.data.faults import BAD_CONTENT, BAD_TOOLS, NOTHING_TO_LEARN, Fault
+from finetune.data.formats.calls import is_object
 
 SAME_ANSWERS: Final = "E239"
 BAD_ARGUMENTS: Final = "E242"
@@ -111,12 +111,12 @@ def _calls(messages: Sequence[Message], turns: str | None) -> Iterator[Fault]:
 
 
 def _odd_calls(example: Example) -> Iterator[Fault]:
-    declared = _names(example.tools)
+    declared = None if example.tools is None else {tool.function.name for tool in example.tools}
     for messages in lists(example):
         for each in messages:
             for call in each.tool_calls or ():
                 name = call.function.name
-                if not _is_json_object(call.function.arguments):
+                if not is_object(call.function.arguments):
                     what = "a tool call's arguments are no JSON object"
                     why = "The model learns to write calls that no program can read"
                     yield _warning(BAD_ARGUMENTS, what, why, "write them as JSON, or remove the row")
@@ -136,17 +136,6 @@ def says(answer: Message) -> bool:
     elif content and plain(content).strip():
         return True
     return bool(answer.tool_calls) or bool(answer.refusal and answer.refusal.strip())
-
-
-def _names(tools: list[Tool] | None) -> set[str] | None:
-    return None if tools is None else {tool.function.name for tool in tools}
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _empty(place: str, position: int) -> Fault:

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from finetune.data.example import KINDS, Chat, Example, Kind, Label, Message, Preference, Tool, canonical
+from finetune.data.example import KINDS, PLURALS, Chat, Example, Kind, Label, Preference, Tool, canonical
 from finetune.data.findings import LINES
 from finetune.data.formats import FORMATS, Format
+from finetune.data.tokens import sequences
 from finetune.errors import Problem
 
 LOST: Final = "E247"
@@ -22,27 +23,16 @@ OTHER_KIND: Final = "E249"
 #: Layouts whose rows are the examples' own JSON: all rows, and chats of nothing but texts.
 _CANONICAL: Final = frozenset({"openai"})
 _CANONICAL_TEXTS: Final = frozenset({"openai", "local"})
-_PLURALS: Final[dict[Kind, str]] = {"chat": "chats", "preference": "preferences", "label": "labelled answers"}
 
 _encoder: Final = msgspec.json.Encoder()
 
 
 def _chosen(example: Preference) -> Chat:
-    return _chat(example, example.chosen)
+    return sequences(example)[0]
 
 
 def _good(example: Label) -> Chat | None:
-    return _chat(example, example.completion) if example.label else None
-
-
-def _chat(example: Preference | Label, answer: list[Message]) -> Chat:
-    # Of a chat every answer is learned, of these only the last: those in the prompt are not.
-    read = [_unlearned(each) if each.role == "assistant" else each for each in example.prompt]
-    return Chat([*read, *answer], example.tools, example.parallel_tool_calls)
-
-
-def _unlearned(message: Message) -> Message:
-    return msgspec.structs.replace(message, weight=0)
+    return sequences(example)[0] if example.label else None
 
 
 #: What can be made of examples of another kind, when the user means it: from, to, how, and what gets lost.
@@ -88,8 +78,8 @@ class Writer:
         """The row as JSON, UTF-8, compact, without a line end; None if it is not written.
 
         Equal examples give equal lines. `number` is the row's line, from 1; `text` the example's canonical JSON, where
-        the caller has it. Without `lossy` a row that loses
-        something is not written, and neither is ever one that cannot be; `problems` tells why.
+        the caller has it. Without `lossy` a row that loses something is not written, and neither is ever one that
+        cannot be; `problems` tells why.
         """
         kind, made = KINDS[type(example)], None
         if kind != self._to.kind:
@@ -146,14 +136,13 @@ class Writer:
 
     def _kinds(self, file: str, allow: str) -> Iterator[Problem]:
         mine = self._to.kind
-        fitting = [each.name for each in FORMATS.values() if each.write]
         for kind, count in self._refused.items():
             way = _OTHERS.get((kind, mine))
-            names = ", ".join(name for name in fitting if FORMATS[name].kind == kind)
-            fix = f"choose a format of {_PLURALS[kind]}: {names}"
+            names = ", ".join(each.name for each in FORMATS.values() if each.write and each.kind == kind)
+            fix = f"choose a format of {PLURALS[kind]}: {names}"
             yield Problem(
                 code=OTHER_KIND,
-                what=f"the rows are {_PLURALS[kind]}, and {self._to.title} holds {_PLURALS[mine]}",
+                what=f"the rows are {PLURALS[kind]}, and {self._to.title} holds {PLURALS[mine]}",
                 why=f"What would be lost: {way[1]}" if way else "One cannot be made of the other",
                 fix=f"{fix}; or {allow}" if way else fix,
                 file=file,

@@ -151,6 +151,8 @@ Example = Chat | Preference | Label
 Kind = Literal["chat", "preference", "label"]
 
 KINDS: Final[dict[type[Example], Kind]] = {Chat: "chat", Preference: "preference", Label: "label"}
+#: For messages.
+PLURALS: Final[dict[Kind, str]] = {"chat": "chats", "preference": "preferences", "label": "labelled answers"}
 
 # Keys of structs stand in the order of their fields above, keys of JSON Schemas are sorted.
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
@@ -180,6 +182,11 @@ def plain(content: str | list[Part] | None) -> str:
     return "\n".join(
         part.text if isinstance(part, Text) else part.refusal for part in content if isinstance(part, Text | Refusal)
     )
+
+
+def content_of(parts: Sequence[Part]) -> str | list[Part]:
+    """Parts as a content: a text that stands alone is that text."""
+    return parts[0].text if len(parts) == 1 and isinstance(parts[0], Text) else list(parts)
 
 
 def texts(example: Example) -> Iterator[str]:

@@ -9,17 +9,15 @@ Texts are handed over without system messages: rows often share a long one, and 
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self
 
+from finetune.data.aside import folder_aside, writing
 from finetune.data.repeats import pack
 from finetune.data.sketches import DIGEST, SLOTS, Sketches, available, sketches
-from finetune.errors import StateError
-from finetune.files import remove_left_behind, unwritable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +104,7 @@ class Near:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -132,7 +130,7 @@ class Near:
         known[:, 0] = places
         known[:, 1] = np.frombuffer(made.digests, np.uint64)
         signatures = np.frombuffer(made.signatures, np.uint8).reshape(rows, SLOTS)
-        with _writing(self._parent):
+        with writing(self._parent):
             if self._files is None:
                 self._files = _Files(self._parent)
             self._files.known.write(known.tobytes())
@@ -146,7 +144,7 @@ class Near:
         """What is nearly the same among the rows so far, with the first `keep` of each kind. More may be added."""
         if self._files is None:
             return NearFound(groups=0, rows=0, first=(), shared=0, first_shared=(), compared=0)
-        with _writing(self._parent):
+        with writing(self._parent):
             self._files.flush()
             search = _Search(self._files, self._threshold)
             for band in self._files.bands:
@@ -158,9 +156,7 @@ class _Files:
     """A folder with a file of places and digests, one of signatures, and one of hashes for each band."""
 
     def __init__(self, parent: Path) -> None:
-        parent.mkdir(parents=True, exist_ok=True)
-        remove_left_behind(parent, f"{_ASIDE}*")
-        self._folder = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=parent))
+        self._folder = folder_aside(parent, _ASIDE)
         self._stack = ExitStack()
         self.known = self._opened("known")
         self.signatures = self._opened("signatures")
@@ -343,11 +339,3 @@ def _slots_a_band(threshold: float) -> int:
     """As many as leave a pair at the threshold _CHANCE to agree in at least one band, which all its slots have to."""
     most = SLOTS // _BANDS
     return max(slots for slots in range(1, most + 1) if 1 - (1 - threshold**slots) ** _BANDS >= _CHANCE)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StateError(unwritable(folder, error)) from error

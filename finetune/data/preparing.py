@@ -3,20 +3,19 @@
 import errno
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from finetune.data.aside import folder_aside, writing
 from finetune.data.lengths import OpenTokens
 from finetune.data.parts import Progress, parts_of
 from finetune.data.report import DataReport
 from finetune.data.request import DataRequest
 from finetune.data.sides import Sides
 from finetune.data.walk import USUAL, Walk
-from finetune.errors import DataError, StateError
-from finetune.files import remove_left_behind, sync, unwritable
+from finetune.errors import DataError
+from finetune.files import sync
 from finetune.ports import PreparedData
 
 _TRAIN: Final = "train.jsonl"
@@ -61,12 +60,10 @@ def prepare(
     `out` is removed after a day. Raises DataError with every fault found, StateError when `out` cannot be written.
     """
     format = request.rules.format if request.rules else USUAL[request.kind or "chat"]
-    with _writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        remove_left_behind(out, f"{_ASIDE}*")
-        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=out))
+    with writing(out):
+        aside = folder_aside(out, _ASIDE)
     try:
-        with _writing(out), ExitStack() as files, parts_of(request, tokens, progress, processes, out) as parts:
+        with writing(out), ExitStack() as files, parts_of(request, tokens, progress, processes, out) as parts:
             parts.write = format
             sides = parts.sides
             for side, name in ((sides.train, _TRAIN), (sides.validation, _VALIDATION)):
@@ -76,7 +73,7 @@ def prepare(
             if report.errors:
                 raise DataError(*report.errors)
             _flush(sides)
-        with _writing(out):
+        with writing(out):
             folder = _publish(aside, out / f"{sides.digest}.{format}")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -111,11 +108,3 @@ def _publish(aside: Path, folder: Path) -> Path:
             each.replace(folder / each.name)
     sync(folder.parent)
     return folder
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StateError(unwritable(out, error)) from error

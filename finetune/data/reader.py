@@ -11,7 +11,7 @@ import msgspec
 
 from finetune.data import checks
 from finetune.data.example import Chat, Example, Message, Tool
-from finetune.data.faults import Fault
+from finetune.data.faults import UNKNOWN_KEY, Fault, inside
 from finetune.data.findings import Findings
 from finetune.data.formats import Format, Row, recognise
 from finetune.data.mapping import Names, mapped
@@ -86,7 +86,7 @@ class Reader:
         if not row.messages or keys != keys_in(raw):
             return None
         if unused:
-            self.left_out.update(unused)
+            self.left_out.update(name for name in unused if name != self._unread)
         return Chat(row.messages)
 
     def _thorough(self, raw: bytes, line: int) -> Example | None:
@@ -96,17 +96,20 @@ class Reader:
         except Unread as error:
             findings.add(error.fault, line, error.column)
             return None
-        if self._unread is not None:
-            row.pop(self._unread, None)
-        found = list(islice(self._shape(row, ""), _MOST))
+        told = (fault for fault in self._shape(row, "") if not self._grouping(fault))
+        found = list(islice(told, _MOST))
         if any(fault.level == "error" for fault in found) and (other := self._other(row)):
             found = [other]
         for fault in found:
             findings.add(fault, line)
         if any(fault.level == "error" for fault in found):
             return None
-        self.left_out.update(self._format.harmless.intersection(row))
+        self.left_out.update(self._format.harmless.intersection(row) - {self._unread})
         return self._read(row)
+
+    def _grouping(self, fault: Fault) -> bool:
+        """Whether it complains of the key that groups rows, which need be none of the layout."""
+        return fault.code == UNKNOWN_KEY and self._unread is not None and fault.field == inside("", self._unread)
 
     def _other(self, row: Row) -> Fault | None:
         """A row of another layout is told once that it is one."""

@@ -13,15 +13,12 @@ import struct
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from finetune.errors import StateError
-from finetune.files import remove_left_behind, unwritable
+from finetune.data.aside import folder_aside, writing
 
 #: What a row takes on disk: 16 bytes of its digest, 8 of its place.
 BYTES_A_ROW: Final = 24
@@ -115,7 +112,7 @@ class Repeats:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -147,7 +144,7 @@ class Repeats:
             tally.take(_suspects(bytes(self._held)))
         else:
             self._spill()
-            with _writing(self._parent):
+            with writing(self._parent):
                 for bucket in sorted(self._aside.iterdir()):
                     self._look(bucket, tally)
         return tally.found()
@@ -157,11 +154,9 @@ class Repeats:
         return self._most_rows * BYTES_A_ROW
 
     def _spill(self) -> None:
-        with _writing(self._parent):
+        with writing(self._parent):
             if self._aside is None:
-                self._parent.mkdir(parents=True, exist_ok=True)
-                remove_left_behind(self._parent, f"{_ASIDE}*")
-                self._aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self._parent))
+                self._aside = folder_aside(self._parent, _ASIDE)
             held, self._held = bytes(self._held), bytearray()
             _scatter(held, 0, self._aside)
 
@@ -296,11 +291,3 @@ def _suspects(packed: bytes) -> Callable[[], Iterable[_Row]]:
     for head in heads:
         (twice if head in seen else seen).add(head)
     return lambda: compress(_rows(packed), map(twice.__contains__, heads))
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StateError(unwritable(folder, error)) from error

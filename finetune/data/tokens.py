@@ -94,7 +94,7 @@ def sequences(example: Example) -> tuple[Chat, ...]:
         return (example,)
     prompt = [msgspec.structs.replace(m, weight=0) if m.role == "assistant" else m for m in example.prompt]
     ends = (example.chosen, example.rejected) if isinstance(example, Preference) else (example.completion,)
-    return tuple(Chat([*prompt, *end], tools=example.tools) for end in ends)
+    return tuple(Chat([*prompt, *end], example.tools, example.parallel_tool_calls) for end in ends)
 
 
 def combined(sequences: Sequence[Range]) -> Count:

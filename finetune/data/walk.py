@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
-from finetune.data import privacy, whole
+from finetune.data import privacy, rules, whole
 from finetune.data.convert import Writer
 from finetune.data.faults import printable
 from finetune.data.findings import Findings
@@ -213,7 +213,7 @@ class Walk:
             yield from whole.one_sided([file.tally for file in self._files if file.side == 0], names[0])
         if request.rules is not None and names and not any(file.findings.errors for file in self._files):
             written = sides.train.written, sides.validation.written if sides.validation else 0
-            yield from whole.of_target(request.rules, names[0], (sides.train.rows, held), written)
+            yield from rules.of_all(request.rules, names[0], (sides.train.rows, held), written)
 
     def _report(self) -> DataReport:
         problems = (*chain.from_iterable(file.findings.problems() for file in self._files), *self._general)

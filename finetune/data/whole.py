@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from finetune.data import rules
-from finetune.data.example import Kind
+from finetune.data.example import PLURALS, Kind
 from finetune.data.findings import Findings
 from finetune.data.formats import Format
-from finetune.data.near import NearFound
+from finetune.data.near import NearFound, Pair
 from finetune.data.repeats import Found, Repeat, unpack
 from finetune.data.tally import Tally
 from finetune.errors import Problem
@@ -23,7 +22,6 @@ NEARLY: Final = "E250"
 UNMAPPED: Final = "E253"
 UNKNOWN: Final = "E257"
 
-_PLURALS: Final[Mapping[Kind, str]] = {"chat": "chats", "preference": "preferences", "label": "labelled answers"}
 _LEARNS: Final[Mapping[Kind, str]] = {
     "chat": "sft learns from chats",
     "preference": "dpo learns from preferences",
@@ -33,8 +31,6 @@ _LEARNS: Final[Mapping[Kind, str]] = {
 #: An answer that this share of the rows has is told, of at least so many rows.
 _SAME_SHARE: Final = 0.5
 _SAME_ROWS: Final = 10
-
-of_target = rules.of_all
 
 
 def of_file(findings: Findings, seen: int, left_out: Mapping[str, int]) -> None:
@@ -63,7 +59,7 @@ def of_kind(format: Format, kind: Kind | None, file: str, detected: bool) -> Pro
     how = "found out from the rows" if detected else "by dataset.format"
     return Problem(
         code=WRONG_KIND,
-        what=f"the rows are {_PLURALS[format.kind]} in the layout of {format.title} ({how}); {_LEARNS[kind]}",
+        what=f"the rows are {PLURALS[format.kind]} in the layout of {format.title} ({how}); {_LEARNS[kind]}",
         why="The method learns from another kind of rows",
         fix="choose the method that fits, or name the layout with dataset.format",
         file=file,
@@ -122,16 +118,15 @@ def repeated(found: Found, files: Sequence[str]) -> Iterator[Problem]:
 def nearly(found: NearFound, files: Sequence[str]) -> Iterator[Problem]:
     """Rows that are nearly the same, and those that are so on both sides."""
     if found.rows:
-        pairs = [Repeat(each.place, each.of) for each in found.first]
         what = f"rows that are nearly the same as another one: {found.rows}, groups: {found.groups}; this is the first"
         why = "They teach the same again, and a copy in validation makes the measure look better than it is"
-        yield _pairs(NEARLY, pairs, found.rows, files, what=what, why=why, fix="keep one of each, if that is not meant")
+        fix = "keep one of each, if that is not meant"
+        yield _pairs(NEARLY, found.first, found.rows, files, what=what, why=why, fix=fix)
     if found.shared:
-        pairs = [Repeat(each.place, each.of) for each in found.first_shared]
         what = f"validation rows that are nearly the same as a training row: {found.shared}; this is the first"
         why = "A model is good at what it was trained on, so the measure would look better than it is"
         fix = "keep what belongs together on one side: validation.group_by"
-        yield _pairs(NEARLY, pairs, found.shared, files, what=what, why=why, fix=fix)
+        yield _pairs(NEARLY, found.first_shared, found.shared, files, what=what, why=why, fix=fix)
 
 
 def empty_side(file: str, split: float, train: int, held: int) -> Iterator[Problem]:
@@ -183,7 +178,7 @@ def _one_sided(what: str, why: str, file: str) -> Problem:
 
 
 def _pairs(
-    code: str, pairs: Sequence[Repeat], count: int, files: Sequence[str], *, what: str, why: str, fix: str
+    code: str, pairs: Sequence[Repeat | Pair], count: int, files: Sequence[str], *, what: str, why: str, fix: str
 ) -> Problem:
     first = unpack(pairs[0].place)
     of = unpack(pairs[0].of)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from finetune.data.aside import writing
 from finetune.data.parts import Progress, parts_of
 from finetune.data.report import DataReport
 from finetune.data.request import DataRequest
 from finetune.data.walk import Walk
-from finetune.errors import DataError, StateError
-from finetune.files import unwritable
+from finetune.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def write(request: DataRequest, copy: Copy, progress: Progress) -> DataReport:
 @contextmanager
 def _replaced(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` that takes its name when all went well."""
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -60,5 +60,3 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
             Path(aside).replace(path)
         finally:
             Path(aside).unlink(missing_ok=True)
-    except OSError as error:
-        raise StateError(unwritable(path.parent, error)) from error

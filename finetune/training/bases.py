@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from finetune.errors import Problem, TrainingError
 from finetune.names import BUILTIN, BUILTINS
 from finetune.training import disk
+from finetune.training.stored import folder_of
 
 Report = Callable[[str], None]
 
@@ -77,10 +78,9 @@ def resolve(base_model: str, cache: Path, report: Report) -> str | Path:
     """
     if base_model.startswith(BUILTIN):
         return _built_in(base_model, cache, report)
-    if not base_model.startswith(("/", "./", "../", "~")) and base_model.count("/") < 2:
-        # Not looked for as a folder: what stands in the worker's folder must not decide what `owner/name` means.
+    folder = folder_of(base_model)
+    if folder is None:
         return base_model
-    folder = Path(base_model).expanduser()
     if folder.is_dir():
         return folder
     raise _problem("E603", base_model, "there is no such folder", "", "check the path in `base_model`")

@@ -76,27 +76,30 @@ def ensure(name: str, cache: Path, report: Callable[[str], None]) -> Path:
     """Return the folder of the built-in base `name` below `cache`, building it first if it isn't there.
 
     Idempotent, and safe when two processes call it at once: each builds aside, the first to finish wins and the
-    other takes the winner's folder. Blocks for some seconds when it builds. The folder's name carries a hash of
-    everything that the bytes depend on, so a change of this code, of the texts or of torch builds anew. `report`
-    gets plain lines of progress. The folder is read-only to its users. What a killed builder left goes after a day.
+    other takes the winner's folder. Blocks for some seconds when it builds. `report` gets plain lines of progress.
+    The folder is read-only to its users. What a killed builder left goes after a day.
 
     Raises ValueError for a name not in `BUILTINS`, and what `disk.refusal` reads when `cache` cannot be written.
     """
     if name not in BUILTINS:
         raise ValueError(f"no built-in base model {name!r}; there is {', '.join(sorted(BUILTINS))}")
-    recipe = _RECIPES[name]
-    folder = cache / f"{name}-{fingerprint(recipe)}"
+    folder = place_of(name, cache)
     remove_left_behind(cache, f".{name}-*")
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
     try:
-        build(recipe, aside, lambda line: report(f"building {name}: {line}"))
+        build(_RECIPES[name], aside, lambda line: report(f"building {name}: {line}"))
         _publish(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def place_of(name: str, cache: Path) -> Path:
+    """The folder of the built-in base `name`, there or not: a change of whatever its bytes depend on gives another."""
+    return cache / f"{name}-{fingerprint(_RECIPES[name])}"
 
 
 def fingerprint(recipe: Recipe) -> str:

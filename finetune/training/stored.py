@@ -78,17 +78,23 @@ def find(base_model: str, *, cache: Path, revision: str | None = None, trust_rem
 
 
 def _built_in(name: str, cache: Path) -> tuple[_Wanted, Iterator[bytes]]:
-    """Its folder is named by a hash over these files and the libraries' versions (`builtin.fingerprint`)."""
+    """What `builtin.place_of` names its folder by, as far as that is known without torch."""
     if name not in BUILTINS or not any(cache.glob(f"{name}-*")):
         raise NotHere(f"{BUILTIN}{name} is not built yet", "ft builds it for its first training")
     code = [Path(__file__).with_name(file).read_bytes() for file in ("builtin.py", "corpus.py")]
     return _Wanted(name, str(cache), None), iter([*code, _version("torch").encode()])
 
 
+def folder_of(base_model: str) -> Path | None:
+    """The folder that the name of a base model means; None for an id on the hub. Nothing is looked for."""
+    # What stands in the worker's folder must not decide what `owner/name` means.
+    is_path = base_model.startswith(("/", "./", "../", "~")) or base_model.count("/") > 1
+    return Path(base_model).expanduser() if is_path else None
+
+
 def _place(base_model: str, revision: str | None) -> tuple[_Wanted, Path]:
-    """What to load, and the folder that has its files. The same names are paths as in `bases.resolve`."""
-    if base_model.startswith(("/", "./", "../", "~")) or base_model.count("/") > 1:
-        folder = Path(base_model).expanduser()
+    """What to load, and the folder that has its files."""
+    if folder := folder_of(base_model):
         if not folder.is_dir():
             raise NotHere(f"there is no folder {base_model}", "check the path in `base_model`")
         return _Wanted(None, str(folder), None), folder
@@ -186,9 +192,9 @@ def _loaded(wanted: _Wanted) -> Stored | _Refused:
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     source = wanted.source
     if wanted.builtin is not None:
-        from finetune.training import builtin  # has the hash of its folder, and needs torch
+        from finetune.training import builtin  # names its folder, and needs torch
 
-        folder = Path(source) / f"{wanted.builtin}-{builtin.fingerprint(builtin.Recipe())}"
+        folder = builtin.place_of(wanted.builtin, Path(source))
         if not folder.is_dir():
             return _Refused(f"{BUILTIN}{wanted.builtin} is not built yet")
         source = str(folder)

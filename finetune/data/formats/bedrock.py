@@ -9,10 +9,10 @@ Normal form of a round trip: content of one text is that text; weight 1 is left 
 as a blank, because Bedrock refuses an empty one, and told as lost.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
-from finetune.data.example import Chat, Image, ImageUrl, Message, Part, Text, plain
+from finetune.data.example import Chat, Image, ImageUrl, Message, Part, Text, content_of, plain
 from finetune.data.faults import (
     BAD_CONTENT,
     BAD_ROLE,
@@ -210,14 +210,10 @@ def recognises(row: Row) -> bool:
 def read(row: Row) -> Chat:
     """A row without faults."""
     system = [Text(each["text"]) for each in row.get("system") or ()]
-    messages = [Message("system", _content(system))] if system else []
+    messages = [Message("system", content_of(system))] if system else []
     for each in row["messages"]:
-        messages.append(Message(each["role"], _content([_part(_there(item)) for item in each["content"]])))
+        messages.append(Message(each["role"], content_of([_part(_there(item)) for item in each["content"]])))
     return Chat(messages)
-
-
-def _content(parts: Sequence[Part]) -> str | list[Part]:
-    return parts[0].text if len(parts) == 1 and isinstance(parts[0], Text) else list(parts)
 
 
 def _part(item: dict[str, Any]) -> Part:

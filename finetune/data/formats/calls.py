@@ -104,6 +104,12 @@ def as_object(arguments: str, largest: int = WIDE) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def object_or_text(arguments: str) -> dict[str, Any] | str:
+    """What `as_object` gives; the text itself where that is none."""
+    found = as_object(arguments)
+    return arguments if found is None else found
+
+
 def is_object(arguments: str) -> bool:
     """True for a text that is a JSON object, whether or not all of it survives."""
     try:

@@ -74,8 +74,8 @@ def recognises(row: Row) -> bool:
 
 def read(row: Row) -> Chat:
     """A row without faults."""
-    asked = trl.lift(trl.messages_of(row["prompt"], "user"))
-    answered = trl.lift(trl.messages_of(row["completion"], "assistant"), asked)
+    asked = trl.messages_of(row["prompt"], "user")
+    answered = trl.messages_of(row["completion"], "assistant", asked)
     asked = [{**each, "weight": 0} if each["role"] == "assistant" else each for each in asked]
     return msgspec.convert({"messages": [*asked, *answered], **trl.read_tools(row)}, Chat)
 

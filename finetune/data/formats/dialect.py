@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from finetune.data.example import Chat, Image, ImageUrl, Message, Part, Refusal, Text, Tool, plain
-from finetune.data.faults import BAD_CONTENT, BAD_ROLE, NO_MESSAGES, UNKNOWN_KEY, Fault, Object, inside
+from finetune.data.faults import BAD_CONTENT, BAD_ROLE, NO_MESSAGES, UNKNOWN_KEY, Fault, Object, anything, inside
 from finetune.data.formats import losses, openai
 from finetune.data.formats.base import Row
 
@@ -31,12 +31,6 @@ _LACKS: Final = (
 )
 #: Parts that OpenAI has and these lack, by the role in whose messages OpenAI has them.
 _PARTS: Final = {"user": ("input_audio", "file"), "assistant": ("refusal",)}
-
-
-def nothing(value: dict[str, Any], where: str) -> Iterator[Fault]:
-    """No further faults."""
-    del value, where
-    yield from ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +47,8 @@ class Dialect:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     #: The row with OpenAI's way to write things in place of the provider's own. Also gets faulty rows.
     loosen: Callable[[Row], Row] = lambda row: row
-    message: Look = nothing
-    function: Look = nothing
+    message: Look = anything
+    function: Look = anything
 
     def __call__(self, value: Any, where: str) -> Iterator[Fault]:
         """Every fault of a row."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from finetune.data.example import Chat, Message, ToolCall, plain
-from finetune.data.formats.calls import as_object, as_text
+from finetune.data.formats.calls import as_text, object_or_text
 
 RUNS: Final = "several messages of one side in a row"
 UNASKED: Final = "answers without a question"
@@ -81,7 +81,4 @@ def said(message: Message) -> str:
 
 def written(call: ToolCall) -> str:
     """A call as JSON: name and arguments, these as an object where they are one."""
-    arguments = as_object(call.function.arguments)
-    return as_text(
-        {"name": call.function.name, "arguments": call.function.arguments if arguments is None else arguments}
-    )
+    return as_text({"name": call.function.name, "arguments": object_or_text(call.function.arguments)})

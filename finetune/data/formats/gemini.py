@@ -15,7 +15,7 @@ none, and weight 1 is left out. A result that is no object stands in one, as `ou
 from collections.abc import Iterator
 from typing import Any, Final
 
-from finetune.data.example import Chat, Function, FunctionCall, Message, Part, Text, Tool, ToolCall, plain
+from finetune.data.example import Chat, Function, FunctionCall, Message, Part, Tool, ToolCall, content_of, plain
 from finetune.data.formats import exchanges, gemini_parts, gemini_schema, losses
 from finetune.data.formats.base import Format, Row
 from finetune.data.formats.calls import (
@@ -41,7 +41,7 @@ def read(row: Row) -> Chat:
     """A row without faults."""
     messages = []
     if (system := take(row, "systemInstruction")) is not None:
-        messages.append(Message("system", _content(gemini_parts.read(each) for each in system["parts"])))
+        messages.append(Message("system", content_of([gemini_parts.read(each) for each in system["parts"]])))
     calls = Open()
     for each in row["contents"]:
         messages += _model(each, calls) if each.get("role") == "model" else _user(each, calls)
@@ -57,7 +57,7 @@ def _model(content: dict[str, Any], calls: Open) -> list[Message]:
         ToolCall(calls.call(each["name"], each.get("id")), FunctionCall(each["name"], as_text(each.get("args") or {})))
         for each in made
     ]
-    return [Message("assistant", _content(iter(said)) if said else None, tool_calls=found or None)]
+    return [Message("assistant", content_of(said) if said else None, tool_calls=found or None)]
 
 
 def _user(content: dict[str, Any], calls: Open) -> Iterator[Message]:
@@ -69,17 +69,12 @@ def _user(content: dict[str, Any], calls: Open) -> Iterator[Message]:
             run.append(gemini_parts.read(part))
             continue
         if run:
-            yield Message("user", _content(iter(run)))
+            yield Message("user", content_of(run))
             run = []
         answered = calls.answer(result["name"], result.get("id"))
         yield Message("tool", _said(result["response"]), tool_call_id=answered)
     if run:
-        yield Message("user", _content(iter(run)))
-
-
-def _content(parts: Iterator[Part]) -> str | list[Part]:
-    found = list(parts)
-    return found[0].text if len(found) == 1 and isinstance(found[0], Text) else found
+        yield Message("user", content_of(run))
 
 
 def _said(response: dict[str, Any]) -> str:

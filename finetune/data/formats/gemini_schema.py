@@ -20,11 +20,6 @@ def _of(*types: type) -> Callable[[Any], bool]:
     return lambda value: type(value) in types
 
 
-def _any(value: Any) -> bool:
-    del value
-    return True
-
-
 #: Keys of Gemini's Schema whose values hold no schema, and what these must be (v1beta1 as of 2026-11; `ref` and `defs`
 #: are left out, since JSON Schema calls them otherwise).
 _PLAIN: Final[dict[str, Callable[[Any], bool]]] = {
@@ -33,7 +28,7 @@ _PLAIN: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"), _of(int)),
     **dict.fromkeys(("minimum", "maximum"), _of(int, float)),
     **dict.fromkeys(("nullable", "additionalProperties"), _of(bool)),
-    **dict.fromkeys(("default", "example"), _any),
+    **dict.fromkeys(("default", "example"), lambda value: True),
 }
 
 

@@ -15,6 +15,7 @@ from finetune.data.faults import (
     Shape,
     TypeOf,
     Words,
+    anything,
     inside,
 )
 from finetune.data.formats import gemini_parts, media, openai
@@ -146,7 +147,7 @@ _CONTENT: Final = Proto(
             "Each content says who speaks",
             elsewhere={"assistant": "model", "human": "user", "gpt": "model", "tool": "function", "bot": "model"},
         ),
-        "parts": lambda value, where: iter(()),
+        "parts": anything,
     },
     ("parts",),
     '{"role": "user", "parts": [{"text": "..."}]}',

@@ -44,8 +44,8 @@ def recognises(row: Row) -> bool:
 
 def read(row: Row) -> Label:
     """A row without faults."""
-    prompt = trl.lift(trl.messages_of(row["prompt"], "user"))
-    completion = trl.lift(trl.messages_of(row["completion"], "assistant"), prompt)
+    prompt = trl.messages_of(row["prompt"], "user")
+    completion = trl.messages_of(row["completion"], "assistant", prompt)
     said = {"prompt": prompt, "completion": completion, "label": row["label"]}
     return msgspec.convert({**said, **trl.read_tools(row)}, Label)
 

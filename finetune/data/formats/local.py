@@ -15,7 +15,7 @@ import msgspec
 from finetune.data.example import Chat, Message
 from finetune.data.formats import exchanges, losses, openai
 from finetune.data.formats.base import Format
-from finetune.data.formats.calls import as_object
+from finetune.data.formats.calls import object_or_text
 
 
 def write(chat: Chat) -> dict[str, Any]:
@@ -43,9 +43,7 @@ def _message(message: Message) -> Iterator[tuple[str, Any]]:
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
-    arguments = as_object(call["function"]["arguments"])
-    if arguments is not None:
-        call["function"]["arguments"] = arguments
+    call["function"]["arguments"] = object_or_text(call["function"]["arguments"])
     return call
 
 

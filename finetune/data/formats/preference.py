@@ -144,8 +144,8 @@ def read(row: Row) -> Preference:
     if _whole(row):
         common = _common(chosen, rejected)
         prompt, chosen, rejected = chosen[:common], chosen[common:], rejected[common:]
-    asked = trl.lift(trl.messages_of(prompt, "user"))  # type: ignore[arg-type]
-    answers = (trl.lift(trl.messages_of(each, "assistant"), asked) for each in (chosen, rejected))
+    asked = trl.messages_of(prompt, "user")  # type: ignore[arg-type]
+    answers = (trl.messages_of(each, "assistant", asked) for each in (chosen, rejected))
     said = dict(zip(_ANSWERS, answers, strict=True))
     return msgspec.convert({"prompt": asked, **said, **trl.read_tools(row)}, Preference)
 

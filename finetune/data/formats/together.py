@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from finetune.data.example import Chat, FunctionCall, Image, Message, Part, Text, ToolCall, plain
+from finetune.data.example import Chat, FunctionCall, Image, Message, Part, Text, ToolCall, content_of, plain
 from finetune.data.faults import BAD_CONTENT, BAD_TOOLS, Fault, inside
 from finetune.data.formats import losses, openai
 from finetune.data.formats.base import Format, Row
@@ -89,8 +89,8 @@ def read(row: Row) -> Chat:
 
 def _plainer(message: Message) -> Message:
     content = message.content
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Text):
-        content = content[0].text
+    if isinstance(content, list):
+        content = content_of(content)
     return msgspec.structs.replace(message, content=None if message.tool_calls and content == "" else content)
 
 

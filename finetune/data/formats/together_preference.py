@@ -16,8 +16,7 @@ from finetune.data.example import Chat, Preference
 from finetune.data.faults import Fault, anything, inside
 from finetune.data.formats import openai, openai_dpo, together
 from finetune.data.formats.base import Format, Row
-from finetune.data.formats.losses import WEIGHTS
-from finetune.data.formats.pairs import one, several
+from finetune.data.formats.pairs import one
 
 #: Prompt and answers are looked at together, the rest by its keys.
 _FRAME: Final = openai_dpo.layout(anything, one, tools=anything)
@@ -78,10 +77,7 @@ def write(example: Preference) -> dict[str, Any]:
 
 def losses(example: Preference) -> list[str]:
     """What `write` leaves out."""
-    found = [*together.FORMAT.losses(_one_chat(example)), *several(example)]
-    if example.chosen[-1].weight == 0 or example.rejected[-1].weight == 0:
-        found.append(WEIGHTS)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*together.FORMAT.losses(_one_chat(example)), *openai_dpo.losses(example)]))
 
 
 def _one_chat(example: Preference) -> Chat:

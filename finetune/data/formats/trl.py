@@ -14,7 +14,7 @@ from finetune.data.example import Example
 from finetune.data.faults import BAD_FIELD, BAD_TOOLS, Fault, Shape, Words
 from finetune.data.formats import openai
 from finetune.data.formats.base import Row
-from finetune.data.formats.calls import Open, as_object, as_text
+from finetune.data.formats.calls import Open, as_text, object_or_text
 from finetune.data.formats.losses import PARALLEL, WEIGHTS
 from finetune.data.formats.pairs import NOT_AN_ANSWER, lacking, unweighed
 from finetune.data.parse import Unread, parse
@@ -115,9 +115,11 @@ def read_tools(row: Row) -> dict[str, Any]:
     return {} if value is None else {"tools": value}
 
 
-def messages_of(value: str | list[dict[str, Any]], role: str) -> list[dict[str, Any]]:
-    """A text as one message of this role; messages as they are."""
-    return [{"role": role, "content": value}] if isinstance(value, str) else value
+def messages_of(
+    value: str | list[dict[str, Any]], role: str, before: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """A text as one message of this role; messages as `lift` gives them."""
+    return [{"role": role, "content": value}] if isinstance(value, str) else lift(value, before)
 
 
 def written(example: Example) -> dict[str, Any]:
@@ -129,9 +131,7 @@ def written(example: Example) -> dict[str, Any]:
         for each in messages if isinstance(messages, list) else ():
             each.pop("weight", None)
             for call in each.get("tool_calls", ()):
-                arguments = as_object(call["function"]["arguments"])
-                if arguments is not None:
-                    call["function"]["arguments"] = arguments
+                call["function"]["arguments"] = object_or_text(call["function"]["arguments"])
     return row
 
 

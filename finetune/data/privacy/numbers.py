@@ -66,11 +66,6 @@ def _shapes() -> _Shapes:
     return _Shapes(takers, beginnings, frozenset(words[0] for words in split))
 
 
-@cache
-def _pattern(also: str) -> re.Pattern[str]:
-    return re.compile(also)
-
-
 def clusters(text: str) -> Iterator[tuple[int, int]]:
     """The spans of `text` in which numbers may be; sentences apart, and without plain dates."""
     for cluster in _CLUSTER.finditer(text):
@@ -173,7 +168,7 @@ def _in_a_row(words: Sequence[_Word], at: int, count: int) -> bool:
 
 
 def _valid(rule: Rule, written: str, bare: str) -> bool:
-    if rule.also and not _pattern(rule.also).fullmatch(bare):
+    if rule.also and not re.fullmatch(rule.also, bare):
         return False
     if not rule.check:
         return True

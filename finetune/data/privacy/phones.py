@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from finetune.data.privacy.characters import before, in_word, named, stands_alone
+from finetune.data.privacy.characters import before, ends, in_word, named, stands_alone
 from finetune.data.privacy.extra import load
 from finetune.data.privacy.finding import PHONE_BY_FORM, PHONE_WITH_PLUS, PHONE_WITH_WORD, Finding, Hit
 
@@ -83,7 +83,7 @@ def with_plus(text: str) -> Iterator[Hit]:
     at, free = text.find("+"), 0
     while at >= 0:
         found = _PLUS.match(text, at) if at >= free and _may_begin(text, at) else None
-        written = _longest(found.group()) if found and not _goes_on(text, found.end()) else ""
+        written = _longest(found.group()) if found and ends(text, found.end()) else ""
         if written:
             free = at + len(written)
             start = at - 1 if text[at - 1 : at] == "(" and ")" in written else at
@@ -93,10 +93,6 @@ def with_plus(text: str) -> Iterator[Hit]:
 
 def _may_begin(text: str, at: int) -> bool:
     return at == 0 or not (in_word(text[at - 1]) or text[at - 1] in "+-")
-
-
-def _goes_on(text: str, end: int) -> bool:
-    return end < len(text) and in_word(text[end])
 
 
 def _longest(written: str) -> str:

@@ -143,7 +143,7 @@ def raised_by(scheme: str) -> tuple[type[Exception], ...]:
     return (OSError, ValueError, *own, *below)
 
 
-def stopped_by(error: BaseException, scheme: str, reading: Reading, *, anonymous: bool = False) -> Stopped:
+def stopped_by(error: BaseException, scheme: str, reading: Reading, *, anonymous: bool) -> Stopped:
     """The problem of a place of that scheme. `anonymous`: the requests were made without credentials."""
     chain = _causes(error, also_hidden=scheme == "hf")
     plain = next((failure for each in chain if (failure := _by_class(each)) not in (None, *_GENERAL)), None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from finetune.data.sources.faults import LINE_ENDS, MAX_ROW_BYTES, Reading
-from finetune.data.sources.lines import Splitter, is_plain, is_utf8, sound, tell_too_long, without_bom
+from finetune.data.sources.lines import Splitter, is_plain, is_utf8, sound, without_bom
 from finetune.data.sources.place import Block
 from finetune.data.sources.streams import Stream
 
@@ -26,7 +26,7 @@ class _Lines:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._splitter = Splitter(MAX_ROW_BYTES, lambda number, begin: tell_too_long(reading, number, begin))
+        self._splitter = Splitter(reading)
         self._returns = 0
 
     def feed(self, piece: bytes) -> tuple[Sequence[int], list[bytes]] | None:

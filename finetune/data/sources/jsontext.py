@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from finetune.data.sources.faults import MAX_ROW_BYTES
 from finetune.data.sources.streams import Stream
 
 _STEP_BYTES: Final = 1024 * 1024
@@ -90,21 +91,21 @@ class Window:
             if position < len(self.text) or not self.grow():
                 return position
 
-    def end_of_value(self, position: int, limit: int) -> int | None:
-        """Where the value ends that begins at `position`; None if more than `limit` bytes would have to be held.
+    def end_of_value(self, position: int) -> int | None:
+        """Where the value ends that begins at `position`; None if more than MAX_ROW_BYTES would have to be held.
 
         Raises EOFError when the text ends first.
         """
         if match := _SHALLOW.match(self.text, position):
             return match.end()
         if self.text[position : position + 1] not in _OPENING:
-            return self._end_of_word(position, limit)
+            return self._end_of_word(position)
         nesting, begin = _Nesting(), position
         while True:
             position = nesting.follow(self.text, position)
             if nesting.closed:
                 return position
-            if len(self.text) - begin > limit:
+            if len(self.text) - begin > MAX_ROW_BYTES:
                 return None
             if not self.grow():
                 raise EOFError
@@ -120,12 +121,12 @@ class Window:
             if not self.grow():
                 raise EOFError
 
-    def _end_of_word(self, position: int, limit: int) -> int | None:
+    def _end_of_word(self, position: int) -> int | None:
         while True:
             end = self._word(position)
             if end < len(self.text):
                 return end
-            if end - position > limit:
+            if end - position > MAX_ROW_BYTES:
                 return None
             if not self.grow():
                 return end

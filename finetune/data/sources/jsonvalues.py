@@ -87,7 +87,7 @@ class _Values:
         self._begun = line = window.line
         if window.text[window.at] not in _FIRST_BYTES:
             self._broken("no JSON value begins here", "use double quotes around keys and texts, and no comments")
-        end = window.end_of_value(window.at, MAX_ROW_BYTES)
+        end = window.end_of_value(window.at)
         if end is None:
             self._reading.too_long(line, "row")
             window.pass_over()
@@ -112,12 +112,12 @@ class _Values:
         window, at, begin = self._window, self._window.at + 1, self._window.at
         while at - begin <= MAX_ROW_BYTES:
             at = window.beyond_space(at)
-            end = window.end_of_value(at, MAX_ROW_BYTES) if window.text[at : at + 1] == b'"' else None
+            end = window.end_of_value(at) if window.text[at : at + 1] == b'"' else None
             if end is None:
                 return
             value = window.beyond_space(window.beyond_space(end) + 1)
             yield _key(window.text[at:end]), value
-            end = window.end_of_value(value, MAX_ROW_BYTES)
+            end = window.end_of_value(value)
             at = window.beyond_space(end or value)
             if end is None or window.text[at : at + 1] != b",":
                 return
@@ -147,7 +147,7 @@ class _Values:
         """The key at the window, which then stands at its value."""
         window = self._window
         self._begun = window.line
-        end = window.end_of_value(window.at, MAX_ROW_BYTES) if window.next() == b'"' else None
+        end = window.end_of_value(window.at) if window.next() == b'"' else None
         if end is None:
             self._broken("there is no key where one is needed", "write the file with a JSON library")
         key = _key(window.text[window.at : end])

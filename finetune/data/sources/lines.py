@@ -2,11 +2,10 @@
 
 import codecs
 import re
-from collections.abc import Callable
 from typing import Final
 
 from finetune.data.sources.content import BOM
-from finetune.data.sources.faults import LINE_ENDS, NOT_TEXT, Reading
+from finetune.data.sources.faults import LINE_ENDS, MAX_ROW_BYTES, NOT_TEXT, Reading
 from finetune.data.sources.streams import Stream
 
 #: Pieces that stay in the processor's cache: decoding 64 KiB at a time is up to four times as fast as 4 MiB at once.
@@ -18,15 +17,13 @@ _ROWS_OF_AN_OLD_MAC: Final = re.compile(rb"\}[ \t]*\r[ \t\r]*\{")
 class Splitter:
     """Cuts pieces of a text into lines without their line feeds.
 
-    Holds at most `limit` bytes of an open line. Pieces must not be longer than that.
+    Holds at most MAX_ROW_BYTES of an open line; one that is longer is told. Pieces must not be longer than that.
     """
 
-    def __init__(self, limit: int, too_long: Callable[[int, bytes], None]) -> None:
-        """`too_long` is called with the number and the beginning of each line that is over the limit."""
+    def __init__(self, reading: Reading) -> None:
         #: 1-based number of the first line that the next `feed` returns.
         self.number = 1
-        self._limit = limit
-        self._too_long = too_long
+        self._reading = reading
         self._parts: list[bytes] = []
         self._held = 0
         self._passing = False
@@ -52,8 +49,8 @@ class Splitter:
         if self._passing or not part:
             return
         self._parts.append(part)
-        if self._held > self._limit:
-            self._too_long(self.number, b"".join(self._parts))
+        if self._held > MAX_ROW_BYTES:
+            tell_too_long(self._reading, self.number, b"".join(self._parts))
             self._parts.clear()
             self._passing = True
 
@@ -120,7 +117,7 @@ def tell_lone_returns(reading: Reading, line: int) -> None:
     )
 
 
-def tell_other_encoding(text: bytes, line: int, reading: Reading, *, from_column_1: bool = True) -> None:
+def tell_other_encoding(text: bytes, line: int, reading: Reading, *, from_column_1: bool) -> None:
     """Report the first byte of `text` that is not UTF-8. There must be one."""
     try:
         text.decode("utf-8")

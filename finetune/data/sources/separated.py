@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 from finetune.data.sources.content import BOM
 from finetune.data.sources.faults import CSV_HEADER, CSV_ROW, MAX_ROW_BYTES, Reading, Stopped, printable
 from finetune.data.sources.filling import gathered
-from finetune.data.sources.lines import Splitter, is_plain, sound, tell_too_long
+from finetune.data.sources.lines import Splitter, is_plain, sound
 from finetune.data.sources.place import Block
 from finetune.data.sources.streams import Stream
 from finetune.errors import Problem
@@ -135,7 +135,7 @@ class _Lines:
         self.number = 0
         self._stream = stream
         self._reading = reading
-        self._splitter = Splitter(MAX_ROW_BYTES, lambda number, begin: tell_too_long(reading, number, begin))
+        self._splitter = Splitter(reading)
         self._raw = self._bytes()
         self._size = 0
 

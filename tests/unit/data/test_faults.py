@@ -17,17 +17,13 @@ from finetune.data import DataReport, DataRequest
 from finetune.errors import Problem
 
 
-def inspect(train: Path, validation: Path | None = None, split: float | None = None, **how: Any) -> DataReport:
-    return data.inspect(request(train, validation, split), **how)
+def inspect(train: Path, validation: Path | None = None, split: float | None = None) -> DataReport:
+    return data.inspect(request(train, validation, split))
 
 
 def request(train: Path, validation: Path | None = None, split: float | None = None) -> DataRequest:
     named = None if validation is None else str(validation)
     return DataRequest(train=str(train), folder=Path(), validation=named, split=split)
-
-
-def check(path: Path) -> DataReport:
-    return inspect(path)
 
 
 USER = {"role": "user", "content": "q"}
@@ -37,7 +33,7 @@ GOOD = json.dumps({"messages": [USER, ANSWER]})
 
 def problems(path: Path, raw: bytes | str) -> tuple[Problem, ...]:
     path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
-    report = check(path)
+    report = inspect(path)
     for problem in report.problems:
         assert problem.code in CODES
         assert problem.what
@@ -141,7 +137,7 @@ def test_whatever_the_file_holds_is_judged(raw: bytes, tmp_path_factory: pytest.
 
     found = problems(path, raw)
 
-    assert found or check(path).train_rows
+    assert found or inspect(path).train_rows
 
 
 def test_json_faults_have_columns(file: Path) -> None:
@@ -205,7 +201,7 @@ def test_what_is_in_the_file_decides_and_not_its_name(file: Path) -> None:
     (warning,) = problems(file, f"[{GOOD},\n{GOOD.replace('q', 'r')}]".encode())
 
     assert (warning.code, warning.level) == ("E222", "warning")
-    assert check(file).train_rows == 2
+    assert inspect(file).train_rows == 2
 
 
 def test_a_line_in_another_encoding(file: Path) -> None:
@@ -226,9 +222,9 @@ def test_windows_files_are_read_with_a_warning(file: Path) -> None:
     found = problems(file, b"\xef\xbb\xbf" + f"{GOOD}\r\n\r\n{other}".encode())
 
     assert [(each.code, each.level) for each in found] == [("E218", "warning"), ("E218", "warning")]
-    with_marks = check(file)
+    with_marks = inspect(file)
     file.write_text(f"{GOOD}\n{other}\n")
-    assert with_marks.digest == check(file).digest
+    assert with_marks.digest == inspect(file).digest
     assert with_marks.train_rows == 2
 
 
@@ -266,7 +262,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     }
 
     for path, code in expected.items():
-        (problem,) = check(path).problems
+        (problem,) = inspect(path).problems
         assert problem.code == code
         assert problem.fix
 
@@ -329,7 +325,7 @@ def test_a_split_and_a_file_exclude_each_other(file: Path) -> None:
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    thread = threading.Thread(target=check, args=(pipe,), daemon=True)
+    thread = threading.Thread(target=inspect, args=(pipe,), daemon=True)
     thread.start()
     thread.join(10)
 
