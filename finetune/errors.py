@@ -119,6 +119,9 @@ class NotEligible(FtError):
 class ProviderError(FtError):
     """The provider refused, for good: the same request would be refused again."""
 
+    #: Seconds for which the provider asked to be left alone; None when it did not.
+    after_s: float | None = None
+
 
 class ProviderUnavailable(ProviderError):
     """Nothing was done at the provider; the same call may succeed later."""

@@ -3,11 +3,12 @@
 import errno
 import os
 import shutil
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from finetune.errors import Problem
+from finetune.errors import Problem, StateError
 
 #: Nobody works for so long on a folder without a sign.
 _LEFT_BEHIND_S = 24 * 3600
@@ -43,3 +44,18 @@ def remove_left_behind(folder: Path, pattern: str) -> None:
         with suppress(OSError):
             if max(path.lstat().st_mtime for path in (left, *left.iterdir())) < before:
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that others see the old one or the new one, never a part. Makes its folder.
+
+    Raises StateError.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(raw)
+        beside.replace(path)
+    except OSError as error:
+        raise StateError(unwritable(path.parent, error)) from None

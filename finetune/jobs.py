@@ -84,6 +84,11 @@ class Job:
     remote_data: Json | None = None
     #: When a create was sent whose outcome we have not recorded, UTC; None when none is in doubt.
     create_sent_at: datetime | None = None
+    #: Until when a second job of this run key may turn up at the provider, UTC: a create was sent again after one
+    #: that seemed lost. None when that cannot be.
+    doubt_until: datetime | None = None
+    #: US dollars as texts: `low`, `high` and `basis` as planned, `quote` by the provider. None where nothing is billed.
+    cost: Json | None = None
     #: Latest progress: step, total_steps, loss, tokens_per_s, eta_s. None until the provider reports one.
     progress: Json | None = None
     #: What was trained: adapter path and digest, or the provider's model id. None until trained.

@@ -8,13 +8,15 @@ It may be called twice, late, after a crash, or by two workers at once: a lease 
 can be repeated. A step is one method; what it wants written is a `Change`; `JobStore.apply` writes it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from finetune.abilities import Reporting, Startable, Storing
 from finetune.errors import (
     AuthenticationFailed,
     FtError,
@@ -22,11 +24,12 @@ from finetune.errors import (
     LeaseLost,
     OutcomeUnknown,
     Problem,
+    ProviderError,
     ProviderUnavailable,
     StateError,
 )
-from finetune.jobs import Change, Event, Job, JobState, Json, Lease
-from finetune.ports import Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData
+from finetune.jobs import FINAL, Change, Event, Job, JobState, Json, Lease
+from finetune.ports import Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData, RemoteJob
 from finetune.spec import Recipe
 from finetune.tasks import ADVANCE
 
@@ -35,6 +38,10 @@ LEASE = timedelta(seconds=30)
 #: Temporary failures in a row before a job that cost nothing yet is given up (about half an hour).
 MAX_FAILURES = 10
 _LONGEST_WAIT_S = 300.0
+#: After a second create for one run key, the provider's list is watched for so long: the first may still turn up.
+DOUBT = timedelta(hours=1)
+#: Files that tell of a training are fetched so often before the job goes on without them.
+_FETCHES = 3
 
 
 class Lifecycle:
@@ -49,12 +56,12 @@ class Lifecycle:
         clock: Clock,
         *,
         owner: str,
-        hold: Callable[[Lease], AbstractContextManager[None]] = lambda lease: nullcontext(),
+        ways: "Ways | None" = None,
     ) -> None:
-        """`owner` names this worker in leases; `hold` renews a lease while a step takes long."""
+        """`owner` names this worker in leases."""
         self._jobs, self._models, self._provider = jobs, models, provider
         self._queue, self._clock = queue, clock
-        self._owner, self._hold = owner, hold
+        self._owner, self._ways = owner, ways or Ways()
         self._steps: dict[JobState, Callable[[Lease], Change]] = {
             JobState.QUEUED: self._start,
             JobState.PREPARING: self._upload,
@@ -73,8 +80,8 @@ class Lifecycle:
         if lease is None:
             return None
         try:
-            with self._hold(lease):
-                change = self._step(lease)
+            with self._ways.hold(lease):
+                change = self._tidied(lease.job, self._step(lease))
             job = self._jobs.apply(lease, change, self._clock.now())
         except LeaseLost:
             return None
@@ -113,20 +120,22 @@ class Lifecycle:
         job, provider = lease.job, self._provider(lease.job.provider)
         run_key = str(job.run_key)
         known = provider.find(run_key)
-        for extra in known[1:]:
-            provider.cancel(extra.remote_id)
         if known:
-            found = known[0]
-            more = f"; cancelled {len(known) - 1} more with the same key" if known[1:] else ""
+            found, more = adopted(provider, known)
             note = f"found {found.remote_id} at the provider{more}" if job.create_sent_at else "submitted"
             return self._submitted(found.remote_id, found.raw_state, note)
+        now = self._clock.now()
+        sent: Json = {"create_sent_at": now}
         if job.create_sent_at is not None:
             wait_until = job.create_sent_at + timedelta(seconds=provider.grace_s)
-            if self._clock.now() < wait_until:
-                return Change(state=job.state, due_at=wait_until, fields={})
+            if now < wait_until:
+                # Sooner each time at first: mostly the list is only a moment behind.
+                soon = now + max(timedelta(seconds=1), now - job.create_sent_at)
+                return Change(state=job.state, due_at=min(wait_until, soon), fields={})
+            sent["doubt_until"] = now + DOUBT if provider.grace_s else None
         if job.cancel_requested:
             return self._end(JobState.CANCELLED, "cancelled before the provider had it")
-        self._jobs.record(lease, self._clock.now(), {"create_sent_at": self._clock.now()})
+        self._jobs.record(lease, now, sent)
         try:
             remote = provider.create(recipe_of(job), RemoteData(ids=job.remote_data or {}), run_key)
         except ProviderUnavailable as error:
@@ -138,36 +147,108 @@ class Lifecycle:
         return self._go(JobState.RUNNING, note, **fields)
 
     def _poll(self, lease: Lease) -> Change:
-        job, provider = lease.job, self._provider(lease.job.provider)
-        remote_id = str(job.remote_id)
+        provider = self._provider(lease.job.provider)
+        fields, told = self._doubted(lease.job, provider)
+        job = replace(lease.job, **fields)
         if job.cancel_requested:
-            provider.cancel(remote_id)
-        seen = provider.poll(remote_id, job.cursor)
-        fields: Json = {"provider_state": seen.raw_state, "cursor": seen.cursor, "failures": 0}
+            provider.cancel(str(job.remote_id))
+        seen = provider.poll(str(job.remote_id), job.cursor)
+        fields |= {"provider_state": seen.raw_state, "cursor": seen.cursor, "failures": 0}
         if seen.progress is not None:
             fields["progress"] = seen.progress
-        news: dict[str, Any] = {"events": seen.events, "metrics": seen.metrics}
+        news: dict[str, Any] = {"events": (*told, *seen.events), "metrics": seen.metrics}
         if seen.state == "succeeded":
             return self._go(JobState.REGISTERING, "trained", **fields, artifact=seen.artifact, **news)
         if seen.state == "cancelled":
-            return self._end(JobState.CANCELLED, "cancelled, the provider runs it no more", **fields, **news)
+            by = "cancelled" if job.cancel_requested else "cancelled at the provider, not through ft"
+            return self._end(JobState.CANCELLED, f"{by}; nothing runs there any more", **fields, **news)
         if seen.state == "failed":
             problem = seen.problem or _unexplained(seen.raw_state)
             return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem), **news)
+        if seen.quote is not None and not job.cancel_requested:
+            return self._quoted(job, provider, seen.quote, fields, news)
         return Change(state=job.state, due_at=self._next_poll(job, provider), fields=fields, **news)
 
+    def _doubted(self, job: Job, provider: Provider) -> tuple[Json, tuple[Event, ...]]:
+        """While a second job of the key may turn up: look, keep the oldest, cancel the other, and say so."""
+        if job.doubt_until is None:
+            return {}, ()
+        known = provider.find(str(job.run_key))
+        if len(known) < 2:
+            return ({"doubt_until": None} if self._clock.now() >= job.doubt_until else {}), ()
+        kept, more = adopted(provider, known)
+        note = f"a create that seemed lost was carried out after all: kept {kept.remote_id}{more}"
+        moved = {} if kept.remote_id == job.remote_id else {"remote_id": kept.remote_id, "cursor": None}
+        return {"doubt_until": None, **moved}, (Event(kind="warning", message=note, at=self._clock.now()),)
+
+    def _quoted(self, job: Job, provider: Provider, quote: Json, fields: Json, news: Json) -> Change:
+        """The provider has named its price and waits: write it down, then start, or not above the recipe's limit."""
+        limit = recipe_of(job).limits.max_cost_usd
+        usd = Decimal(str(quote["usd"])) if quote.get("usd") is not None else None
+        if limit is not None and (usd is None or usd > limit):
+            provider.cancel(str(job.remote_id))
+            problem = _too_dear(usd, limit)
+            return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem), **news)
+        now = self._clock.now()
+        if (job.cost or {}).get("quote") == quote:
+            if isinstance(provider, Startable):
+                provider.start(str(job.remote_id))
+            return Change(state=job.state, due_at=self._next_poll(job, provider), fields=fields, **news)
+        asks = "names no price" if usd is None else f"asks {usd} US dollars"
+        told = Event(kind="provider", message=f"the provider {asks}; starting the training", at=now)
+        fields |= {"cost": {**(job.cost or {}), "quote": quote}}
+        return Change(state=job.state, due_at=now, fields=fields, **{**news, "events": (*news["events"], told)})
+
     def _register(self, lease: Lease) -> Change:
-        job = lease.job
-        wanted = recipe_of(job).register
+        wanted = recipe_of(lease.job).register
+        job, told = self._fetched(lease.job)
         version = self._models.add_model(job, self._clock.now(), alias=wanted.alias if wanted else None)
-        return self._end(JobState.SUCCEEDED, f"registered as {version.ref}", model=version.ref, failures=0)
+        fields = {"model": version.ref, "artifact": job.artifact, "failures": 0}
+        return self._end(JobState.SUCCEEDED, f"registered as {version.ref}", events=told, **fields)
+
+    def _fetched(self, job: Job) -> tuple[Job, tuple[Event, ...]]:
+        """The job with the files that tell of its training, where the provider keeps such; a model is worth more."""
+        provider, folder = self._provider(job.provider), self._ways.results_dir
+        if folder is None or not isinstance(provider, Reporting):
+            return job, ()
+        try:
+            files = provider.fetch_results(str(job.remote_id), folder / str(job.run_key))
+        except ProviderError as error:
+            if error.retry and job.failures < _FETCHES:
+                raise
+            note = f"the result files were not fetched: {error.problems[0].what}"
+            return job, (Event(kind="warning", message=note, at=self._clock.now()),)
+        return replace(job, artifact={**(job.artifact or {}), "results": [str(path) for path in files]}), ()
+
+    def _tidied(self, job: Job, change: Change) -> Change:
+        """With the uploaded files deleted when the job has ended, if recipe or settings say so."""
+        if change.state not in FINAL or not job.remote_data:
+            return change
+        wish = recipe_of(job).dataset.keep_upload
+        if self._ways.keep_uploads if wish is None else wish:
+            return change
+        try:
+            provider = self._provider(job.provider)
+            if not isinstance(provider, Storing):
+                return change
+            others = [other for other in self._jobs.recent(unfinished=True) if other.id != job.id]
+            used = {file for other in others for file in provider.file_ids(other.remote_data or {})}
+            gone = [file for file in provider.file_ids(job.remote_data) if file not in used]
+            for file in gone:
+                provider.delete_file(file)
+            note, kind = f"deleted the uploaded files: {', '.join(gone) or 'none, another job uses them'}", "provider"
+        except FtError as error:
+            note, kind = f"the uploaded files were not deleted: {error.problems[0].what}; see `ft files`", "warning"
+        told = Event(kind="warning" if kind == "warning" else "provider", message=note, at=self._clock.now())
+        return replace(change, events=(*change.events, told))
 
     def _next_poll(self, job: Job, provider: Provider) -> datetime:
         """A second at first, then a twentieth of the job's age, up to the provider's longest pause."""
         now = self._clock.now()
         age_s = (now - job.changed_at).total_seconds()
         # A user who asked for the end is waiting for it.
-        pause_s = 0.2 if job.cancel_requested else min(provider.max_poll_s, max(1.0, age_s / 20))
+        longest_s = self._ways.max_poll_s or provider.max_poll_s
+        pause_s = 0.2 if job.cancel_requested else min(longest_s, max(1.0, age_s / 20))
         return now + timedelta(seconds=pause_s)
 
     def _trouble(self, job: Job, error: FtError, **fields: Any) -> Change:
@@ -184,7 +265,9 @@ class Lifecycle:
         patient = error.retry or (ours and costs) or isinstance(error, InternalError)
         if not patient or (failures >= MAX_FAILURES and not costs):
             return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem))
-        wait_s = min(_LONGEST_WAIT_S, 2.0 ** min(failures, 9))
+        # Spread, so that a thousand jobs do not come back in the same moment; and as late as the provider wants it.
+        spread = 0.75 + 0.5 * self._ways.chance()
+        wait_s = max(min(_LONGEST_WAIT_S, 2.0 ** min(failures, 9)) * spread, getattr(error, "after_s", None) or 0.0)
         note = f"{problem.what} ({problem.code}); trying again in {wait_s:.0f} s"
         now = self._clock.now()
         return Change(
@@ -203,6 +286,34 @@ class Lifecycle:
     def _end(self, state: JobState, note: str, *, events: Any = (), metrics: Any = (), **fields: Any) -> Change:
         told = Event(kind="state", message=f"{state}: {note}", at=self._clock.now())
         return Change(state=state, due_at=None, fields=fields, events=(*events, told), metrics=metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """What can be set about the moving of jobs."""
+
+    #: Renews a lease while a step takes long.
+    hold: Callable[[Lease], AbstractContextManager[None]] = lambda lease: nullcontext()
+    #: Where files go that tell of a training, a folder a run key; None: they are not fetched.
+    results_dir: Path | None = None
+    #: What becomes of uploaded files when the recipe does not say (`dataset.keep_upload`).
+    keep_uploads: bool = True
+    #: The longest pause between two polls in seconds, instead of the provider's own.
+    max_poll_s: float | None = None
+    #: A number from 0 to 1 that spreads retries.
+    chance: Callable[[], float] = lambda: 0.5
+
+
+def adopted(provider: Provider, known: Sequence[RemoteJob]) -> tuple[RemoteJob, str]:
+    """The job of several with one run key that stays: the oldest that has not ended; the others are cancelled.
+
+    Returns it and what is to be said of the others. `known` is not empty, oldest first.
+    """
+    kept = next((job for job in known if not job.ended), known[0])
+    extra = [job.remote_id for job in known if job is not kept and not job.ended]
+    for remote_id in extra:
+        provider.cancel(remote_id)
+    return kept, f"; cancelled {', '.join(extra)} of the same key" if extra else ""
 
 
 def recipe_of(job: Job) -> Recipe:
@@ -225,6 +336,16 @@ def prepared(job: Job) -> PreparedData:
 
 def _error(problem: Problem) -> Json:
     return {key: asdict(problem)[key] for key in ("code", "what", "why", "fix")}
+
+
+def _too_dear(usd: Decimal | None, limit: Decimal) -> Problem:
+    asks = "the provider names no price" if usd is None else f"the provider asks {usd} US dollars"
+    return Problem(
+        code="E311",
+        what=f"{asks}, and limits.max_cost is {limit}",
+        why="it was not started, so it costs nothing",
+        fix="raise limits.max_cost, or train on fewer rows or epochs",
+    )
 
 
 def _unexplained(raw_state: str) -> Problem:

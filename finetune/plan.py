@@ -1,9 +1,11 @@
 """What would happen: the target that takes this recipe, and in how many steps; or every reason why none does."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from finetune.abilities import Keyed
+from finetune.catalogue import Cost
 from finetune.errors import NotEligible, Problem
 from finetune.ports import Provider
 from finetune.spec import Recipe, RecipeFile, default, explicit
@@ -14,12 +16,18 @@ AUTO = "auto"
 OURS = frozenset({"version", "name", "provider", "dataset", "validation", "privacy", "allow_ignored"})
 
 
+#: What the catalogue says of a target today: provider and recipe to problems, of which some are warnings.
+Eligible = Callable[[str, Recipe], Sequence[Problem]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Considered:
     """One provider and what stands against it; nothing does when `problems` is empty."""
 
     provider: str
     problems: tuple[Problem, ...]
+    #: What does not stand in the way and should be known: conditions, dates.
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +36,8 @@ class Choice:
 
     provider: str
     base_model: str
+    #: Whether it is a hosted API, which bills and gets the data.
+    hosted: bool
     #: All that were looked at; the chosen one is among them.
     considered: tuple[Considered, ...]
 
@@ -40,39 +50,88 @@ class Plan:
     base_model: str
     train_rows: int
     validation_rows: int
-    #: Optimiser steps over all epochs.
-    steps: int
+    #: Optimiser steps over all epochs; None where the target chooses its own batch size.
+    steps: int | None
+    epochs: int
     considered: tuple[Considered, ...]
+    #: What a hosted API will bill; None for one that bills nothing, and before the rows were counted.
+    cost: Cost | None = None
+    hosted: bool = False
 
     @property
     def target(self) -> str:
         """`provider/base_model`."""
         return f"{self.provider}/{self.base_model}"
 
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What should be known of the target."""
+        return next((one.warnings for one in self.considered if one.provider == self.provider), ())
 
-def choose(file: RecipeFile, providers: Mapping[str, Provider]) -> Choice:
-    """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe."""
+
+def choose(file: RecipeFile, providers: Mapping[str, Provider], eligible: Eligible = lambda name, recipe: ()) -> Choice:
+    """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe.
+
+    With `provider: auto` this machine comes first: it costs nothing, and the data stays here.
+    """
     recipe = file.recipe
-    wanted = providers if recipe.provider == AUTO else {recipe.provider: _named(file, providers)}
+    every = sorted(providers.items(), key=lambda item: isinstance(item[1], Keyed))
+    wanted = every if recipe.provider == AUTO else [(recipe.provider, _named(file, providers))]
     considered = tuple(
-        Considered(provider=name, problems=tuple(_against(file, provider))) for name, provider in wanted.items()
+        _considered(file, provider, eligible(name, recipe) if isinstance(provider, Keyed) else ())
+        for name, provider in wanted
     )
     chosen = next((one for one in considered if not one.problems), None)
     if chosen is None:
         raise NotEligible(*(problem for one in considered for problem in one.problems))
-    return Choice(provider=chosen.provider, base_model=recipe.base_model, considered=considered)
+    return Choice(
+        provider=chosen.provider,
+        base_model=recipe.base_model,
+        hosted=isinstance(providers[chosen.provider], Keyed),
+        considered=considered,
+    )
 
 
 def planned(recipe: Recipe, choice: Choice, train_rows: int, validation_rows: int) -> Plan:
     """What will be done with so many rows."""
+    own_batches = choice.hosted and "training.batch_size" not in explicit(recipe)
+    steps = math.ceil(train_rows / recipe.training.batch_size) * recipe.training.epochs
     return Plan(
         provider=choice.provider,
         base_model=choice.base_model,
         train_rows=train_rows,
         validation_rows=validation_rows,
-        steps=math.ceil(train_rows / recipe.training.batch_size) * recipe.training.epochs,
+        steps=None if own_batches else steps,
+        epochs=recipe.training.epochs,
         considered=choice.considered,
+        hosted=choice.hosted,
     )
+
+
+def priced(file: RecipeFile, plan: Plan, cost: Cost) -> Plan:
+    """The plan with its cost. Raises NotEligible when that is above limits.max_cost, or cannot be held against it."""
+    recipe, limit = file.recipe, file.recipe.limits.max_cost_usd
+    if limit is None or "limits.max_cost" in recipe.allow_ignored:
+        return replace(plan, cost=cost)
+    if cost.high_usd is None:
+        problem = file.problem(
+            "E310",
+            "limits.max_cost",
+            what=f"what {plan.target} costs cannot be held against limits.max_cost",
+            why=f"the catalogue says: {cost.basis}",
+            fix="look the price up and accept that with `allow_ignored: [limits.max_cost]`, or choose another target",
+        )
+        raise NotEligible(*plan.warnings, problem)
+    if cost.high_usd > limit:
+        problem = file.problem(
+            "E311",
+            "limits.max_cost",
+            what=f"{plan.target} costs up to {cost.high_usd} US dollars, and limits.max_cost is {limit}",
+            why=cost.basis,
+            fix="raise limits.max_cost, or train on fewer rows or epochs",
+        )
+        raise NotEligible(*plan.warnings, problem)
+    return replace(plan, cost=cost)
 
 
 def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:
@@ -88,8 +147,31 @@ def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:
     }
 
 
+def _considered(file: RecipeFile, provider: Provider, said: Sequence[Problem]) -> Considered:
+    placed = [
+        replace(file.problem(each.code, each.field or "", what=each.what, why=each.why, fix=each.fix), level=each.level)
+        for each in said
+    ]
+    errors = [problem for problem in placed if problem.level == "error"]
+    return Considered(
+        provider=provider.name,
+        problems=(*errors, *_against(file, provider)),
+        warnings=tuple(problem for problem in placed if problem.level == "warning"),
+    )
+
+
 def _against(file: RecipeFile, provider: Provider) -> list[Problem]:
     found = []
+    if isinstance(provider, Keyed) and file.recipe.limits.data == "local_only":
+        found.append(
+            file.problem(
+                "E312",
+                "limits.data",
+                what=f"{provider.name} gets the data, and the recipe keeps it here",
+                why="a hosted API trains on an upload",
+                fix="write `provider: local`, or allow it with `limits: {data: any}`",
+            )
+        )
     for field, value in ignored(file.recipe, provider).items():
         found.append(
             file.problem(

@@ -3,7 +3,7 @@
 None of these calls waits for training. All of them are sync. Times are aware datetimes in UTC.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -72,6 +72,8 @@ class RemoteJob:
     #: The provider's own word for its state.
     raw_state: str
     created_at: datetime
+    #: It has come to its end, well or not.
+    ended: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,8 @@ class Observation:
     artifact: Json | None = None
     #: Why it failed; None unless failed.
     problem: Problem | None = None
+    #: It waits for `abilities.Startable.start`: what it will cost (`usd`, `tokens`); None when it waits for nothing.
+    quote: Json | None = None
 
 
 class Provider(Protocol):
@@ -151,6 +155,12 @@ class ProviderKit:
     runs: Callable[[], "RunStore"]
     #: Complete JSON lines of a trainer's report from a byte offset on, and the next offset.
     read_report: Callable[[Path, int], tuple[list[Json], int]]
+    #: The environment: credentials and addresses, under the names that the vendors' own packages read.
+    environ: Mapping[str, str] = field(default_factory=dict)
+    #: What an upload in parts has got done, so that the next try goes on from there.
+    uploads_dir: Path = Path("uploads")
+    #: Requests a second to each hosted API from this process, in the long run.
+    requests_per_s: float = 10.0
 
 
 class Due(NamedTuple):
@@ -168,6 +178,10 @@ class JobStore(Protocol):
 
         With `force` it is always inserted and takes the fingerprint over. Two submits at once insert one.
         """
+        ...
+
+    def answering(self, fingerprint: str) -> Job | None:
+        """The live or succeeded job of this fingerprint, or None."""
         ...
 
     def get(self, job_id: str) -> Job:
@@ -199,6 +213,10 @@ class JobStore(Protocol):
 
     def request_cancel(self, job_id: str, now: datetime) -> Job:
         """Set the wish to cancel and make the job due. Idempotent; silent if the job is final. Raises NotFound."""
+        ...
+
+    def nudge(self, provider: str, remote_id: str, now: datetime) -> str | None:
+        """Make the job with this remote id due now; returns its id, or None if no unfinished job has it. Idempotent."""
         ...
 
     def due(self, now: datetime, limit: int) -> Sequence[Due]:

@@ -20,6 +20,14 @@ class Settings:
     broker_url: str | None
     #: FT_API_KEY: the key that the embedded server asks for; None: it asks for none.
     api_key: str | None
+    #: FT_KEEP_UPLOADS: 0 deletes the files at a hosted provider when their job has ended, unless the recipe keeps them.
+    keep_uploads: bool
+    #: FT_MAX_POLL_S: the longest pause between two looks at a hosted job, seconds; None: each provider's own.
+    max_poll_s: float | None
+    #: FT_REQUESTS_PER_S: requests a second to each hosted provider from one process, in the long run.
+    requests_per_s: float
+    #: FT_SANDBOX: 1 where hosted APIs are stand-ins (`ft sandbox`): nothing is billed, and dates are no obstacle.
+    sandbox: bool
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
 
@@ -49,6 +57,11 @@ class Settings:
         return self.home / "cache"
 
     @property
+    def results_dir(self) -> Path:
+        """Files that hosted providers keep of finished trainings, a folder a run key."""
+        return self.home / "results"
+
+    @property
     def logs_dir(self) -> Path:
         """Logs of background processes and of unexpected errors."""
         return self.home / "logs"
@@ -62,6 +75,10 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         database_url=env.get("FT_DATABASE_URL") or f"sqlite:///{_quoted(home / 'ft.db')}",
         broker_url=_broker(env.get("FT_BROKER_URL") or None),
         api_key=env.get("FT_API_KEY") or None,
+        keep_uploads=_flag("FT_KEEP_UPLOADS", env.get("FT_KEEP_UPLOADS") or "1"),
+        max_poll_s=_positive("FT_MAX_POLL_S", env["FT_MAX_POLL_S"]) if env.get("FT_MAX_POLL_S") else None,
+        requests_per_s=_positive("FT_REQUESTS_PER_S", env.get("FT_REQUESTS_PER_S") or "10"),
+        sandbox=_flag("FT_SANDBOX", env.get("FT_SANDBOX") or "0"),
         port=_port(env.get("FT_PORT") or "8765"),
     )
 
@@ -111,3 +128,21 @@ def _port(text: str) -> int:
             fix="export FT_PORT=8765, or unset it",
         )
     )
+
+
+def _flag(name: str, text: str) -> bool:
+    if text in ("0", "1"):
+        return text == "1"
+    fix = f"export {name}=0, or unset it"
+    raise UsageError(Problem(code="E902", what=f"{name} is {text!r}", why="it is 0 or 1", fix=fix))
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if 0 < value < 1e6:
+        return value
+    why = "it is a number above 0"
+    raise UsageError(Problem(code="E902", what=f"{name} is {text!r}", why=why, fix=f"export {name}=10, or unset it"))

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from finetune.catalogue import DataRules, Method
+from finetune.abilities import Keyed
+from finetune.catalogue import Cost, DataRules, Method
 from finetune.data import KIND_OF, DataReport, DataRequest
-from finetune.errors import DataError, NotEligible, Problem
+from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem
 from finetune.jobs import Event, Job, JobState
-from finetune.plan import Choice, Plan, choose, planned
+from finetune.plan import Choice, Eligible, Plan, choose, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
-from finetune.spec import RecipeFile, canonical
+from finetune.spec import Recipe, RecipeFile, canonical
 from finetune.tasks import ADVANCE
 
 
@@ -29,9 +30,26 @@ class Data(Protocol):
         """Write the rows down for their target. Idempotent. Raises DataError, StateError."""
         ...
 
+    def tokens(self, data: PreparedData, base_model: str) -> tuple[int, int]:
+        """All tokens of the training rows, at least and at most."""
+        ...
+
 
 #: What is known of a target's limits: provider, method and base model to rules, or None.
 RulesOf = Callable[[str, Method, str], DataRules | None]
+
+#: What a training costs: provider, recipe, tokens of one epoch at least and at most.
+CostOf = Callable[[str, Recipe, tuple[int, int]], Cost]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """What the catalogue knows, as functions; each has an answer for a provider that it does not know."""
+
+    rules_of: RulesOf
+    eligible: Eligible
+    cost_of: CostOf
+
 
 #: Fields of a recipe that change nothing in the outcome: where the data is, how it is checked, who was chosen.
 _NOT_THE_RESULT = frozenset({"dataset", "validation", "provider", "privacy"})
@@ -66,12 +84,12 @@ class Submitter:
         clock: Clock,
         *,
         data: Data,
-        rules_of: RulesOf,
+        market: Market,
         providers: Mapping[str, Provider],
         new_id: Callable[[], str],
     ) -> None:
         self._jobs, self._queue, self._clock = jobs, queue, clock
-        self._data, self._rules_of, self._new_id = data, rules_of, new_id
+        self._data, self._market, self._new_id = data, market, new_id
         self._providers = providers
 
     def check(
@@ -91,7 +109,10 @@ class Submitter:
         return planned(file.recipe, choice, report.train_rows, report.validation_rows), report
 
     def ready(self, file: RecipeFile) -> Ready:
-        """Check as `check` does, and write down the data that will be trained on. Idempotent. Raises StateError too."""
+        """Check as `check` does, write down the data that will be trained on, and reckon what that costs. Idempotent.
+
+        Raises StateError too, and AuthenticationFailed when the target's credentials are not set.
+        """
         file = rooted(file)
         choice, against = self._choose(file)
         try:
@@ -100,11 +121,28 @@ class Submitter:
             raise DataError(*error.problems, *against) from None
         if choice is None:
             raise NotEligible(*data.warnings, *against)
-        return Ready(file=file, data=data, plan=planned(file.recipe, choice, data.train_rows, data.validation_rows))
+        if missing := self._unconfigured(choice.provider):
+            raise AuthenticationFailed(*missing)
+        plan = planned(file.recipe, choice, data.train_rows, data.validation_rows)
+        if plan.hosted:
+            tokens = self._data.tokens(data, file.recipe.base_model)
+            plan = priced(file, plan, self._market.cost_of(plan.provider, file.recipe, tokens))
+        return Ready(file=file, data=data, plan=plan)
+
+    def _unconfigured(self, provider: str) -> list[Problem]:
+        found = self._providers[provider]
+        return found.unconfigured() if isinstance(found, Keyed) else []
 
     def request(self, file: RecipeFile) -> DataRequest:
         """What a recipe asks of the data room."""
         return self._request(file, self._choose(file)[0])
+
+    def asks(self, ready: Ready, *, force: bool = False) -> bool:
+        """Whether a user must be asked before `submit`: it would start something that bills, with no limit set."""
+        plan = ready.plan
+        if not plan.hosted or ready.file.recipe.limits.max_cost is not None:
+            return False
+        return force or self._jobs.answering(_fingerprint(ready)) is None
 
     def submit(self, ready: Ready, *, force: bool = False) -> Submission:
         """Commit a job and ring. Idempotent by recipe, data and target unless `force`. Does not wait for training.
@@ -120,14 +158,16 @@ class Submitter:
             provider=plan.provider,
             base_model=plan.base_model,
             recipe=recipe,
-            fingerprint=fingerprint(recipe, ready.data.digest, plan.target),
+            fingerprint=_fingerprint(ready),
             state=JobState.QUEUED,
             due_at=now,
             data=_record(ready.data),
+            cost=_priced(plan),
             created_at=now,
             changed_at=now,
         )
-        told = Event(kind="state", message=f"queued: {plan.target}, {plan.steps} steps", at=now)
+        length = f"{plan.steps} steps" if plan.steps else f"{plan.epochs} epochs"
+        told = Event(kind="state", message=f"queued: {plan.target}, {length}", at=now)
         job, created = self._jobs.submit(job, told, force=force)
         if created:
             self._queue.wake(ADVANCE, job.id)
@@ -136,7 +176,7 @@ class Submitter:
     def _choose(self, file: RecipeFile) -> tuple[Choice | None, tuple[Problem, ...]]:
         """The target, or everything that stands against all of them."""
         try:
-            return choose(file, self._providers), ()
+            return choose(file, self._providers, self._market.eligible), ()
         except NotEligible as error:
             return None, error.problems
 
@@ -155,7 +195,7 @@ class Submitter:
             kind=KIND_OF[recipe.method],
             privacy=recipe.privacy,
             max_tokens=recipe.training.max_seq_length,
-            rules=self._rules_of(provider, recipe.method, recipe.base_model),
+            rules=self._market.rules_of(provider, recipe.method, recipe.base_model),
         )
 
 
@@ -164,6 +204,10 @@ def fingerprint(recipe: Mapping[str, object], data_digest: str, target: str) -> 
     same = {key: value for key, value in recipe.items() if key not in _NOT_THE_RESULT}
     text = json.dumps([same, data_digest, target], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fingerprint(ready: Ready) -> str:
+    return fingerprint(canonical(ready.file.recipe), ready.data.digest, ready.plan.target)
 
 
 def rooted(file: RecipeFile) -> RecipeFile:
@@ -187,6 +231,14 @@ def _record(data: PreparedData) -> dict[str, object]:
         "digest": data.digest,
         "format": data.format,
     }
+
+
+def _priced(plan: Plan) -> dict[str, object] | None:
+    cost = plan.cost
+    if cost is None:
+        return None
+    low, high = (None if each is None else str(each) for each in (cost.low_usd, cost.high_usd))
+    return {"low": low, "high": high, "basis": cost.basis}
 
 
 def _login() -> str:

@@ -124,7 +124,8 @@ class FakeProvider:
     def _remote(self, remote_id: str) -> RemoteJob:
         state = self._state(remote_id, self._polls[remote_id])
         created = datetime(2027, 1, 1, tzinfo=UTC)
-        return RemoteJob(remote_id=remote_id, raw_state=f"FAKE_{state.upper()}", created_at=created)
+        ended = state in ("succeeded", "failed", "cancelled")
+        return RemoteJob(remote_id=remote_id, raw_state=f"FAKE_{state.upper()}", created_at=created, ended=ended)
 
     def _enter(self, method: str) -> None:
         self.on_call(method)

@@ -8,10 +8,11 @@ from finetune.errors import Problem
 from finetune.jobs import Event, Job, Json, Metric, ModelVersion
 
 if TYPE_CHECKING:
+    # Importing these would bring the recipe's whole schema, which `ft status` does without.
+    from finetune.abilities import RemoteFile
     from finetune.data import DataReport
     from finetune.data.survey import Survey
-
-    # Importing it would bring the recipe's whole schema, which `ft status` does without.
+    from finetune.offers import Offer
     from finetune.plan import Plan
 
 
@@ -31,6 +32,7 @@ def job(one: Job) -> Json:
         "remote_id": one.remote_id,
         "data": {key: one.data.get(key) for key in ("train_rows", "validation_rows", "digest")},
         "progress": one.progress,
+        "cost": one.cost,
         "model": one.model,
         "error": one.error,
         "created_at": _time(one.created_at),
@@ -72,6 +74,7 @@ def plan(one: "Plan") -> Json:
         "train_rows": one.train_rows,
         "validation_rows": one.validation_rows,
         "steps": one.steps,
+        "epochs": one.epochs,
     }
 
 
@@ -106,6 +109,42 @@ def survey(one: "Survey") -> Json:
             "uncounted_rows": measured.uncounted,
             "learned_share": measured.share,
         },
+    }
+
+
+def offer(one: "Offer") -> Json:
+    """A provider: whether it is set up and answers, its models, what holds for all of them."""
+    return {
+        "provider": one.name,
+        "title": one.title,
+        "hosted": one.hosted,
+        "set_up": not one.missing,
+        "missing": [problem(each) for each in one.missing],
+        "answered": one.answered,
+        "trouble": problem(one.trouble) if one.trouble else None,
+        "open": one.open,
+        "notes": [problem(each) for each in one.notes],
+        "models": [
+            {
+                "name": each.name,
+                "methods": list(each.methods),
+                "open": each.open and one.open,
+                "notes": list(each.notes),
+                "usd_per_million_training_tokens": each.usd_per_million,
+            }
+            for each in one.models
+        ],
+    }
+
+
+def remote_file(provider: str, one: "RemoteFile") -> Json:
+    """A file of ours at a provider."""
+    return {
+        "provider": provider,
+        "file": one.file_id,
+        "name": one.name,
+        "bytes": one.bytes,
+        "uploaded_at": _time(one.uploaded_at),
     }
 
 

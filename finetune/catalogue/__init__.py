@@ -7,12 +7,12 @@ known is absent: nothing here is guessed. Importing this package loads neither p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.catalogue.rules import METHODS, DataRules, Layout, Method, Role
+from finetune.catalogue.rules import METHODS, Cost, DataRules, Layout, Method, Role
 
 if TYPE_CHECKING:
     from finetune.catalogue.sheets import Catalogue, ProviderSheet
 
-__all__ = ["METHODS", "Catalogue", "DataRules", "Layout", "Method", "ProviderSheet", "Role", "load"]
+__all__ = ["METHODS", "Catalogue", "Cost", "DataRules", "Layout", "Method", "ProviderSheet", "Role", "load"]
 
 
 def load(folder: Path | None = None) -> "Catalogue":

@@ -1,10 +1,11 @@
-"""What one target takes of training data: the form in which the catalogue hands it to those who check rows.
+"""What one target takes of training data, and what it costs: the form in which the catalogue hands these to others.
 
 Needs neither pydantic nor YAML, so a worker process unpickles it without loading them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final, Literal
 
 Method = Literal["sft", "dpo"]
@@ -89,3 +90,20 @@ class DataRules:
 
     #: URL by name of the limit, for every limit that is not None.
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """US dollars, rounded up to cents. Both None: no price is published."""
+
+    low_usd: Decimal | None = None
+    high_usd: Decimal | None = None
+    #: How it was reckoned, for people: "1.2 M tokens x 3 epochs at 3.00 a million".
+    basis: str = ""
+    #: URL of the price; None without one.
+    source: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a figure."""
+        return self.high_usd is not None

@@ -145,6 +145,9 @@ class Price(Claim):
 Prices = Annotated[tuple[Price, ...], Field(strict=False)]
 
 
+StandsIn = Annotated[tuple[Name, ...], Field(strict=False)]
+
+
 class Model(Section):
     """A base model, or a family of them (`*` in the name)."""
 
@@ -156,6 +159,8 @@ class Model(Section):
     parameters: Amount | None = None
     #: The same weights on the Hugging Face hub.
     open_weights: Name | None = None
+    #: Open weights of the same family there, which can be trained in its place.
+    stands_in: StandsIn = ()
     data: ModelData = ModelData()
     dates: Dates = Dates()
     prices: Prices = ()
@@ -177,6 +182,8 @@ class ProviderSheet(Section):
     data: ProviderData = ProviderData()
     #: For every model that has no price of its own for the same thing.
     prices: Prices = ()
+    #: Open weights by the same maker on the Hugging Face hub, which can be trained in the place of its models.
+    stands_in: StandsIn = ()
     models: Annotated[tuple[Model, ...], Field(strict=False)] = ()
 
     def model(self, base_model: str) -> Model | None:

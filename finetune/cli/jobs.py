@@ -1,7 +1,9 @@
 """submit, status, watch, logs, wait, cancel: what is about jobs."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,12 +12,12 @@ from finetune.cli import exits, show
 from finetune.cli.output import confirm, must, out, out_json, say, table, tell
 from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides, Recipes, Yes
-from finetune.errors import FtError
+from finetune.errors import FtError, NotEligible, Problem
 from finetune.wiring import Desk
 
 if TYPE_CHECKING:
     from finetune.jobs import Job
-    from finetune.submission import Submission
+    from finetune.submission import Ready, Submission
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it.", show_default=False)]
 #: About thirty years; more than enough, and every clock can count so far.
@@ -28,21 +30,45 @@ def submit(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the jobs have ended.")] = False,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what was trained before.")] = False,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Against stand-ins, without a key or a bill; stays to the end.")
+    ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Check recipes, plan them, queue them as jobs.
 
-    Submitting the same recipe, data and target again answers with the same job.
+    Submitting the same recipe, data and target again answers with the same job. What bills is asked about first, unless
+    the recipe has limits.max_cost.
 
-    Examples: ft submit recipe.yaml --follow · ft submit recipes/*.yaml --set lora.r=32 · ft submit recipe.yaml -q
+    Examples: ft submit recipe.yaml --follow · ft submit recipes/*.yaml --set lora.r=32 · ft submit r.yaml --sandbox
     """
+    desk = Desk(say=say)
+    wanted = [desk.read(path, overrides or ()).recipe.provider for path in recipes] if sandbox else []
+    with desk.rehearsing(wanted) if sandbox else nullcontext():
+        _submit(recipes, overrides, follow=follow or sandbox, force=force, yes=yes, as_json=as_json, quiet=quiet)
+
+
+def _submit(
+    recipes: list[Path],
+    overrides: list[str] | None,
+    *,
+    follow: bool,
+    force: bool,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
         ready = [desk.submitter.ready(desk.read(path, overrides or ())) for path in recipes]
-    for warning in (warning for each in ready for warning in (*each.file.notes, *each.data.warnings)):
-        tell(warning)
+    for each in ready:
+        for warning in (*each.file.notes, *each.plan.warnings, *each.data.warnings):
+            tell(warning)
+    for each in ready:
+        _approve(desk, each, force=force, yes=yes)
     made = [desk.submitter.submit(each, force=force) for each in ready]
     if not quiet:
         for one in made:
@@ -57,6 +83,26 @@ def submit(
     if as_json:
         _print_json(desk, made)
     raise typer.Exit(max(codes))
+
+
+def _approve(desk: Desk, ready: "Ready", *, force: bool, yes: bool) -> None:
+    """Say what it costs and ask. Raises NotEligible when nobody allows it."""
+    cost, target = ready.plan.cost, ready.plan.target
+    if cost is None:
+        return
+    price = show.price(cost)
+    say(f"cost: {ready.file.recipe.name} on {target}: {price}")
+    if desk.settings.sandbox or not desk.submitter.asks(ready, force=force):
+        return
+    if not confirm(f"start it at {target}?", yes=yes, unasked=False):
+        raise NotEligible(
+            Problem(
+                code="E313",
+                what=f"nobody has allowed a job that bills at {target}",
+                why=f"it costs {price}, and the recipe has no limits.max_cost",
+                fix="repeat it with -y, or write `limits: {max_cost: ... USD}` into the recipe",
+            )
+        )
 
 
 def status(
@@ -247,4 +293,5 @@ def _tell_plan(one: "Submission") -> None:
         return
     plan = one.plan
     held = f", {plan.validation_rows} held out" if plan.validation_rows else ""
-    say(f"plan: {one.job.name} on {plan.target}, {plan.train_rows} rows{held}, {plan.steps} steps")
+    length = f"{plan.steps} steps" if plan.steps else f"{plan.epochs} epochs"
+    say(f"plan: {one.job.name} on {plan.target}, {plan.train_rows} rows{held}, {length}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.cli import data, jobs, models, recipes, serve
+from finetune.cli import data, hosted, jobs, models, recipes, serve
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
@@ -51,6 +51,9 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
     ("cancel", jobs.cancel),
     ("promote", models.promote),
     ("chat", models.chat),
+    ("providers", hosted.providers),
+    ("files", hosted.files),
+    ("sandbox", hosted.sandbox),
     ("serve", serve.serve),
     ("up", serve.up),
     ("worker", serve.worker),

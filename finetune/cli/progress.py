@@ -49,9 +49,14 @@ def event_line(event: Event) -> str:
     return paint(text, colour) if colour else text
 
 
+def steps_text(progress: Json) -> str:
+    """`40/120`, or `40` where the provider does not tell of how many."""
+    return f"{progress['step']}/{progress['total_steps']}" if progress.get("total_steps") else f"{progress['step']}"
+
+
 def progress_text(progress: Json) -> str:
     """`step 40/120 · loss 0.83 · 5,120 tokens/s · 0:12 left`, as far as it is known."""
-    parts = [f"step {progress['step']}/{progress['total_steps']}"]
+    parts = [f"step {steps_text(progress)}"]
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.4g}")
     if progress.get("tokens_per_s") is not None:
@@ -74,7 +79,8 @@ class _Lines:
             self._stream.write(event_line(event) + "\n")
         progress = update.job.progress
         if progress:
-            percent = int(100 * progress["step"] / max(1, progress["total_steps"]))
+            # Without a total each step counts as a percent.
+            percent = int(100 * progress["step"] / (progress.get("total_steps") or 100))
             if percent >= self._shown + _EVERY_PERCENT:
                 self._shown = percent - percent % _EVERY_PERCENT
                 self._stream.write(progress_text(progress) + "\n")
@@ -111,7 +117,7 @@ class _Bar:
         fields: dict[str, Any] = {"description": words}
         if progress:
             text = progress_text(progress)
-            fields |= {"completed": progress["step"], "total": progress["total_steps"], "text": text}
+            fields |= {"completed": progress["step"], "total": progress.get("total_steps"), "text": text}
         self._progress.update(self._task, **fields)
 
     def close(self) -> None:

@@ -76,7 +76,8 @@ def validate(
         out_json([_as_json(desk, report) for report, _ in checked])
     else:
         for report in (report for report, _ in checked if report["valid"]):
-            rows = "{train_rows} rows to train on, {validation_rows} held out, {steps} steps".format_map(report)
+            length = f"{report['steps']} steps" if report["steps"] else f"{report['epochs']} epochs"
+            rows = "{train_rows} rows to train on, {validation_rows} held out".format_map(report) + f", {length}"
             out(f"{report['recipe']}: {paint('valid', 'green')}: {report['name']} on {report['target']}, {rows}")
     raise typer.Exit(max(code for _, code in checked))
 
@@ -94,7 +95,7 @@ def _check(desk: Desk, path: Path, overrides: Sequence[str], how: dict[str, Any]
     except FtError as error:
         problems, code = (*problems, *error.problems), error.exit_code
     else:
-        problems = (*problems, *data.problems)
+        problems = (*problems, *plan.warnings, *data.problems)
         report |= {"valid": True, "name": file.recipe.name, **desk.views.plan(plan), **desk.views.data(data)}
         # Of layouts only those that were found out: what the recipe says need not be told.
         chatter = (*data.notes, *(file.line for file in data.files if file.detected))

@@ -9,8 +9,9 @@ from finetune.cli.output import out, paint, say, state, tell
 from finetune.errors import Problem
 
 if TYPE_CHECKING:
+    from finetune.catalogue import Cost
     from finetune.evaluation.compare import Comparison
-    from finetune.jobs import Job
+    from finetune.jobs import Job, Json
 
 _PAIRS = 3
 _WIDTH = 100
@@ -23,11 +24,20 @@ def one(job: "Job") -> None:
     words = f" ({job.provider_state})" if job.provider_state not in (None, str(job.state)) else ""
     rows = [("job", job.id), ("name", job.name), ("target", job.target), ("state", f"{state(job.state)}{words}")]
     rows += [("progress", progress_text(job.progress))] if job.progress else []
+    rows += [("cost", _cost(job.cost))] if job.cost else []
     rows += [("model", job.model)] if job.model else []
     rows += [("submitted", f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S} by {job.owner}")]
     for label, text in rows:
         out(f"{paint(label.ljust(9), 'dim')}  {text}")
     _error(job)
+
+
+def price(cost: "Cost") -> str:
+    """What a training costs, in a line."""
+    if cost.high_usd is None:
+        return f"not known beforehand ({cost.basis})"
+    about = f"{cost.high_usd}" if cost.low_usd == cost.high_usd else f"{cost.low_usd} to {cost.high_usd}"
+    return f"{about} US dollars ({cost.basis})"
 
 
 def end(job: "Job") -> None:
@@ -39,8 +49,10 @@ def end(job: "Job") -> None:
 
 def row(job: "Job", now: datetime) -> tuple[str, ...]:
     """A job in the list: id, state, name, target, age, and its model, steps, or what it waits for."""
+    from finetune.cli.progress import steps_text
+
     progress = job.progress or {}
-    steps = f"{progress['step']}/{progress['total_steps']}" if progress else ""
+    steps = steps_text(progress) if progress else ""
     # A job that the provider has is `running` to us, also while it waits there.
     waits = job.provider_state if job.provider_state not in (None, "running") and not job.final else ""
     return (job.id, str(job.state), job.name, job.target, _age(now - job.created_at), job.model or steps or waits or "")
@@ -61,6 +73,15 @@ def comparison(found: "Comparison", model: str) -> None:
     say(f"  ft chat {shlex.quote(model)} {shlex.quote(_line(found.pairs[-1].prompt))}")
     say(f"  ft promote {shlex.quote(model)} --to production")
     say("  ft up        # workers, and an OpenAI-compatible server that answers as these models")
+
+
+def _cost(cost: "Json") -> str:
+    if quote := cost.get("quote"):
+        return f"{quote.get('usd') or 'no price'} US dollars, named by the provider"
+    if cost.get("high") is None:
+        return f"not known beforehand ({cost['basis']})"
+    low, high = cost["low"], cost["high"]
+    return f"{high if low == high else f'{low} to {high}'} US dollars ({cost['basis']})"
 
 
 def _error(job: "Job") -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from finetune.data.measure import total
 from finetune.data.parts import Progress
 from finetune.data.preparing import inspect, prepare
 from finetune.data.report import DataReport
 from finetune.data.request import DataRequest
-from finetune.data.tokens import Tokens
+from finetune.data.tokens import Range, Tokens
 from finetune.ports import PreparedData
 
 
@@ -30,3 +31,7 @@ class Room:
     def prepare(self, request: DataRequest, base_model: str) -> PreparedData:
         """Write the rows down for their target."""
         return prepare(request, self.out, partial(self.tokens_of, base_model), progress=self.progress)
+
+    def tokens(self, data: PreparedData, base_model: str) -> Range:
+        """Count what is trained on."""
+        return total(data.train, data.format, self.tokens_of(base_model), self.progress)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Event, Json, Metric, ProviderState
-from finetune.names import BUILTIN, BUILTINS
+from finetune.names import BUILTIN, BUILTINS, folder_of
 from finetune.ports import (
     Observation,
     PreparedData,
@@ -72,7 +72,7 @@ class LocalProvider:
         if recipe.base_model.startswith(BUILTIN):
             if recipe.base_model.removeprefix(BUILTIN) not in BUILTINS:
                 found.append(_no_builtin(recipe.base_model))
-        elif _is_folder(recipe.base_model) and not Path(recipe.base_model, "config.json").is_file():
+        elif (folder := folder_of(recipe.base_model)) and not (folder / "config.json").is_file():
             found.append(_no_folder(recipe.base_model))
         return found
 
@@ -184,12 +184,8 @@ def _news(lines: Iterable[Json]) -> tuple[list[Event], list[Metric], Json | None
 
 
 def _remote(run: Run) -> RemoteJob:
-    return RemoteJob(remote_id=run.run_key, raw_state=run.state, created_at=run.created_at)
-
-
-def _is_folder(base_model: str) -> bool:
-    """A path, not a hub id: ids are `name` or `owner/name`; relative paths begin with `./` or `../`."""
-    return base_model.startswith(("/", "./", "../", "~")) or base_model.count("/") > 1
+    ended = run.state in ("succeeded", "failed", "cancelled")
+    return RemoteJob(remote_id=run.run_key, raw_state=run.state, created_at=run.created_at, ended=ended)
 
 
 def _method(method: str) -> Problem:

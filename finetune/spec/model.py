@@ -81,6 +81,11 @@ class Dataset(Section):
         examples=["datasets/train.jsonl"],
     )
     format: DataFormat = Field(default="auto", description="Layout of the rows; auto looks at them.")
+    keep_upload: bool | None = Field(
+        default=None,
+        description="Keep the files at a hosted provider when the job has ended. Unset: as FT_KEEP_UPLOADS says.",
+        examples=[False],
+    )
     field_map: dict[Text, Text] = Field(
         default_factory=dict,
         description="Names of columns: ours on the left, the file's on the right.",

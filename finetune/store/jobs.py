@@ -42,6 +42,12 @@ class SqlJobs:
             # PostgreSQL only: another submit of the same fingerprint committed between our look and our insert.
             return self.submit(job, event, force=force)
 
+    def answering(self, fingerprint: str) -> Job | None:
+        """See `ports.JobStore.answering`."""
+        with self._db.read() as connection:
+            row = connection.execute(select(*_COLUMNS).where(jobs.c.answers_for == fingerprint)).first()
+        return _job(row) if row else None
+
     def get(self, job_id: str) -> Job:
         """See `ports.JobStore.get`."""
         with self._db.read() as connection:
@@ -117,6 +123,13 @@ class SqlJobs:
             if connection.execute(wish).rowcount:
                 _append(connection, job.id, [Event(kind="state", message="cancel requested", at=now)])
         return self.get(job.id)
+
+    def nudge(self, provider: str, remote_id: str, now: datetime) -> str | None:
+        """See `ports.JobStore.nudge`."""
+        mine = and_(jobs.c.remote_id == remote_id, jobs.c.provider == provider, jobs.c.due_at.is_not(None))
+        with self._db.write() as connection:
+            row = connection.execute(update(jobs).where(mine).values(due_at=now).returning(jobs.c.id)).first()
+        return row.id if row else None
 
     def due(self, now: datetime, limit: int) -> Sequence[Due]:
         """See `ports.JobStore.due`."""

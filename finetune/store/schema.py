@@ -57,6 +57,8 @@ jobs = Table(
     Column("data", _Json, nullable=False),
     Column("remote_data", _Json),
     Column("create_sent_at", Utc),
+    Column("doubt_until", Utc),
+    Column("cost", _Json),
     Column("progress", _Json),
     Column("artifact", _Json),
     Column("model", String(128)),
@@ -70,6 +72,7 @@ jobs = Table(
     Column("lease_until", Utc),
     Index("jobs_due", "due_at"),
     Index("jobs_created", "created_at"),
+    Index("jobs_remote", "remote_id"),
 )
 
 attempts = Table(

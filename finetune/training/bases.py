@@ -14,9 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from finetune.errors import Problem, TrainingError
-from finetune.names import BUILTIN, BUILTINS
+from finetune.names import BUILTIN, BUILTINS, folder_of
 from finetune.training import disk
-from finetune.training.stored import folder_of
 
 Report = Callable[[str], None]
 

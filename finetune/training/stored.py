@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from finetune.data.tokens import NotHere
-from finetune.names import BUILTIN, BUILTINS
+from finetune.names import BUILTIN, BUILTINS, folder_of
 
 #: Another number when what is kept changes its form.
 _FORM: Final = 1
@@ -83,13 +83,6 @@ def _built_in(name: str, cache: Path) -> tuple[_Wanted, Iterator[bytes]]:
         raise NotHere(f"{BUILTIN}{name} is not built yet", "ft builds it for its first training")
     code = [Path(__file__).with_name(file).read_bytes() for file in ("builtin.py", "corpus.py")]
     return _Wanted(name, str(cache), None), iter([*code, _version("torch").encode()])
-
-
-def folder_of(base_model: str) -> Path | None:
-    """The folder that the name of a base model means; None for an id on the hub. Nothing is looked for."""
-    # What stands in the worker's folder must not decide what `owner/name` means.
-    is_path = base_model.startswith(("/", "./", "../", "~")) or base_model.count("/") > 1
-    return Path(base_model).expanduser() if is_path else None
 
 
 def _place(base_model: str, revision: str | None) -> tuple[_Wanted, Path]:

@@ -12,13 +12,17 @@ from finetune.errors import Problem, UsageError
 from finetune.wiring.parts import Parts
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from finetune.codes import CodeText
     from finetune.doctor import Check
     from finetune.evaluation.compare import Comparison
     from finetune.jobs import Job, Json
+    from finetune.offers import Offers
     from finetune.ports import Chat, Served
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
+    from finetune.wiring.rehearsal import Sandboxes
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
@@ -59,6 +63,27 @@ class Desk(Parts):
         from finetune import views
 
         return views
+
+    @cached_property
+    def offers(self) -> "Offers":
+        """What each provider offers."""
+        from finetune.offers import Offers
+
+        return Offers(self.providers, self.catalogue, self.clock.now().date())
+
+    def sandboxes(
+        self, names: Sequence[str], *, port: int, speed: float, laid: Sequence[str], rate: tuple[float, int]
+    ) -> "AbstractContextManager[Sandboxes]":
+        """Stand-ins for hosted APIs, running while the context lasts. See `rehearsal.running`."""
+        from finetune.wiring.rehearsal import running
+
+        return running(names, self.settings.home / "sandbox", port=port, speed=speed, laid=laid, rate=rate)
+
+    def rehearsing(self, providers: Sequence[str]) -> "AbstractContextManager[None]":
+        """While the context lasts, a new Desk finds stand-ins for these providers (all for none), and another home."""
+        from finetune.wiring.rehearsal import names, rehearsing
+
+        return rehearsing([each for each in providers if each in names()], self.settings.home / "sandbox")
 
     @cached_property
     def helpers(self) -> "Helpers":

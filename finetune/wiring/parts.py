@@ -1,7 +1,9 @@
 """Builds the parts of a process. Each is imported and built on first use: `ft status` pays for no trainer."""
 
 import os
+import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from finetune.settings import Settings, from_environment
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from finetune.catalogue import Catalogue, DataRules, Method
+    from finetune.catalogue import Catalogue, Cost, DataRules, Method
     from finetune.clock import SystemClock
     from finetune.data.room import Room
     from finetune.data.tokens import Tokens
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from finetune.registry import Registry
     from finetune.service import Service
     from finetune.serving.pool import Pool
+    from finetune.spec import Recipe
     from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns
-    from finetune.submission import Submitter
+    from finetune.submission import Market, Submitter
     from finetune.sweep import Sweep
     from finetune.training.supervisor import Supervisor
 
@@ -121,6 +124,9 @@ class Parts:
             queue=self.queue,
             runs=lambda: self.runs,
             read_report=read,
+            environ=os.environ,
+            uploads_dir=self.settings.home / "uploads",
+            requests_per_s=self.settings.requests_per_s,
         )
         found = {}
         for entry in entry_points(group="ft.providers"):
@@ -170,7 +176,7 @@ class Parts:
             self.queue,
             self.clock,
             data=self.data,
-            rules_of=self._rules_of,
+            market=self._market,
             providers=self.providers,
             new_id=new_job_id,
         )
@@ -188,6 +194,29 @@ class Parts:
         from finetune.catalogue import load
 
         return load()
+
+    @cached_property
+    def _market(self) -> "Market":
+        from finetune.submission import Market
+
+        return Market(rules_of=self._rules_of, eligible=self._eligible, cost_of=self._cost_of)
+
+    def _eligible(self, provider: str, recipe: "Recipe") -> "list[Problem]":
+        from finetune.catalogue.eligible import against
+
+        sheet = self.catalogue.provider(provider)
+        found = against(sheet, recipe.method, recipe.base_model, self.clock.now().date()) if sheet else []
+        # A stand-in trains what the vendor does not any more.
+        return [replace(each, level="warning") if self.settings.sandbox else each for each in found]
+
+    def _cost_of(self, provider: str, recipe: "Recipe", tokens: tuple[int, int]) -> "Cost":
+        from finetune.catalogue import Cost
+        from finetune.catalogue.costs import training
+
+        sheet = self.catalogue.provider(provider)
+        if sheet is None:
+            return Cost(basis=f"the catalogue does not know {provider}")
+        return training(sheet, recipe.method, recipe.base_model, tokens=tokens, epochs=recipe.training.epochs)
 
     def _rules_of(self, provider: str, method: "Method", base_model: str) -> "DataRules | None":
         sheet = self.catalogue.provider(provider)
@@ -210,8 +239,15 @@ class Parts:
     @cached_property
     def lifecycle(self) -> "Lifecycle":
         """What moves jobs."""
-        from finetune.lifecycle import Lifecycle
+        from finetune.lifecycle import Lifecycle, Ways
 
+        ways = Ways(
+            hold=self._hold,
+            results_dir=self.settings.results_dir,
+            keep_uploads=self.settings.keep_uploads,
+            max_poll_s=self.settings.max_poll_s,
+            chance=random.random,
+        )
         return Lifecycle(
             self.jobs,
             self.models,
@@ -219,7 +255,7 @@ class Parts:
             self.queue,
             self.clock,
             owner=self.worker,
-            hold=self._hold,
+            ways=ways,
         )
 
     def _hold(self, lease: "Lease") -> "AbstractContextManager[None]":

@@ -5,18 +5,22 @@ import threading
 import pytest
 
 from finetune.errors import ProviderError
-from finetune.ports import PreparedData, RemoteData
-from finetune.spec import Recipe
+from finetune.ports import RemoteData
 from finetune.testing import FakeProvider
+from tests.support import hosted, hosted_mistral, hosted_openai, hosted_vertex
 from tests.support.process import wait_until
 from tests.support.runs import Shop
+
+
+BASE = "builtin:tiny-llama"
 
 
 class Rig:
     """A provider, a recipe that it takes, and a way to let its jobs end."""
 
-    def __init__(self, provider, recipe, work):
+    def __init__(self, provider, recipe, work, folder):
         self.provider, self.recipe, self.work = provider, recipe, work
+        self.data = hosted.data(folder, "openai")
 
     def create(self, key="ft_x-a1"):
         return self.provider.create(self.recipe, self.provider.upload(self.data), key)
@@ -24,7 +28,7 @@ class Rig:
 
 def fake(tmp_path):
     provider = FakeProvider()
-    return Rig(provider, recipe("fake"), lambda key: None)
+    return Rig(provider, hosted.recipe("fake", BASE), lambda key: None, tmp_path)
 
 
 def local(tmp_path):
@@ -36,30 +40,26 @@ def local(tmp_path):
     def work(key):
         threading.Thread(target=shop.supervisor().run, args=(key, lambda: False), daemon=True).start()
 
-    return Rig(shop.provider, recipe("local"), work)
+    return Rig(shop.provider, hosted.recipe("local", BASE), work, tmp_path)
 
 
-def recipe(provider):
-    value = {"version": 1, "name": "bot", "base_model": "builtin:tiny-llama", "provider": provider}
-    return Recipe.model_validate({**value, "dataset": {"path": "data.jsonl"}})
-
-
-PROVIDERS = {"fake": fake, "local": local}
+PROVIDERS = {
+    "fake": fake,
+    "local": local,
+    "openai": hosted_openai.openai,
+    "azure": hosted_openai.azure,
+    "mistral": hosted_mistral.rig,
+    "vertex": hosted_vertex.rig,
+}
 
 
 @pytest.fixture(params=PROVIDERS)
 def rig(request, tmp_path):
     rig = PROVIDERS[request.param](tmp_path)
-    (tmp_path / "train.jsonl").write_text('{"messages": []}\n')
-    rig.data = PreparedData(
-        train=tmp_path / "train.jsonl",
-        validation=None,
-        train_rows=1,
-        validation_rows=0,
-        digest="d" * 64,
-        format="openai",
-    )
-    return rig
+    yield rig
+    if isinstance(rig, hosted.Rig):
+        rig.server.stop()
+        assert rig.server.broken == []
 
 
 def test_it_says_who_it_is(rig):

@@ -1,0 +1,103 @@
+"""What only some providers can do, each a small protocol of its own: ask with `isinstance`.
+
+A provider (`ports.Provider`) implements those that its API has. Faults are those of `ports.Provider`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from finetune.errors import Problem
+from finetune.jobs import Json
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """Creates jobs that wait, and cost nothing, until they are started. `poll` tells of one with a `quote`."""
+
+    def start(self, remote_id: str) -> None:
+        """Start it: from here on it costs. Idempotent: silent if it was started before.
+
+        Raises ProviderUnavailable, OutcomeUnknown (the next poll tells), ProviderError.
+        """
+        ...
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """Can hold a running job and go on with it."""
+
+    def pause(self, remote_id: str) -> None:
+        """Ask for a pause; `poll` tells when it is reached. Idempotent."""
+        ...
+
+    def resume(self, remote_id: str) -> None:
+        """Ask it to go on. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """Needs credentials."""
+
+    def unconfigured(self) -> list[Problem]:
+        """What is missing before anything can be sent: one problem a variable. Sends nothing."""
+        ...
+
+    def reach(self) -> str:
+        """Ask the API something that costs nothing; returns what it is that answered, for people.
+
+        Blocks for at most ten seconds. Raises ProviderError: AuthenticationFailed, ProviderUnavailable.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file of ours at a provider."""
+
+    #: What `delete_file` takes.
+    file_id: str
+    name: str
+    bytes: int
+    uploaded_at: datetime
+
+
+@runtime_checkable
+class Storing(Protocol):
+    """Keeps what was uploaded until it is deleted."""
+
+    def files(self) -> list[RemoteFile]:
+        """The files that ft has uploaded, newest first; others of the account are not shown."""
+        ...
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete it for good. Idempotent: silent if it is not there."""
+        ...
+
+    def file_ids(self, data: Json) -> Sequence[str]:
+        """The ids of the files in what `upload` returned (`RemoteData.ids`)."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """Has files that tell of a finished training."""
+
+    def fetch_results(self, remote_id: str, folder: Path) -> list[Path]:
+        """Download them into the folder, which is made. Idempotent. Raises what `poll` raises, and StateError."""
+        ...
+
+
+@runtime_checkable
+class Notifying(Protocol):
+    """Calls us when a job has ended. A hint, like the queue: polling stays the truth."""
+
+    def notice(self, headers: Mapping[str, str], body: bytes) -> str | None:
+        """The remote id that a signed call is about; None: it is about no job. Sends nothing.
+
+        Raises AuthenticationFailed when the signature is missing, wrong or too old.
+        """
+        ...

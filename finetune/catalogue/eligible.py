@@ -1,0 +1,114 @@
+"""Whether a target takes a job today, by its sheet: models, methods, dates. Says what can stand in its place."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Final
+
+from finetune.catalogue.rules import Method
+from finetune.catalogue.sheets import Dates, Model, ProviderSheet
+from finetune.catalogue.values import Day
+from finetune.errors import Problem
+
+#: An end that is nearer than this is warned about.
+NEAR: Final = timedelta(days=90)
+_NAMED: Final = 8
+
+
+def against(sheet: ProviderSheet, method: Method, base_model: str, today: date) -> list[Problem]:
+    """What stands against a job that is created on this day (UTC), errors before warnings.
+
+    A date that the source only promises not to be earlier never refuses. Sends nothing.
+    """
+    model = sheet.model(base_model)
+    found = list(_ended(sheet, model, today))
+    if not found:
+        found += _of_model(sheet, model, method, base_model)
+    return found + [problem for problem in _conditions(sheet, model, today) if not found]
+
+
+def _ended(sheet: ProviderSheet, model: Model | None, today: date) -> Iterator[Problem]:
+    for dates, whose in _dates(sheet, model):
+        for day, what in (
+            (dates.retired, f"{whose} has ended fine-tuning"),
+            (dates.create_until, f"{whose} takes no more fine-tuning jobs since {_text(dates.create_until)}"),
+            (dates.serve_until, f"models tuned from {whose} do not answer any more since {_text(dates.serve_until)}"),
+        ):
+            if day is not None and day.value <= today and not day.at_least:
+                yield Problem(
+                    code="E307",
+                    what=what,
+                    why=f"the source is {sheet.sources[day.source].url}",
+                    fix=_instead(sheet, model),
+                    field="base_model" if whose != sheet.title else "provider",
+                )
+                return
+
+
+def _of_model(sheet: ProviderSheet, model: Model | None, method: Method, base_model: str) -> Iterator[Problem]:
+    if model is None:
+        if sheet.models:
+            names = [each.name for each in sheet.models]
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            yield Problem(
+                code="E306",
+                what=f"the catalogue knows no tunable model {base_model!r} at {sheet.title}",
+                why=f"it knows {', '.join(names[:_NAMED])}{more}",
+                fix="name one of these; if the provider has it by now, add it to the catalogue",
+                field="base_model",
+            )
+        return
+    said = model.methods.of(method)
+    if sheet.data.of(method) is None or (said is not None and not said.value):
+        can = [each for each in ("sft", "dpo") if (flag := model.methods.of(each)) is not None and flag.value]
+        why = f"it can be trained by {', '.join(can)}" if can else "no method is published for it"
+        what = f"{sheet.title} does not train {base_model} by {method}"
+        yield Problem(code="E308", what=what, why=why, fix="choose another method or model", field="method")
+
+
+def _conditions(sheet: ProviderSheet, model: Model | None, today: date) -> Iterator[Problem]:
+    """Warnings: who may still create jobs, and what ends soon."""
+    closed = [
+        (day, who)
+        for day, who in (
+            (sheet.dates.closed_to_new, "organisations that have trained there before"),
+            (sheet.dates.closed_to_inactive, "organisations that use a tuned model"),
+        )
+        if day is not None and day.value <= today
+    ]
+    if closed:
+        day, _ = closed[-1]
+        yield _warning(
+            f"{sheet.title} takes jobs on conditions only: of {' and '.join(who for _, who in closed)}",
+            f"the source is {sheet.sources[day.source].url}{f'; {day.note}' if day.note else ''}",
+            "if it refuses yours, nothing is lost: " + _instead(sheet, model),
+        )
+    for dates, whose in _dates(sheet, model):
+        for end, what in (
+            (dates.create_until, f"{whose} takes no more jobs from {_text(dates.create_until)} on"),
+            (dates.serve_until, f"models tuned from {whose} answer until {_text(dates.serve_until)}"),
+        ):
+            if end is not None and end.value - today <= NEAR:
+                sure = " at least" if end.at_least else ""
+                left = max((end.value - today).days, 0)
+                why = f"that is in {left} days{sure}; the source is {sheet.sources[end.source].url}"
+                yield _warning(what, why, _instead(sheet, model))
+
+
+def _dates(sheet: ProviderSheet, model: Model | None) -> list[tuple[Dates, str]]:
+    return [(sheet.dates, sheet.title), *([(model.dates, f"{sheet.title} {model.name}")] if model else [])]
+
+
+def _instead(sheet: ProviderSheet, model: Model | None) -> str:
+    """What to write, with open weights that can be trained on this machine first."""
+    weights = [model.open_weights.value] if model and model.open_weights else []
+    weights += [each.value for each in (*(model.stands_in if model else ()), *sheet.stands_in)]
+    named = ", ".join(f"`provider: local` with `base_model: {each}`" for each in dict.fromkeys(weights))
+    return f"train open weights here: {named}" if named else "choose another provider; `ft providers` lists them"
+
+
+def _text(day: Day | None) -> str:
+    return day.value.isoformat() if day else ""
+
+
+def _warning(what: str, why: str, fix: str) -> Problem:
+    return Problem(code="E309", what=what, why=why, fix=fix, level="warning", field="provider")

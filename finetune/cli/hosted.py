@@ -1,0 +1,147 @@
+"""providers, files, sandbox: what is about hosted APIs."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finetune.cli.output import confirm, must, out, out_json, paint, say, table, tell
+from finetune.cli.recipes import AsJson, Yes
+from finetune.wiring import Desk
+
+if TYPE_CHECKING:
+    from finetune.offers import Offer
+
+Provider = Annotated[str | None, typer.Option("--provider", help="Only this one.")]
+
+
+def providers(
+    name: Annotated[str | None, typer.Argument(metavar="[PROVIDER]", help="One of them, with its models.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Send nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List who can train: set up? reachable? which models and methods, until when.
+
+    Those that are set up are sent one request that costs nothing.
+
+    Examples: ft providers · ft providers openai · ft providers --offline --json
+    """
+    desk = Desk(say=say)
+    found = [desk.offers.one(name, ask=not offline)] if name else desk.offers.all(ask=not offline)
+    if as_json:
+        views = [desk.views.offer(one) for one in found]
+        out_json(views[0] if name else views)
+    elif name:
+        _show(found[0])
+    else:
+        rows = [(one.name, _set_up(one), _reached(one, offline), _models(one), _today(one)) for one in found]
+        table(("PROVIDER", "SET UP", "ANSWERS", "MODELS", "TODAY"), rows)
+        say("`ft providers PROVIDER` shows its models, what is missing, and dates with their sources")
+
+
+def files(
+    provider: Provider = None,
+    delete: Annotated[list[str] | None, typer.Option("--delete", metavar="FILE", help="Delete this file.")] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the files that ft has uploaded to hosted APIs, or delete some.
+
+    Files of a job that still runs are needed there. `dataset.keep_upload: false` deletes them when the job has ended.
+
+    Examples: ft files · ft files --provider openai --delete file-abc -y
+    """
+    desk = Desk(say=say)
+    if delete:
+        must(
+            confirm(f"delete {', '.join(delete)} for good?", yes=yes, unasked=False),
+            "nothing was deleted",
+            "a deleted file cannot be brought back",
+            "repeat it with -y",
+        )
+        for file_id in desk.offers.delete(delete, provider):
+            out(f"{file_id}  deleted")
+        return
+    found = desk.offers.files(provider)
+    if as_json:
+        out_json([desk.views.remote_file(name, file) for name, file in found])
+    elif found:
+        rows = [
+            (name, file.file_id, file.name, f"{file.bytes:,}", f"{file.uploaded_at:%Y-%m-%d %H:%M}")
+            for name, file in found
+        ]
+        table(("PROVIDER", "FILE", "NAME", "BYTES", "UPLOADED"), rows)
+    else:
+        say("no files of ours are at any provider that is set up here")
+
+
+def sandbox(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[PROVIDER]...", help="Which; default: all.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65000, help="First port; 0: any free ones.")] = 0,
+    speed: Annotated[float, typer.Option(min=0.01, help="How many times as fast as time their clocks run.")] = 1.0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="KIND[:OPERATION]", help="Lay a fault in the path, e.g. cut_after:create."),
+    ] = None,
+    fault_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that meet a fault.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of these faults.")] = 0,
+) -> None:
+    """Run stand-ins for hosted APIs on this machine and print the variables that point at them.
+
+    They are as strict as the vendors, cost nothing and need no key. Ctrl-C ends them.
+
+    Examples: ft sandbox · ft sandbox openai --speed 60 · ft sandbox openai --fault cut_after:create
+    """
+    desk = Desk(say=say)
+    with desk.sandboxes(names or (), port=port, speed=speed, laid=fault or (), rate=(fault_rate, seed)) as running:
+        for variable, value in running.environment.items():
+            out(f"export {variable}={value}")
+        say("copy these lines into another terminal and use ft there; Ctrl-C ends the sandbox")
+        running.wait()
+
+
+def _show(one: "Offer") -> None:
+    out(f"{paint(one.name, 'bold')}  {one.title}")
+    if one.missing:
+        for problem in one.missing:
+            tell(problem)
+    if one.trouble:
+        tell(one.trouble)
+    if one.answered:
+        out(f"answers: {one.answered}")
+    for note in one.notes:
+        tell(note)
+    if one.models:
+        rows = [
+            (
+                each.name,
+                ", ".join(each.methods) or "-",
+                each.usd_per_million or "not published",
+                "open" if each.open and one.open else "closed",
+                "; ".join(each.notes),
+            )
+            for each in one.models
+        ]
+        table(("MODEL", "METHODS", "USD/M TOKENS", "TODAY", "NOTES"), rows)
+
+
+def _set_up(one: "Offer") -> str:
+    return "yes" if not one.missing else "no: " + one.missing[0].what
+
+
+def _reached(one: "Offer", offline: bool) -> str:
+    if not one.hosted:
+        return "here"
+    if one.missing or offline:
+        return "not asked"
+    return one.answered or (one.trouble.what if one.trouble else "no")
+
+
+def _models(one: "Offer") -> str:
+    methods = sorted({method for each in one.models for method in each.methods}, reverse=True)
+    return f"{len(one.models)} by {', '.join(methods)}" if one.models else "-"
+
+
+def _today(one: "Offer") -> str:
+    if not one.open:
+        return "closed"
+    return "open, on conditions" if one.notes else "open"

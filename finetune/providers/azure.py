@@ -1,0 +1,57 @@
+"""Azure OpenAI: OpenAI's protocol at an address of the user's own. A tuned model answers only once it is deployed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from finetune.errors import Problem
+from finetune.jobs import Json
+from finetune.ports import Provider, ProviderKit, RemoteData
+from finetune.providers.openai import OpenAiProvider, not_taken
+from finetune.spec import Recipe
+
+
+def build(kit: ProviderKit) -> Provider:
+    """The entry point."""
+    return AzureProvider(kit)
+
+
+class AzureProvider(OpenAiProvider):
+    """`ports.Provider` on `{AZURE_OPENAI_ENDPOINT}/openai/v1`.
+
+    Its list is not known to filter by metadata, so that `find` goes through all jobs. No webhooks.
+    """
+
+    name = "azure"
+    title = "Azure OpenAI"
+    key_variable = "AZURE_OPENAI_API_KEY"
+    options: ClassVar[Mapping[str, type]] = {"suffix": str, "beta": float, "trainingType": str}
+    notice = None  # type: ignore[assignment]
+
+    def _needed(self) -> Sequence[str]:
+        return ("AZURE_OPENAI_ENDPOINT", self.key_variable)
+
+    def _address(self) -> str | None:
+        endpoint = self._kit.environ.get("AZURE_OPENAI_ENDPOINT")
+        return f"{endpoint.rstrip('/')}/openai/v1/" if endpoint else None
+
+    def _filter(self, run_key: str) -> dict[str, Any]:
+        return {}
+
+    def _body(self, recipe: Recipe, data: RemoteData, run_key: str) -> Json:
+        body = super()._body(recipe, data, run_key)
+        if "trainingType" in recipe.provider_options:
+            body["extra_body"] = {"trainingType": recipe.provider_options["trainingType"]}
+        return body
+
+    def _of_region(self, recipe: Recipe) -> list[Problem]:
+        """The address does not say where a resource lies."""
+        wanted = recipe.limits.data
+        if isinstance(wanted, str):
+            return []
+        why = "where an Azure resource lies, and where a global training type computes, its address does not say"
+        fix = "check the resource's region and accept that by allow_ignored: [limits.data]"
+        return (
+            []
+            if "limits.data" in recipe.allow_ignored
+            else [not_taken("limits.data", f"region: {wanted.region}", why, fix)]
+        )

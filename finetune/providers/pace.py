@@ -1,0 +1,54 @@
+"""Requests to one provider from this process: not too many a second, and none while it asked for silence."""
+
+import threading
+from typing import Final
+
+from finetune.errors import Problem, ProviderUnavailable
+from finetune.ports import Clock
+
+#: A request waits for its turn at most so long; longer waits are the job's, which then holds no worker.
+_PATIENCE_S: Final = 1.0
+
+
+class Pace:
+    """A token bucket. Safe for threads."""
+
+    def __init__(self, title: str, clock: Clock, per_s: float, burst: int = 10) -> None:
+        """`per_s` requests a second in the long run, and up to `burst` at once."""
+        self._title, self._clock, self._per_s, self._burst = title, clock, per_s, burst
+        self._lock = threading.Lock()
+        self._tokens, self._at = float(burst), self._now()
+        self._quiet_until = 0.0
+
+    def take(self) -> None:
+        """Wait for the turn. Raises ProviderUnavailable with `after_s` when that would take more than a second."""
+        with self._lock:
+            now = self._now()
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
+            self._at = now
+            wait_s = max(self._quiet_until - now, (1 - self._tokens) / self._per_s, 0.0)
+            if wait_s > _PATIENCE_S:
+                raise self._later(wait_s)
+            self._tokens -= 1
+        if wait_s:
+            self._clock.sleep(wait_s)
+
+    def hush(self, seconds: float) -> None:
+        """The provider wants no request for so long."""
+        with self._lock:
+            self._quiet_until = max(self._quiet_until, self._now() + seconds)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _later(self, wait_s: float) -> ProviderUnavailable:
+        error = ProviderUnavailable(
+            Problem(
+                code="E410",
+                what=f"requests to {self._title} wait {wait_s:.0f} s",
+                why="it asked for fewer, or more jobs look at it than its limit allows",
+                fix="ft goes on by itself",
+            )
+        )
+        error.after_s = wait_s
+        return error
