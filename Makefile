@@ -10,10 +10,10 @@ BROKEN := $(shell test -x $(BIN)/python || echo broken)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test servers lint types unit bench fuzz lock clean broken
+.PHONY: help demo test servers lint types unit bench fuzz crash-matrix lock clean broken
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(DEMO) ## train the quickstart recipe on this machine and follow it; FT_HOME says where its state is kept
 	$(BIN)/ft submit recipes/quickstart.yaml --follow
@@ -43,6 +43,9 @@ bench: $(TEST) ## start-up time, the check of 1 GB of training data, and token c
 fuzz: $(TEST) ## broken training data, forty times as many examples as in `make test`; half an hour
 	FT_FUZZ=40 $(BIN)/pytest tests/unit/data/test_fuzz.py
 
+crash-matrix: $(TEST) ## play everything that can go wrong around a hosted submit, and draw docs/crash-matrix.md; ten minutes
+	$(BIN)/python -m tests.bench.crash_matrix
+
 lock: $(TEST) ## pin what is installed in .venv in requirements.lock
 	$(BIN)/python tests/setup/lock.py > requirements.lock.new
 	mv requirements.lock.new requirements.lock
@@ -52,9 +55,9 @@ clean: ## remove caches and build output; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find finetune workers tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(DEMO): EXTRAS := local
+$(DEMO): EXTRAS := local,openai
 $(DEMO): STAMPS := $(DEMO)
-$(TEST): EXTRAS := local,data,privacy,postgres,dev
+$(TEST): EXTRAS := local,data,privacy,openai,mistral,vertex,postgres,dev
 # What the tests need includes what the demo needs.
 $(TEST): STAMPS := $(DEMO) $(TEST)
 # torch goes first and alone: no other requirement can then ask for another build of it.

@@ -4,6 +4,7 @@
     ├── RecipeError            E1xx  the recipe cannot be read or does not say a valid thing   exit 2
     ├── DataError              E2xx  a training file is missing, broken or does not fit        exit 2
     ├── NotEligible            E3xx  the target cannot or may not run this recipe              exit 6
+    │   └── OverBudget               its cost is above limits.max_cost, or unknown             exit 7
     ├── ProviderError          E4xx  a provider said no, for good                              exit 1
     │   ├── ProviderUnavailable      nothing was done; the same call may succeed later         retried
     │   ├── OutcomeUnknown           the call may or may not have been carried out             looked up, then retried
@@ -114,6 +115,12 @@ class NotEligible(FtError):
     """The target cannot run this recipe: method, field, model, date or limit."""
 
     exit_code = 6
+
+
+class OverBudget(NotEligible):
+    """The cost is above the recipe's limit, or cannot be held against it."""
+
+    exit_code = 7
 
 
 class ProviderError(FtError):

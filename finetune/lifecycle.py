@@ -243,12 +243,12 @@ class Lifecycle:
         return replace(change, events=(*change.events, told))
 
     def _next_poll(self, job: Job, provider: Provider) -> datetime:
-        """A second at first, then a twentieth of the job's age, up to the provider's longest pause."""
+        """A second at first, then a tenth of the job's age, up to the provider's longest pause."""
         now = self._clock.now()
         age_s = (now - job.changed_at).total_seconds()
-        # A user who asked for the end is waiting for it.
+        # A user who asked for the end is waiting for it; a request to a hosted API still has its price.
         longest_s = self._ways.max_poll_s or provider.max_poll_s
-        pause_s = 0.2 if job.cancel_requested else min(longest_s, max(1.0, age_s / 20))
+        pause_s = min(1.0, longest_s / 5) if job.cancel_requested else min(longest_s, max(1.0, age_s / 10))
         return now + timedelta(seconds=pause_s)
 
     def _trouble(self, job: Job, error: FtError, **fields: Any) -> Change:

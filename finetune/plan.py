@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from finetune.abilities import Keyed
 from finetune.catalogue import Cost
-from finetune.errors import NotEligible, Problem
+from finetune.errors import NotEligible, OverBudget, Problem
 from finetune.ports import Provider
 from finetune.spec import Recipe, RecipeFile, default, explicit
 
@@ -109,7 +109,7 @@ def planned(recipe: Recipe, choice: Choice, train_rows: int, validation_rows: in
 
 
 def priced(file: RecipeFile, plan: Plan, cost: Cost) -> Plan:
-    """The plan with its cost. Raises NotEligible when that is above limits.max_cost, or cannot be held against it."""
+    """The plan with its cost. Raises OverBudget."""
     recipe, limit = file.recipe, file.recipe.limits.max_cost_usd
     if limit is None or "limits.max_cost" in recipe.allow_ignored:
         return replace(plan, cost=cost)
@@ -121,7 +121,7 @@ def priced(file: RecipeFile, plan: Plan, cost: Cost) -> Plan:
             why=f"the catalogue says: {cost.basis}",
             fix="look the price up and accept that with `allow_ignored: [limits.max_cost]`, or choose another target",
         )
-        raise NotEligible(*plan.warnings, problem)
+        raise OverBudget(*plan.warnings, problem)
     if cost.high_usd > limit:
         problem = file.problem(
             "E311",
@@ -130,7 +130,7 @@ def priced(file: RecipeFile, plan: Plan, cost: Cost) -> Plan:
             why=cost.basis,
             fix="raise limits.max_cost, or train on fewer rows or epochs",
         )
-        raise NotEligible(*plan.warnings, problem)
+        raise OverBudget(*plan.warnings, problem)
     return replace(plan, cost=cost)
 
 

@@ -29,7 +29,8 @@ _ADDRESS: Final = "MISTRAL_BASE_URL"
 _SINCE, _UNTIL = (2, 0, 0), (2, 5, 2)
 _READ_S: Final = 60.0
 _UPLOAD_S: Final = 600.0
-_REACH_S: Final = 10.0
+#: For connecting and for reading each, so that both end within ten.
+_REACH_S: Final = 5.0
 #: How the API may say that a job is in another state than the wish needs.
 _OUT_OF_PLACE: Final = frozenset({400, 409, 422})
 _PURPOSE: Final = "fine-tune"
@@ -123,7 +124,7 @@ class MistralProvider:
         status = self._status(remote_id) if answer.status in _OUT_OF_PLACE else None
         if status is None or status in WAITING:
             # A job that is still being looked at was certainly not started by this.
-            raise self._wire.refusal(doing, answer, creating=status in (None, "VALIDATED"))
+            raise self._wire.refusal(doing, answer, creating=answer.status != 404 and status in (None, "VALIDATED"))
 
     def poll(self, remote_id: str, cursor: str | None) -> Observation:
         """See `ports.Provider.poll`. Events and checkpoints come with the job itself."""
@@ -165,7 +166,8 @@ class MistralProvider:
         return self._kit.environ.get(_KEY, "").strip()
 
     def _address(self) -> str:
-        return self._kit.environ.get(_ADDRESS, "").strip() or VENDOR
+        # The package adds the version itself; addresses are often written with it.
+        return self._kit.environ.get(_ADDRESS, "").strip().rstrip("/").removesuffix("/v1") or VENDOR
 
     @property
     def _wait_ms(self) -> int:

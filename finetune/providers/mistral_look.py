@@ -29,11 +29,8 @@ WAITING: Final = frozenset({"QUEUED", "VALIDATING", "VALIDATED"})
 _METRICS: Final = {"train_loss": "loss", "valid_loss": "eval_loss", "valid_mean_token_accuracy": "eval_accuracy"}
 #: Where an event may say why; the description has no field for it.
 _REASONS: Final = ("error", "reason", "message", "detail")
-_QUOTED: Final = {
-    "train_tokens": "tokens",
-    "data_tokens": "data_tokens",
-    "expected_duration_seconds": "duration_s",
-}
+#: Only what stays the same from look to look: a new quote is a new question.
+_QUOTED: Final = {"train_tokens": "tokens", "data_tokens": "data_tokens"}
 _FAILURES: Final = frozenset({"FAILED", "FAILED_VALIDATION"})
 
 

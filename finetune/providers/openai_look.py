@@ -1,7 +1,8 @@
 """A job of OpenAI's protocol, as its rows tell of it, in our words."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -26,6 +27,14 @@ STATES: Final[Mapping[str, ProviderState]] = {
     "canceled": "cancelled",
 }
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
+_PAUSED: Final = frozenset({"pausing", "paused"})
+#: Params and codes of a job's error that speak of its files; the last two are Azure's.
+_OF_DATA: Final = frozenset(
+    {
+        *("training_file", "validation_file", "invalid_training_file", "invalid_validation_file"),
+        *("invalid_n_examples", "jsonlValidationFailed", "fileImportFailed"),
+    }
+)
 _LEVELS: Final[Mapping[str, Literal["provider", "warning", "error"]]] = {
     "info": "provider",
     "warn": "warning",
@@ -68,12 +77,22 @@ def remote(job: Json) -> RemoteJob:
     return RemoteJob(remote_id=job["id"], raw_state=raw, created_at=_at(job.get("created_at")), ended=ended)
 
 
-def observed(job: Json, new: Sequence[Json], cursor: Cursor, now: datetime) -> Observation:
-    """What one poll saw. `new` are events since the cursor, oldest first."""
+def as_wished(job: Json, wish: str) -> bool:
+    """Whether there is nothing to do about a wish to `cancel`, `pause` or `resume`: it has ended, or is so already."""
     raw = str(job.get("status"))
+    if STATES.get(raw) in ENDED:
+        return True
+    return {"pause": raw in _PAUSED, "resume": raw in STATES and raw not in _PAUSED}.get(wish, False)
+
+
+def observed(
+    job: Json, new: Sequence[Json], cursor: Cursor, *, now: datetime, clean: Callable[[str], str]
+) -> Observation:
+    """What one poll saw. `new` are events since the cursor, oldest first; `clean` takes secrets out of words."""
+    raw = clean(str(job.get("status")))
     state = STATES.get(raw, cursor.state)
     # What is measured stands in the metrics; a line for each step would bury the rest.
-    events = [_event(row) for row in new if row.get("type") != "metrics"]
+    events = [_event(row, clean) for row in new if row.get("type") != "metrics"]
     told = cursor.told
     if raw not in STATES and raw != told:
         events.append(Event(kind="warning", message=f"the provider says {raw!r}, a word that ft does not know", at=now))
@@ -86,7 +105,7 @@ def observed(job: Json, new: Sequence[Json], cursor: Cursor, now: datetime) -> O
         events=tuple(events),
         metrics=tuple(_metrics(new)),
         progress=_progress(job, new, now),
-        problem=_problem(job) if state == "failed" else None,
+        problem=_problem(job, clean) if state == "failed" else None,
     )
 
 
@@ -99,9 +118,9 @@ def checkpoint(row: Json) -> Json:
     }
 
 
-def _event(row: Json) -> Event:
+def _event(row: Json, clean: Callable[[str], str]) -> Event:
     kind = _LEVELS.get(str(row.get("level")), "provider")
-    return Event(kind=kind, message=str(row.get("message")), at=_at(row.get("created_at")))
+    return Event(kind=kind, message=clean(str(row.get("message"))), at=_at(row.get("created_at")))
 
 
 def _metrics(rows: Iterable[Json]) -> Iterable[Metric]:
@@ -110,8 +129,10 @@ def _metrics(rows: Iterable[Json]) -> Iterable[Metric]:
         if row.get("type") != "metrics" or not isinstance(data, dict) or not isinstance(data.get("step"), int):
             continue
         for theirs, ours in _METRICS.items():
-            if isinstance(data.get(theirs), (int, float)):
-                yield Metric(step=data["step"], name=ours, value=float(data[theirs]))
+            value = data.get(theirs)
+            # A loss that is no number any more (NaN) is told by the events, and cannot be kept.
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                yield Metric(step=data["step"], name=ours, value=float(value))
 
 
 def _progress(job: Json, rows: Sequence[Json], now: datetime) -> Json | None:
@@ -123,20 +144,19 @@ def _progress(job: Json, rows: Sequence[Json], now: datetime) -> Json | None:
     finish = job.get("estimated_finish")
     eta_s = max(0.0, finish - now.timestamp()) if isinstance(finish, (int, float)) else None
     told = {"step": last["step"], "total_steps": last.get("total_steps"), "loss": last.get("train_loss")}
-    return {**told, "eta_s": eta_s}
+    return {name: value for name, value in {**told, "eta_s": eta_s}.items() if value is not None}
 
 
-def _problem(job: Json) -> Problem | None:
+def _problem(job: Json, clean: Callable[[str], str]) -> Problem | None:
     error = job.get("error") or {}
     if not error.get("message"):
         return None
-    of_data = str(error.get("param") or error.get("code")) in (
-        *("training_file", "validation_file", "invalid_training_file", "invalid_validation_file"),
-    )
+    of_data = not _OF_DATA.isdisjoint({str(error.get("param")), str(error.get("code"))})
+    code = f"{error['code']}: " if error.get("code") else ""
     return Problem(
         code="E413" if of_data else "E401",
         what="the provider refused the training data" if of_data else "the training failed at the provider",
-        why=f"it says: {error.get('code')}: {error['message']}",
+        why=f"it says: {clean(code + str(error['message']))}",
         fix="`ft validate` shows what it can see of that; mend the data and submit again"
         if of_data
         else "`ft submit --force` tries again",

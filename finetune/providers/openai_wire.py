@@ -1,8 +1,10 @@
 """Calls of OpenAI's protocol through its own package: one request each, answers as plain JSON, faults as ours."""
 
 import email.utils
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from finetune.errors import ProviderError
@@ -14,8 +16,12 @@ from finetune.providers.troubles import Troubles
 if TYPE_CHECKING:
     import openai
 
-#: Codes of a 429 that no waiting mends.
-_EXHAUSTED: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+#: Codes and types of a 429 that no waiting mends; the last is Azure's.
+_EXHAUSTED: Final = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quotaExceeded"}
+)
+#: A longer Retry-After is taken for so much, seconds: somebody looks again after a day.
+_LONGEST_S: Final = 86_400.0
 #: As many as the API gives at most.
 _PAGE: Final = 100
 CONNECT_S: Final = 10.0
@@ -30,39 +36,55 @@ class Wire:
         title: str,
         clock: Clock,
         *,
-        base_url: str | None,
+        address: str,
         key: str,
+        headers: Mapping[str, str],
         timeout_s: float,
         per_s: float,
     ) -> None:
-        """`base_url` None is the vendor's own. Imports the package, which takes a second."""
+        """`headers` go with every request. Imports the package, which takes a second."""
         import httpx2
         import openai
 
         self._clock = clock
         self._pace = Pace(title, clock, per_s)
-        self.troubles = Troubles(title, (key,))
+        self.troubles = Troubles(title, (key, *headers.values()))
         self._package = openai
-        #: Faults of a connection that was never made: nothing can have been done.
-        self._unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
-        # A secret of the environment for webhooks, an organisation or a project must not slip in by the package's
-        # own defaults where another address is meant; what is wanted is handed over by name.
-        self.client: openai.OpenAI = openai.OpenAI(
+        #: Faults of a connection that was never made, or of a request that cannot be sent: nothing can have been done.
+        self._unsent = (
+            *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError),
+            *(httpx2.LocalProtocolError, httpx2.UnsupportedProtocol),
+        )
+        #: For what takes long.
+        self.patience = httpx2.Timeout(UPLOAD_S, connect=CONNECT_S)
+        self.client = openai.OpenAI(
             api_key=key,
-            base_url=base_url,
+            base_url=address,
             max_retries=0,
             timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S),
+            # A redirect would send the data, and a create a second time, to a host that nobody has named.
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
+        # A client of our own is not closed by the package when nobody has it any more.
+        weakref.finalize(self, self.client.close)
+        # The package takes these from the process's environment, whatever address and key it was given.
+        self.client.organization = self.client.project = None
+        self.client._custom_headers = headers
 
-    def call(self, doing: str, ask: Callable[[], Any], *, creating: bool = False) -> Json:
-        """The JSON object of one answer; `ask` is a call of `with_raw_response`. Raises ProviderError."""
+    def call(self, doing: str, ask: Callable[[], Any], *, needs: Sequence[str] = (), creating: bool = False) -> Json:
+        """The JSON object of one answer; `ask` is a call of `with_raw_response`, `needs` fields that must be there.
+
+        Raises ProviderError.
+        """
         body = self.raw(doing, ask, creating=creating)
         try:
             value = body.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.troubles.nonsense(doing, f"no JSON: {error}", creating=creating) from None
         if not isinstance(value, dict):
             raise self.troubles.nonsense(doing, "JSON, but no object", creating=creating)
+        if absent := [name for name in needs if value.get(name) in (None, "")]:
+            raise self.troubles.nonsense(doing, f"{', '.join(absent)} is not there", creating=creating)
         return value
 
     def raw(self, doing: str, ask: Callable[[], Any], *, creating: bool = False) -> Any:
@@ -70,15 +92,10 @@ class Wire:
         self._pace.take()
         try:
             return ask().http_response
-        except self._package.APIStatusError as error:
-            raise self._refused(doing, error, creating=creating) from None
-        except self._package.APIConnectionError as error:
-            cause = error.__cause__ or error
-            sent = not isinstance(cause, self._unsent)
-            words = f"{type(cause).__name__}: {cause}"
-            raise self.troubles.unreachable(doing, words, sent=sent, creating=creating) from None
         except (self._package.APIError, ValueError) as error:
-            raise self.troubles.nonsense(doing, str(error), creating=creating) from None
+            fault = self._fault(doing, error, creating=creating)
+        # Raised out here: the package's own error, with the vendor's unclean words in it, does not hang on ours.
+        raise fault
 
     def pages(self, doing: str, ask: Callable[[Mapping[str, Any]], Any]) -> Iterator[Json]:
         """The rows of a list, page by page; `ask` gets `limit` and, from the second page on, `after`."""
@@ -91,7 +108,18 @@ class Wire:
             yield from rows
             if not page.get("has_more") or not rows:
                 return
+            if rows[-1]["id"] == where.get("after"):
+                raise self.troubles.nonsense(doing, "a list that gives the same page again")
             where = {"limit": _PAGE, "after": rows[-1]["id"]}
+
+    def _fault(self, doing: str, error: Exception, *, creating: bool) -> ProviderError:
+        if isinstance(error, self._package.APIStatusError):
+            return self._refused(doing, error, creating=creating)
+        if isinstance(error, self._package.APIConnectionError):
+            cause = error.__cause__ or error
+            words = f"{type(cause).__name__}: {cause}"
+            return self.troubles.unreachable(doing, words, sent=not isinstance(cause, self._unsent), creating=creating)
+        return self.troubles.nonsense(doing, str(error), creating=creating)
 
     def _refused(self, doing: str, error: "openai.APIStatusError", *, creating: bool) -> ProviderError:
         after_s = self._after(error.response.headers)
@@ -104,23 +132,24 @@ class Wire:
             request_id=error.request_id or error.response.headers.get("apim-request-id"),
             creating=creating,
             after_s=after_s,
-            exhausted=error.code in _EXHAUSTED,
+            exhausted=not _EXHAUSTED.isdisjoint({error.code, error.type}),
         )
 
     def _after(self, headers: Mapping[str, str]) -> float | None:
-        """Retry-After in seconds, which may stand there as a number or as a date."""
-        said = headers.get("retry-after")
-        if said is None:
-            return None
+        """How long the API wants to be left alone, seconds: said as milliseconds, as seconds or as a date."""
+        for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+            try:
+                said = float(headers.get(name, "")) * unit_s
+            except ValueError:
+                continue
+            return min(max(0.0, said), _LONGEST_S) if not math.isnan(said) else None
         try:
-            return max(0.0, float(said))
-        except ValueError:
-            pass
-        try:
-            at: datetime = email.utils.parsedate_to_datetime(said)
-        except ValueError:
+            at = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        except (ValueError, OverflowError):
             return None
-        return max(0.0, (at - self._clock.now()).total_seconds())
+        # "-0000" is a time in UTC without saying so.
+        wait_s = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - self._clock.now()).total_seconds()
+        return min(max(0.0, wait_s), _LONGEST_S)
 
 
 def _words(error: "openai.APIStatusError") -> str:

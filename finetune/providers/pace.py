@@ -24,14 +24,22 @@ class Pace:
         """Wait for the turn. Raises ProviderUnavailable with `after_s` when that would take more than a second."""
         with self._lock:
             now = self._now()
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
+            # A clock that was put back takes no tokens away.
+            self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._per_s)
             self._at = now
             wait_s = max(self._quiet_until - now, (1 - self._tokens) / self._per_s, 0.0)
             if wait_s > _PATIENCE_S:
                 raise self._later(wait_s)
             self._tokens -= 1
-        if wait_s:
-            self._clock.sleep(wait_s)
+        if not wait_s:
+            return
+        self._clock.sleep(wait_s)
+        with self._lock:
+            # Another request may have been told to be quiet while this one waited.
+            quiet_s = self._quiet_until - self._now()
+            if quiet_s > 0:
+                self._tokens += 1
+                raise self._later(quiet_s)
 
     def hush(self, seconds: float) -> None:
         """The provider wants no request for so long."""

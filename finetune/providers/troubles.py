@@ -8,9 +8,14 @@ from finetune.errors import AuthenticationFailed, OutcomeUnknown, Problem, Provi
 
 #: Words of an API that are shown, at most so many characters.
 _LONGEST: Final = 500
-_KEYS: Final = re.compile(r"\b(sk|key|Bearer|ya29)[-_. ][A-Za-z0-9*._~+/-]{8,}")
-#: The API did not take the request in time, or is in trouble: whether anything was done, it does not say.
-_UNSURE: Final = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529})
+#: What looks like a key, or like one of which a vendor shows the ends only.
+_KEYS: Final = re.compile(
+    r"\b(?:sk-|ya29\.|key[-_](?=\S*\d)|[Bb]earer\s+)[A-Za-z0-9*._~+/-]{8,}|[^\s:,;'\"()]*\*{3,}[^\s:,;'\"()]*"
+)
+#: The API did not take the request in time, or is in trouble: whether anything was done, it does not say. Nor does any
+#: other status from 500 on, but for those of a request that no server of this kind takes.
+_UNSURE: Final = frozenset({408, 409, 425})
+_NEVER: Final = frozenset({501, 505})
 
 
 class Troubles:
@@ -54,10 +59,10 @@ class Troubles:
             return ProviderError(self._of_quota(doing, why))
         if status == 410:
             return ProviderError(self._of_gone(doing, why))
-        if status == 404:
+        if status == 404 and not creating:
             what = f"{self._title} does not have what we asked for when we wanted to {doing}"
             return ProviderError(Problem(code="E402", what=what, why=why, fix="`ft submit --force` trains again"))
-        if status == 429 or status in _UNSURE:
+        if status == 429 or status in _UNSURE or (status >= 500 and status not in _NEVER):
             kind = OutcomeUnknown if creating and status != 429 else ProviderUnavailable
             error = kind(self._of_busy(doing, status, why))
             error.after_s = after_s
@@ -88,11 +93,13 @@ class Troubles:
 
     def _why(self, words: str, request_id: str | None) -> str:
         said = f"{self._title} says: {self.clean(words) or 'nothing'}"
-        return f"{said} (request {request_id})" if request_id else said
+        return f"{said} (request {self.clean(request_id)})" if request_id else said
 
     def _of_key(self, doing: str, status: int, why: str) -> Problem:
         what = f"{self._title} does not accept the credential ({doing}, {status})"
-        return Problem(code="E405", what=what, why=why, fix="set the right key and restart the workers; the job waits")
+        return Problem(
+            code="E405", what=what, why=why, fix="set the right key and restart the workers; what trains goes on"
+        )
 
     def _of_quota(self, doing: str, why: str) -> Problem:
         what = f"the quota or budget at {self._title} is used up ({doing})"

@@ -56,12 +56,15 @@ class Bucket:
 
     def delete(self, file_id: str) -> None:
         """See `abilities.Storing.delete_file`. Raises ProviderError for what ft has not uploaded."""
-        name = file_id.removeprefix(self._address(""))
-        if not _OURS.fullmatch(name):
-            why = f"ft deletes what it has uploaded: {self._address(_PREFIX)}DIGEST/train.jsonl and validation.jsonl"
-            raise ProviderError(Problem(code="E402", what=f"{file_id} is no file of ft's", why=why, fix="`ft files`"))
+        # The bucket of the address: another one than today's may have been set when it was uploaded.
+        bucket, _, name = file_id.removeprefix("gs://").partition("/")
+        if not file_id.startswith("gs://") or not _OURS.fullmatch(name):
+            why = "ft deletes what it has uploaded: gs://BUCKET/ft/DIGEST/train.jsonl and validation.jsonl"
+            fix = "delete it with `gcloud storage rm` if it may go"
+            raise ProviderError(Problem(code="E402", what=f"{file_id} is no file of ft's", why=why, fix=fix))
+        blob = self._wire.storage.bucket(bucket).blob(name)
         try:
-            self._ask("delete a file", lambda: self._bucket.blob(name).delete(retry=None, timeout=self._wire.short))
+            self._ask("delete a file", lambda: blob.delete(retry=None, timeout=self._wire.short))
         except ProviderError as error:
             if error.problems[0].code != "E402":
                 raise

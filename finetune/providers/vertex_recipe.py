@@ -87,12 +87,11 @@ def problems(recipe: Recipe, location: str | None) -> list[Problem]:
         *_of_rank(recipe),
         *_of_options(recipe),
         *_of_region(recipe, location),
-        *_of_name(recipe),
     ]
 
 
 def request(recipe: Recipe, data: Json, run_key: str, bucket: str) -> Json:
-    """The fields of `types.CreateTuningJobConfig`; what the recipe does not set is not there, so Google's default holds."""
+    """The fields of `types.CreateTuningJobConfig`. What the recipe does not set is not there: a default holds."""
     said, options = explicit(recipe), recipe.provider_options
     open_model = is_open(recipe.base_model)
     out: Json = {
@@ -182,13 +181,6 @@ def _within(location: str, region: str) -> bool:
     if region == "eu":
         return location == "eu" or (location.startswith("europe-") and location not in _NOT_EU)
     return location == region or location.startswith(f"{region}-")
-
-
-def _of_name(recipe: Recipe) -> list[Problem]:
-    if len(recipe.name) <= _NAME_MOST or "tuned_model_display_name" in recipe.provider_options:
-        return []
-    why = f"the tuned model is called so, in at most {_NAME_MOST} characters, and this has {len(recipe.name)}"
-    return [_not_taken("name", recipe.name[:40], why, "shorten it, or set provider_options.tuned_model_display_name")]
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class Wire:
             credentials=self.credentials,
             client_options={"api_endpoint": endpoint} if endpoint else None,
         )
+        # Else it asks for the bucket itself in a thread of its own, out of our sight, and tries that for minutes.
+        self.storage._bucket_metadata_cache = None
 
     def ask(self, doing: str, call: Callable[[], T], *, creating: bool = False) -> T:
         """What one request of either package answers. Raises ProviderError."""
@@ -98,6 +100,7 @@ class Wire:
         """Who makes one of our errors of theirs; the first that fits does."""
         auth, storage = import_module("google.auth.exceptions"), import_module("google.cloud.storage.exceptions")
         table: dict[type[Exception], _Teller] = {
+            auth.TransportError: self._unsent,
             auth.GoogleAuthError: self._of_login,
             import_module("google.genai.errors").APIError: self._of_tuning,
             import_module("google.api_core.exceptions").GoogleAPICallError: self._of_storage,

@@ -13,7 +13,8 @@ from finetune.sandbox.openai import OpenAiSandbox
 from finetune.sandbox.openai_bodies import Check, text
 from finetune.sandbox.openai_files import File
 from finetune.sandbox.openai_front import KEY
-from finetune.sandbox.openai_jobs import Ids, Job, Timing
+from finetune.sandbox.openai_jobs import Job, Timing
+from finetune.sandbox.openai_log import Ids
 from finetune.sandbox.service import Reply, Request
 
 _CODES: Final = {

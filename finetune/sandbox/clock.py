@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class SandboxClock:
-    """Starts at the real time and runs `speed` times as fast; can be put forward."""
+    """Starts at the real time and runs `speed` times as fast (0: stands still); can be put forward."""
 
     def __init__(self, speed: float = 1.0) -> None:
         self._speed, self._start = speed, datetime.now(UTC)

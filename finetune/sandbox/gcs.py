@@ -12,9 +12,10 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -27,6 +28,8 @@ from finetune.sandbox.vertex_words import storage_refusal as refusal
 CHUNK: Final = 256 * 1024
 _SESSION_LASTS: Final = timedelta(days=7)
 _PAGE: Final = 1000
+#: Sorts behind every other character.
+_LAST: Final = "\U0010ffff"
 _ALWAYS: Final = frozenset({"alt", "fields", "prettyPrint", "projection", "userProject", "quotaUser", "key"})
 _CONDITIONS: Final = frozenset({"ifGenerationMatch", "ifGenerationNotMatch", "ifMetagenerationMatch", "generation"})
 _SPAN: Final = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
@@ -117,26 +120,22 @@ class Storage:
     def _list(self, request: Request) -> Reply:
         taken = {"prefix", "delimiter", "maxResults", "pageToken", "versions", "startOffset", "endOffset"}
         bucket = self._known(request, taken)
-        if request.one("delimiter"):
-            raise refusal(400, "invalid", "the sandbox lists without a delimiter only")
-        most = self._number(request, "maxResults", _PAGE)
+        most = min(self._number(request, "maxResults", _PAGE), _PAGE)
         prefix, names = request.one("prefix") or "", self._names[bucket]
-        begin = bisect.bisect_left(names, prefix)
-        if token := request.one("pageToken"):
-            # The page goes on behind a name, so objects that come and go meanwhile shift nothing.
-            begin = bisect.bisect_right(names, _unpaged(token))
-        found = []
-        for name in names[begin : begin + min(most, _PAGE) + 1]:
-            if not name.startswith(prefix):
-                break
-            found.append(name)
-        page = found[: min(most, _PAGE)]
-        body: dict[str, Any] = {"kind": "storage#objects"}
-        if page:
-            body["items"] = [self._told(request, self._objects[bucket][name]) for name in page]
-        if len(found) > len(page):
-            body["nextPageToken"] = base64.urlsafe_b64encode(page[-1].encode()).decode()
-        return Reply(body=body)
+        token = request.one("pageToken")
+        # The page goes on behind a name, so objects that come and go meanwhile shift nothing.
+        begin = bisect.bisect_right(names, _unpaged(token)) if token else bisect.bisect_left(names, prefix)
+        found = list(islice(_entries(names, begin, prefix, request.one("delimiter")), most + 1))
+        page = found[:most]
+        told: dict[str, Any] = {
+            "items": [self._told(request, self._objects[bucket][name]) for is_folder, name in page if not is_folder],
+            "prefixes": [name for is_folder, name in page if is_folder],
+        }
+        if len(found) > most:
+            is_folder, name = page[-1]
+            # Behind a folder is behind all that lies in it.
+            told["nextPageToken"] = base64.urlsafe_b64encode((name + _LAST * is_folder).encode()).decode()
+        return Reply(body={"kind": "storage#objects", **{key: value for key, value in told.items() if value}})
 
     def _get(self, request: Request) -> Reply:
         stored = self._found(request)
@@ -322,6 +321,20 @@ class Storage:
         if not value.isdigit() or int(value) < 1:
             raise refusal(400, "invalid", f"{name} is no whole number above 0")
         return int(value)
+
+
+def _entries(names: Sequence[str], begin: int, prefix: str, delimiter: str | None) -> Iterator[tuple[bool, str]]:
+    """What a list shows, in order: folders (True), each once, and objects."""
+    place = begin
+    while place < len(names) and names[place].startswith(prefix):
+        head, found, _ = names[place][len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+        if found:
+            folder = f"{prefix}{head}{found}"
+            yield True, folder
+            place = bisect.bisect_right(names, folder + _LAST)
+        else:
+            yield False, names[place]
+            place += 1
 
 
 def _unpaged(token: str) -> str:

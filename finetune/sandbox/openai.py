@@ -26,7 +26,7 @@ from finetune.sandbox.openai_words import Refused, closed, no_quota
 from finetune.sandbox.service import Entry, Request, Route
 
 #: The metadata under which ft keeps its run key.
-_RUN_KEY: Final = "run_key"
+_RUN_KEY: Final = "ft_run_key"
 _ODD: Final = "hibernating"
 
 
@@ -266,7 +266,7 @@ class OpenAiSandbox(Filing):
 
     def _events(self, request: Request) -> Any:
         page = page_of(request.query, 20, 1000)
-        return listing(*newest_first(self._found(request).events, page, "Could not find event"))
+        return listing(*self._found(request).log.page(page))
 
     def _checkpoints(self, request: Request) -> Any:
         page = page_of(request.query, 10, 100)

@@ -3,10 +3,14 @@
 import heapq
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from finetune.sandbox.openai_jobs import Job
 from finetune.sandbox.openai_paging import Page
 from finetune.sandbox.openai_words import no_such_job
+
+#: Jobs that end in one go.
+_AT_ONCE: Final = 50
 
 
 class Book:
@@ -48,12 +52,15 @@ class Book:
         return job
 
     def pass_time(self, now: float) -> None:
-        """Let jobs end that are due."""
-        while self._ends and self._ends[0][0] <= now:
+        """Let jobs end that are due, some dozens at most: requests wait meanwhile, and the rest comes next time."""
+        for _ in range(_AT_ONCE):
+            if not self._ends or self._ends[0][0] > now:
+                return
             job = self._jobs[heapq.heappop(self._ends)[1]]
             job.look(now)
+            # A paused job is watched again when it goes on; one that has gone on is here too early.
             if not job.is_over and not job.paused:
-                self.watch(job)
+                heapq.heappush(self._ends, (max(job.end, now + 0.05), job.number))
 
     def page(self, page: Page, pairs: dict[str, str] | None, born_before: float, now: float) -> tuple[list[Job], bool]:
         """Newest first, those with all these `pairs` of metadata (None: without any), and whether there are more.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
 from finetune.sandbox.openai_bodies import json_body
-from finetune.sandbox.openai_jobs import Ids
+from finetune.sandbox.openai_log import Ids
 from finetune.sandbox.openai_paging import only
 from finetune.sandbox.openai_words import Refused
 from finetune.sandbox.service import Refusal, Reply, Request, Route, Sandbox
@@ -66,7 +66,7 @@ class Front(Sandbox):
         """The refusal of a key that is none. The vendor repeats the ends of the key; so does this."""
         if not key:
             return self.refused(401, "You didn't provide an API key.")
-        masked = f"{key[:8]}{'*' * max(4, len(key) - 12)}{key[-4:]}"
+        masked = f"{key[:8]}{'*' * (len(key) - 12)}{key[-4:]}" if len(key) > 20 else "*" * len(key)
         message = f"Incorrect API key provided: {masked}. You can find your API key in the dashboard."
         return self.refused(401, message, code="invalid_api_key")
 

@@ -1,12 +1,12 @@
 """A fine-tuning job as time passes: a script of what happens when, played as far as the clock has come."""
 
 import math
-import random
-import string
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from finetune.sandbox.openai_log import Ids, Log
 from finetune.sandbox.openai_rows import Rows
 
 ENDED: Final = ("succeeded", "failed", "cancelled")
@@ -37,19 +37,6 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ids:
-    """How a vendor makes ids: of which characters, how many, and what those of checkpoints begin with."""
-
-    characters: str = string.ascii_letters + string.digits
-    length: int = 24
-    checkpoint: str = "ftckpt_"
-
-    def make(self, chance: random.Random, prefix: str) -> str:
-        """A new one."""
-        return prefix + "".join(chance.choices(self.characters, k=self.length))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Order:
     """What a create asked for, checked."""
 
@@ -70,16 +57,15 @@ class Order:
     integrations: list[Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Beat:
+class Beat(NamedTuple):
     """One thing that happens in a job."""
 
     #: Seconds of work after the create; pauses do not count.
     at_s: float
-    message: str
+    #: Empty where a step is told.
+    message: str = ""
     level: str = "info"
-    #: Metrics; None for a plain message.
-    data: Mapping[str, float] | None = None
+    step: int = 0
     #: What changes with it.
     then: Callable[[], None] | None = None
 
@@ -99,10 +85,7 @@ class Job:
     #: Called once, when it has ended.
     ended: Callable[["Job"], None]
     status: str = "validating_files"
-    events: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
-    #: Rows of the result file: step and metrics.
-    steps: list[Mapping[str, float]] = field(default_factory=list)
     result_files: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
     finished: float | None = None
@@ -111,8 +94,8 @@ class Job:
     _paused_at: float | None = None
 
     def __post_init__(self) -> None:
-        self._chance = random.Random(self.id)
         self._now = self.created
+        self.log = Log(self.id, self.ids, self._told)
         self.hyperparameters = {
             name: self.order.hyperparameters.get(name, "auto")
             for name in ("batch_size", "beta", "learning_rate_multiplier", "n_epochs")
@@ -121,7 +104,7 @@ class Job:
         self._resolved = _resolve(self.hyperparameters, self.order.rows.count)
         self.total_steps = math.ceil(max(1, self.order.rows.count) / self._resolved["batch_size"])
         self.total_steps *= self._resolved["n_epochs"]
-        self._script = self._play()
+        self._script: Iterator[Beat] = self._play()
         self._next: Beat | None = next(self._script)
 
     @property
@@ -157,13 +140,13 @@ class Job:
             if now >= self._paused_at + self.timing.pausing_s:
                 self._now = self._paused_at + self.timing.pausing_s
                 self.status = "paused"
-                self.tell("Fine-tuning job paused")
+                self.log.tell(self._now, "Fine-tuning job paused")
 
     def cancel(self, now: float) -> None:
         """End it now."""
         self._now = now
         self._paused_at = None
-        self.tell("Fine-tuning job cancelled")
+        self.log.tell(self._now, "Fine-tuning job cancelled")
         self._end("cancelled")
 
     def pause(self, now: float) -> None:
@@ -175,21 +158,22 @@ class Job:
         assert self._paused_at is not None
         self._stood_s += now - self._paused_at
         self._paused_at, self.status, self._now = None, "running", now
-        self.tell("Fine-tuning job resumed")
+        self.log.tell(self._now, "Fine-tuning job resumed")
 
-    def tell(self, message: str, level: str = "info", data: Mapping[str, float] | None = None) -> None:
-        """One more event, as of the time that the job has come to."""
-        self.events.append(
-            {
-                "object": "fine_tuning.job.event",
-                "id": self.ids.make(self._chance, "ftevent-"),
-                "created_at": int(self._now),
-                "level": level,
-                "message": message,
-                "data": dict(data or {}),
-                "type": "metrics" if data else "message",
-            }
-        )
+    def metrics(self, step: int) -> dict[str, float]:
+        """Loss that falls from about 2.3 to about 0.3 with noise, accuracy that rises with it; made of the job's id."""
+        noise = zlib.crc32(f"{self.id}:{step}".encode()) / 2**32 / 5 + 0.9
+        loss = 0.3 + 2.0 * math.exp(-4 * step / self.total_steps) * noise
+        data: dict[str, float] = {"step": step, "train_loss": loss, "total_steps": self.total_steps}
+        data["train_mean_token_accuracy"] = _accuracy(loss)
+        ends_epoch = self._ends_epoch(step)
+        if self.order.held_out is not None and (ends_epoch or step % 10 == 0):
+            data["valid_loss"] = loss * 1.1
+            data["valid_mean_token_accuracy"] = _accuracy(loss * 1.1)
+            if ends_epoch:
+                data["full_valid_loss"] = loss * 1.15
+                data["full_valid_mean_token_accuracy"] = _accuracy(loss * 1.15)
+        return data
 
     @property
     def _length_s(self) -> float:
@@ -204,9 +188,10 @@ class Job:
         return "fail-train" in (self.order.suffix or "")
 
     def _happen(self, beat: Beat) -> None:
-        self.tell(beat.message, beat.level, beat.data)
-        if beat.data:
-            self.steps.append(beat.data)
+        if beat.step:
+            self.log.step(self._now, beat.step)
+        else:
+            self.log.tell(self._now, beat.message, beat.level)
         if beat.then:
             beat.then()
 
@@ -228,12 +213,9 @@ class Job:
         last = self.total_steps // 2 if self._fails_training else self.total_steps
         stride = math.ceil(self.total_steps / _TOLD_STEPS)
         for step in range(1, last + 1):
-            ends_epoch = step * self._resolved["n_epochs"] % self.total_steps == 0
-            if step % stride == 0 or ends_epoch:
-                moment = at_s + self.timing.running_s * step / self.total_steps
-                data = self._metrics(step, ends_epoch)
+            if step % stride == 0 or self._ends_epoch(step):
                 # The last step's metrics and the end are one moment: they come in this order.
-                yield Beat(at_s=moment, message=_words(data), data=data)
+                yield Beat(at_s=at_s + self.timing.running_s * step / self.total_steps, step=step)
         if self._fails_training:
             moment = at_s + self.timing.running_s / 2
             yield Beat(at_s=moment, message=_BROKE["message"], level="error", then=lambda: self._fail(_BROKE))
@@ -267,6 +249,13 @@ class Job:
                 return {"code": rows.fault[0], "message": rows.fault[1], "param": param}
         return None
 
+    def _ends_epoch(self, step: int) -> bool:
+        return bool(step * self._resolved["n_epochs"] % self.total_steps == 0)
+
+    def _told(self, step: int) -> tuple[str, dict[str, float]]:
+        data = self.metrics(step)
+        return _words(data), data
+
     def _queue(self) -> None:
         self.status = "queued"
         self.hyperparameters = dict(self._resolved)
@@ -280,32 +269,20 @@ class Job:
 
     def _end(self, status: str) -> None:
         self.status, self.finished = status, self._now
+        # What cannot be played any more is not kept.
+        self._script, self._next = iter(()), None
         self.ended(self)
 
-    def _metrics(self, step: int, ends_epoch: bool) -> dict[str, float]:
-        """Loss that falls from about 2.3 to about 0.3, with noise; accuracy that rises with it."""
-        loss = 0.3 + 2.0 * math.exp(-4 * step / self.total_steps) * self._chance.uniform(0.9, 1.1)
-        data: dict[str, float] = {"step": step, "train_loss": loss, "total_steps": self.total_steps}
-        data["train_mean_token_accuracy"] = _accuracy(loss)
-        if self.order.held_out is not None and (ends_epoch or step % 10 == 0):
-            data["valid_loss"] = loss * 1.1
-            data["valid_mean_token_accuracy"] = _accuracy(loss * 1.1)
-            if ends_epoch:
-                data["full_valid_loss"] = loss * 1.15
-                data["full_valid_mean_token_accuracy"] = _accuracy(loss * 1.15)
-        return data
-
     def _keep(self, step: int, name: str) -> None:
-        metrics = next(each for each in reversed(self.steps) if each["step"] == step)
         share = 1 - step / self.total_steps
         self.checkpoints.append(
             {
                 "object": "fine_tuning.job.checkpoint",
-                "id": self.ids.make(self._chance, self.ids.checkpoint),
+                "id": self.ids.checkpoint + self.ids.of(f"{self.id}:{step}"),
                 "created_at": int(self._now - share * self.timing.running_s),
                 "fine_tuned_model_checkpoint": name,
                 "fine_tuning_job_id": self.id,
-                "metrics": {key: value for key, value in metrics.items() if key != "total_steps"},
+                "metrics": {key: value for key, value in self.metrics(step).items() if key != "total_steps"},
                 "step_number": step,
             }
         )
@@ -321,7 +298,7 @@ def result_csv(job: Job) -> bytes:
         "valid_mean_token_accuracy": "valid_mean_token_accuracy",
     }
     lines = [",".join(columns)]
-    for step in job.steps:
+    for step in map(job.metrics, job.log.steps):
         lines.append(",".join(_cell(step.get(key)) for key in columns.values()))
     return ("\n".join(lines) + "\n").encode()
 

@@ -5,7 +5,6 @@ from typing import Any, Final
 from finetune.catalogue import load
 from finetune.catalogue.rules import Method
 from finetune.catalogue.sheets import Model
-from finetune.errors import InternalError, Problem
 from finetune.sandbox.openai_words import no_such_model, not_tunable
 
 METHODS: Final[dict[str, Method]] = {"supervised": "sft", "dpo": "dpo"}
@@ -16,11 +15,8 @@ class Models:
     """The models of one organisation. Not safe for threads: the sandbox holds its lock."""
 
     def __init__(self, provider: str, owner: str, organization: str) -> None:
-        """Reads the sheet of `provider`; base models belong to `owner`."""
-        sheet = load().provider(provider)
-        if sheet is None:
-            raise InternalError(Problem(code="E990", what=f"the catalogue has no sheet of {provider}"))
-        self._sheet, self._owner, self._organization = sheet, owner, organization
+        """Reads the sheet of `provider`, which must be there; base models belong to `owner`."""
+        self._sheet, self._owner, self._organization = load().sheets[provider], owner, organization
         #: Tuned models by name: when they were made, and the snapshot under them.
         self._tuned: dict[str, tuple[int, str]] = {}
 

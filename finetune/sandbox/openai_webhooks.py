@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class Sender:
     def __init__(self, webhook: Webhook, now: Callable[[], float]) -> None:
         self._webhook, self._now = webhook, now
         self._waiting: deque[Delivery] = deque()
+        self._sending = threading.Lock()
         #: The last attempts: id of the event, and the status of the answer or the error's name.
         self.sent: deque[tuple[str, int | str]] = deque(maxlen=1000)
 
@@ -58,7 +60,17 @@ class Sender:
         self._waiting.extend(Delivery(id=event_id, body=body, due=self._now()) for _ in range(times))
 
     def send(self) -> None:
-        """Send what is due; what fails waits for its next try. Blocks for up to two seconds an event."""
+        """Send what is due; what fails waits for its next try. Blocks for up to two seconds an event.
+
+        Does nothing while another thread is at it.
+        """
+        if self._sending.acquire(blocking=False):
+            try:
+                self._send_due()
+            finally:
+                self._sending.release()
+
+    def _send_due(self) -> None:
         now = self._now()
         for _ in range(len(self._waiting)):
             delivery = self._waiting.popleft()

@@ -19,6 +19,7 @@ _BEFORE: Final[tuple[Kind, ...]] = ("rate_limit", "server_error", "unavailable",
 _AFTER: Final[tuple[Kind, ...]] = ("cut_after", "hang_after", "slow", "garbage")
 _STATUS: Final = {"rate_limit": 429, "server_error": 500, "unavailable": 503}
 _PIECES: Final = 8
+_BODILESS: Final = (204, 304)
 _TICK_S: Final = 0.05
 #: Operations of the stand-in itself, for tests and people in other processes.
 _CONTROL: Final = "/_sandbox/"
@@ -98,7 +99,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
             return
-        request = self._read()
+        try:
+            request = self._read()
+        except ValueError:
+            self.send_error(400, "the length of the body cannot be read")
+            self.close_connection = True
+            return
         self.wfile.flush()
         if request.path.startswith(_CONTROL):
             self._write(_control(self.server.owner.sandbox, request))
@@ -122,9 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self, headers: dict[str, str]) -> bytes:
         if headers.get("transfer-encoding", "").lower() != "chunked":
-            return self.rfile.read(int(headers.get("content-length") or 0))
+            return self.rfile.read(_size(headers.get("content-length") or "0", 10))
         pieces = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
+        while size := _size(self.rfile.readline().split(b";")[0].strip().decode("latin-1"), 16):
             pieces.append(self.rfile.read(size))
             self.rfile.readline()
         while self.rfile.readline().strip():
@@ -172,7 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fail_after(self, reply: Reply, fault: Fault) -> None:
         if fault.kind == "garbage":
-            self._write(replace(reply, body=b'<html>{"id": 502 Bad Gate'))
+            status = 200 if reply.status in _BODILESS else reply.status
+            self._write(replace(reply, status=status, body=b'<html>{"id": 502 Bad Gate'))
         elif fault.kind == "slow":
             self._write(reply, over_s=fault.seconds)
         else:
@@ -185,8 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
-        # 204 and 304 have no body, and say so by having no length.
-        if reply.status not in (204, 304):
+        # These say that they have no body by having no length.
+        if reply.status not in _BODILESS:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         pieces = _PIECES if over_s else 1
@@ -202,6 +209,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         # Closing the socket itself would wait for the handler's file objects, and end the connection politely.
         os.close(self.connection.detach())
+
+
+def _size(text: str, base: int) -> int:
+    """A length. Raises ValueError for what is none: a sign, or an underscore between digits."""
+    if not text.isalnum():
+        raise ValueError(text)
+    return int(text, base)
 
 
 def _pattern(path: str) -> re.Pattern[str]:

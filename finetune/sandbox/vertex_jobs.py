@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 from finetune.sandbox.vertex_rows import Dataset
@@ -149,9 +150,9 @@ class Job:
         if error := self._error(moment):
             out["error"] = error
         if self._checked(now) and not self.bad_data:
-            out["tuningDataStats"] = self._stats()
+            out["tuningDataStats"] = self.stats
         if moment.state == "JOB_STATE_SUCCEEDED":
-            out["tunedModel"] = self._model()
+            out["tunedModel"] = self.tuned
         if beta:
             out |= self._beta(moment)
         return out
@@ -179,7 +180,9 @@ class Job:
             return {"code": 3, "message": f"The dataset cannot be used. {self.bad_data}"}
         return {"code": 13, "message": "The training stopped: internal error. Try again later."}
 
-    def _stats(self) -> dict[str, Any]:
+    @cached_property
+    def stats(self) -> dict[str, Any]:
+        """Figures about the dataset."""
         tokens = [max(1, size // _CHARACTERS_A_TOKEN) for size in self.train.sizes]
         total = sum(tokens) * (self.epochs or _EPOCHS)
         whole: dict[str, Any] = {"min": min(tokens), "max": max(tokens), "mean": sum(tokens) / len(tokens)}
@@ -195,7 +198,9 @@ class Job:
         whole["sum"], whole["billableSum"] = str(sum(tokens)), str(sum(tokens))
         return {"supervisedTuningDataStats": stats}
 
-    def _model(self) -> dict[str, Any]:
+    @cached_property
+    def tuned(self) -> dict[str, Any]:
+        """What comes out of it."""
         epochs, steps = self.epochs or _EPOCHS, self.total_steps
         number = int(self.job_id)
         out: dict[str, Any] = {

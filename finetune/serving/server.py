@@ -27,6 +27,8 @@ from finetune.serving import replies
 from finetune.serving.asks import Generation
 from finetune.serving.hosts import AllowedHosts
 from finetune.serving.models import LoadRequest, Models
+from finetune.serving.notices import Receive
+from finetune.serving.notices import route as notices_route
 from finetune.serving.pool import Pool
 from finetune.serving.requests import ChatRequest, invalid, read_chat
 from finetune.serving.streams import EventStream, event, pieces, while_connected
@@ -49,6 +51,7 @@ def create_app(
     runtime_adapters: bool = False,
     max_body_bytes: int = 4 * 1024 * 1024,
     allowed_hosts: Sequence[str] | None = None,
+    notices: Receive | None = None,
 ) -> Starlette:
     """The server as an ASGI application; loads nothing.
 
@@ -56,6 +59,7 @@ def create_app(
     `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`: they read folders that the caller names, so switch them on
     only behind a key or on a loopback address. `allowed_hosts` are the names it answers to, without ports; None: to
     any. Without a key name the loopback ones, else any web page can reach the server through its reader's browser.
+    `notices` takes in what hosted APIs post to `/webhooks/PROVIDER`.
     """
     house = _House(Models(source, pool), pool, max_body_bytes)
     routes = [
@@ -72,6 +76,7 @@ def create_app(
     return Starlette(
         routes=[
             Route("/health", _health, methods=["GET"]),
+            *([] if notices is None else [notices_route(notices)]),
             *(Route(path, _guarded(handler, api_key), methods=[method]) for path, handler, method in routes),
         ],
         exception_handlers={HTTPException: _http_error},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finetune.codes import CodeText
     from finetune.doctor import Check
     from finetune.evaluation.compare import Comparison
+    from finetune.inbox import Inbox
     from finetune.jobs import Job, Json
     from finetune.offers import Offers
     from finetune.ports import Chat, Served
@@ -86,6 +87,13 @@ class Desk(Parts):
         return rehearsing([each for each in providers if each in names()], self.settings.home / "sandbox")
 
     @cached_property
+    def inbox(self) -> "Inbox":
+        """What takes in the notices of hosted APIs."""
+        from finetune.inbox import Inbox
+
+        return Inbox(self.jobs, self.providers.get, self.queue, self.clock)
+
+    @cached_property
     def helpers(self) -> "Helpers":
         """Background workers for the work at hand."""
         from finetune.up import Helpers
@@ -142,7 +150,14 @@ class Desk(Parts):
         key = self.settings.api_key
         # Without a key only this machine may ask, and no web page may pass for it under another host's name.
         hosts = None if key else _LOOPBACK
-        app = create_app(self.registry, self.engines, api_key=key, runtime_adapters=True, allowed_hosts=hosts)
+        app = create_app(
+            self.registry,
+            self.engines,
+            api_key=key,
+            runtime_adapters=True,
+            allowed_hosts=hosts,
+            notices=self.inbox.receive,
+        )
         asked = self.settings.port if port is None else port
         serve(app, host, asked, lambda url: self._say(f"serving on {url}/v1"))
 

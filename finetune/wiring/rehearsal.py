@@ -1,6 +1,7 @@
 """Stand-ins for hosted APIs within this process, and a place apart for the jobs that are tried against them."""
 
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,8 +30,11 @@ class Sandboxes:
         } | {"FT_SANDBOX": "1", "FT_HOME": str(home)}  # fmt: skip
 
     def wait(self) -> None:
-        """Block until a signal ends the process."""
-        threading.Event().wait()
+        """Block until SIGINT or SIGTERM."""
+        asked = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: asked.set())
+        asked.wait()
 
 
 def names() -> list[str]:

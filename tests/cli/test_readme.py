@@ -35,11 +35,18 @@ WORDS = {
     "MODEL": "quickstart@v1",
     "ALIAS": "production",
     "CODE": "E301",
+    "PROVIDER": "openai",
+    "FILE": "file-abc",
 }
 #: Lines of shell that need no check of ours.
 PLAIN = {".", "cp", "mkdir", "export"}
 #: These go on until they are stopped; what shows that they are ready.
-ENDLESS = {"up": "serving on http://", "serve": "serving on http://", "worker": ""}
+ENDLESS = {
+    "up": "serving on http://",
+    "serve": "serving on http://",
+    "worker": "",
+    "sandbox": "Ctrl-C ends the sandbox",
+}
 
 
 @dataclass(frozen=True)

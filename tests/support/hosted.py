@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.clock import SystemClock
-from finetune.ports import PreparedData, Provider, ProviderKit
+from finetune.ports import Clock, PreparedData, Provider, ProviderKit
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Sandbox
 from finetune.spec import Recipe
@@ -31,12 +31,12 @@ ROWS = {
 }
 
 
-def kit(folder: Path, environ: dict[str, str]) -> ProviderKit:
-    """What an adapter is built from, with this environment."""
+def kit(folder: Path, environ: dict[str, str], clock: Clock | None = None) -> ProviderKit:
+    """What an adapter is built from, with this environment; real time unless a clock is handed in."""
     return ProviderKit(
         runs_dir=folder / "runs",
         cache_dir=folder / "cache",
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         queue=ListQueue(),
         runs=lambda: None,  # type: ignore[arg-type, return-value]
         read_report=lambda path, offset: ([], offset),

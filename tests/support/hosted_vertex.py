@@ -53,6 +53,7 @@ def rig(tmp_path: Path, **sandbox_arguments: Any) -> Rig:
     return Rig(server, provider(tmp_path, server.environment), recipe("vertex", MODEL), data(tmp_path, "gemini"))
 
 
-def provider(tmp_path: Path, environ: dict[str, str], read_s: float = 2.0) -> VertexProvider:
+def provider(tmp_path: Path, environ: dict[str, str], read_s: float = 10.0) -> VertexProvider:
     """The adapter, not patient, with chunks as small as the storage has them."""
-    return VertexProvider(kit(tmp_path, environ), read_s=read_s, part_bytes=CHUNK)
+    own = replace(kit(tmp_path, environ), requests_per_s=1000.0)
+    return VertexProvider(own, read_s=read_s, part_bytes=CHUNK)

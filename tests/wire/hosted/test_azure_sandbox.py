@@ -8,6 +8,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Fault
 from finetune.sandbox.openai_jobs import Timing
 from finetune.sandbox.server import Server
@@ -18,7 +19,7 @@ MODEL = "gpt-4o-mini-2024-07-18"
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    sandbox = WatchedAzure()
+    sandbox = WatchedAzure(clock=SandboxClock(speed=0))
     with Server(sandbox) as server:
         yield server
     assert sandbox.breaches == []
@@ -86,7 +87,7 @@ def test_a_file_must_be_processed_first(server: Server, client: OpenAI) -> None:
 
 
 def test_processing_takes_as_long_as_told() -> None:
-    with Server(WatchedAzure(timing=Timing(processing_s=100))) as server:
+    with Server(WatchedAzure(clock=SandboxClock(speed=0), timing=Timing(processing_s=100))) as server:
         body = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
         body += b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{}\r\n--b--\r\n'
         code, file, _ = ask(

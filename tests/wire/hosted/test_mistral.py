@@ -25,6 +25,7 @@ from finetune.sandbox.mistral_jobs import Timing
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Reply
 from tests.support import hosted
+from tests.support.jobs import RECIPE, World, sqlite
 from tests.wire.hosted.mistral_contract import STATUSES, Watched, form_names
 
 MODEL = "open-mistral-7b"
@@ -266,7 +267,8 @@ def test_find_is_exact_and_oldest_first(rig):
 
 
 def test_find_reads_all_pages(rig):
-    made = [rig.create("k") for _ in range(205)]
+    data = rig.provider.upload(rig.data)
+    made = [rig.provider.create(rig.recipe(), data, "k").remote_id for _ in range(205)]
     assert [job.remote_id for job in rig.provider.find("k")] == made
     assert len(rig.sandbox.asked("list")) == 3
 
@@ -293,7 +295,9 @@ def test_a_create_is_free_and_waits_with_its_price(rig):
     seen = rig.provider.poll(job, seen.cursor)
     assert (seen.state, seen.raw_state) == ("preparing", "VALIDATED")
     data_tokens = sum(-(-len(line) // 4) for line in rig.data.train.read_bytes().splitlines())
-    assert seen.quote == {"usd": "26.22", "tokens": 13_107_200, "data_tokens": data_tokens, "duration_s": 1010}
+    assert seen.quote == {"usd": "26.22", "tokens": 13_107_200, "data_tokens": data_tokens}
+    rig.after(1000)
+    assert rig.provider.poll(job, seen.cursor).quote == seen.quote
     assert rig.paid() == 0
 
 
@@ -406,6 +410,17 @@ def test_a_cancel_after_the_end_changes_nothing(rig):
     assert rig.provider.poll(job, None).state == "succeeded"
 
 
+def test_a_cancel_that_is_refused_is_silent_when_it_is_under_way(rig):
+    job = rig.create()
+    rig.after(200)
+    answered(rig, "cancel", Reply(status=409, body={"detail": "not now"}))
+    error, problem = fails(lambda: rig.provider.cancel(job))
+    assert (type(error), problem.code) == (ProviderUnavailable, "E403")
+    for status in ("CANCELLATION_REQUESTED", "CANCELLED", "FAILED"):
+        answered(rig, "retrieve", Reply(body={"id": job, "status": status}))
+        rig.provider.cancel(job)
+
+
 def test_data_that_fails_the_validation(rig):
     job = rig.create("fail-data")
     rig.after(200)
@@ -491,6 +506,12 @@ def test_events_without_data_and_in_either_order():
         assert [event.message for event in seen.events] == ["status-updated: QUEUED", "status-updated: RUNNING", "note"]
 
 
+def test_events_of_one_second_are_told_as_they_happened():
+    rows = [{"name": "status-updated", "created_at": 1, "data": {"status": each}} for each in ("VALIDATED", "QUEUED")]
+    seen = observed(job(events=rows), Cursor(), NOW)
+    assert [event.message for event in seen.events] == ["status-updated: QUEUED", "status-updated: VALIDATED"]
+
+
 def test_a_job_that_failed_without_a_word():
     assert observed(job(status="FAILED", events=[]), Cursor(), NOW).problem is None
     assert observed(job(status="FAILED_VALIDATION", events=None), Cursor(), NOW).problem.code == "E413"
@@ -551,6 +572,17 @@ def test_pages_may_be_smaller_than_asked_for_and_end_anyhow(rig):
     assert [job.remote_id for job in rig.provider.find(KEY)] == ["a", "b", "c"]
 
 
+def test_a_call_without_an_answer_has_not_the_answer_of_the_last(rig):
+    from mistralai.client.errors import NoResponseError
+
+    def silent():
+        raise NoResponseError
+
+    rig.provider.files()
+    error, problem = fails(lambda: rig.provider._wire.ask("try", silent, creating=True))
+    assert (type(error), problem.code) == (OutcomeUnknown, "E409")
+
+
 def test_a_redirect_is_not_followed(rig):
     answered(rig, "create", Reply(status=307, headers={"Location": rig.server.url + "/v1/files"}))
     error, problem = fails(rig.create)
@@ -563,7 +595,7 @@ def test_a_redirect_is_not_followed(rig):
         (400, {"detail": "bad"}, ProviderError, "E407"),
         (401, {"message": "Unauthorized", "request_id": "x"}, AuthenticationFailed, "E405"),
         (402, {"detail": "pay"}, ProviderError, "E408"),
-        (404, {"detail": "no"}, ProviderError, "E402"),
+        (404, {"detail": "no"}, ProviderError, "E407"),
         (410, {"detail": "The fine-tuning API has been retired."}, ProviderError, "E406"),
         (429, {"message": "Monthly usage limit reached"}, ProviderError, "E408"),
         (429, {"message": "Service tier capacity exceeded for this model."}, ProviderUnavailable, "E410"),
@@ -607,6 +639,57 @@ def test_a_start_without_quota_is_refused_for_good(rig):
 def test_no_quota_at_the_create(rig):
     error, problem = fails(lambda: rig.create("quota"))
     assert (type(error), problem.code) == (ProviderError, "E408")
+
+
+def test_a_job_that_is_not_there(rig):
+    unknown = "00000000-0000-4000-8000-000000000000"
+    for call in (rig.provider.start, rig.provider.cancel, lambda job: rig.provider.poll(job, None)):
+        error, problem = fails(lambda: call(unknown))  # noqa: B023 -- called at once
+        assert (type(error), problem.code) == (ProviderError, "E402")
+        assert "No fine tuning job matches the given query." in problem.why
+
+
+# With the lifecycle.
+
+
+class Moved(World):
+    """Whose clock moves the stand-in's."""
+
+    def __init__(self, rig):
+        super().__init__(sqlite(rig.folder), rig.provider)
+        turn = self.clock.sleep
+        self.clock.sleep = lambda seconds: (turn(seconds), rig.after(seconds))
+        self.recipe = {**RECIPE, "provider": "mistral", "base_model": MODEL}
+        self.data = {
+            "train": str(rig.data.train),
+            "validation": None,
+            "train_rows": 12,
+            "validation_rows": 0,
+            "digest": rig.data.digest,
+            "format": "mistral",
+        }
+
+    def through(self, **more):
+        fields = {"provider": "mistral", "base_model": MODEL, "recipe": {**self.recipe, **more}, "data": self.data}
+        self.submit("ft_abcdefghij", **fields)
+        return self.run("ft_abcdefghij", steps=300)
+
+
+@pytest.mark.parametrize("kind", [None, "cut_after", "cut_before", "server_error", "garbage"])
+def test_the_lifecycle_pays_once_whatever_happens(rig, kind):
+    for operation in ("upload", "list", "create", "retrieve", "start") if kind else ():
+        rig.fault(kind, operation)
+    job = Moved(rig).through()
+    assert (job.state, job.model) == ("succeeded", "bot@v1")
+    assert job.artifact["model"].endswith(f":{KEY}:{job.remote_id[:8]}")
+    assert [(entry.key, entry.paid) for entry in rig.sandbox.ledger()] == [(KEY, True)]
+
+
+def test_the_lifecycle_does_not_start_what_is_too_dear(rig):
+    job = Moved(rig).through(limits={"max_cost": "26 USD"})
+    assert job.state == "failed"
+    assert "26.22 US dollars" in job.error["what"]
+    assert [(entry.raw_state, entry.paid) for entry in rig.sandbox.ledger()] == [("CANCELLED", False)]
 
 
 # What goes wrong on the way.
@@ -804,6 +887,13 @@ def test_the_environment_of_the_process_is_not_read(rig, monkeypatch):
     assert build(hosted.kit(rig.folder, {})).unconfigured()
 
 
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
+def test_an_address_may_be_written_with_the_version(rigs, end):
+    rig = rigs()
+    rig.environ["MISTRAL_BASE_URL"] = f" {rig.server.url}{end} "
+    assert rig.another().files() == []
+
+
 def test_a_key_is_sent_without_the_blanks_around_it(rigs):
     assert rigs(key=" sandbox-mine\n").provider.files() == []
 
@@ -900,10 +990,11 @@ def test_what_the_api_does_not_take(rig, more, place, words):
 
 
 def test_a_secret_in_the_wrong_place_is_not_shown(rig):
-    secret = [{"project": "p", "api_key": "very-secret"}]
-    (problem,) = rig.provider.check(rig.recipe(provider_options={"integrations": secret}))
-    assert "very-secret" not in str(problem)
-    assert "WANDB_API_KEY" in problem.why
+    options = {"integrations": ["very-secret"], "wandb_api_key": "very-secret"}
+    found = rig.provider.check(rig.recipe(provider_options=options))
+    assert [problem.field for problem in found] == [f"provider_options.{name}" for name in options]
+    assert "very-secret" not in str(found)
+    assert "WANDB_API_KEY" in found[0].why
 
 
 def test_all_faults_at_once(rig):

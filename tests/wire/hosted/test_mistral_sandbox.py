@@ -489,6 +489,16 @@ def test_a_cancel_of_a_training_is_a_wish_first(bench):
     assert 0 < max(steps) < 100
 
 
+def test_a_second_cancel_does_not_begin_anew(bench):
+    job = bench.job(auto_start=True)
+    bench.after(500)
+    bench.post(job, "cancel")
+    bench.after(0.15)
+    bench.post(job, "cancel")
+    bench.after(0.1)
+    assert bench.status(job) == "CANCELLED"
+
+
 @pytest.mark.parametrize(("wish", "status"), [("fail-data", "FAILED_VALIDATION"), ("fail-train", "FAILED")])
 @pytest.mark.parametrize("where", ["suffix", "data"])
 def test_it_ends_badly_when_asked_to(bench, wish, status, where):

@@ -71,8 +71,8 @@ _PREFERENCE: Final = _object(
 _LABELS: Final[Schema] = {
     "type": "object",
     "maxProperties": 64,
-    "propertyNames": {"pattern": r"^[a-z][a-z0-9_-]{0,63}$"},
-    "additionalProperties": {"type": "string", "pattern": r"^[a-z0-9_-]{0,64}$"},
+    "propertyNames": {"pattern": r"^(?!.*[A-Z])[^\W\d_][\w-]{0,63}$"},
+    "additionalProperties": {"type": "string", "pattern": r"^(?!.*[A-Z])[\w-]{0,64}$"},
 }
 _SAID: Final[Schema] = {
     "baseModel": _TEXT,
@@ -89,7 +89,9 @@ _SAID: Final[Schema] = {
 }
 _ONE_KIND: Final = [{"required": ["supervisedTuningSpec"]}, {"required": ["preferenceOptimizationSpec"]}]
 
-CREATE: Final[Schema] = {**_object(("baseModel",), **_SAID), "oneOf": _ONE_KIND}
+#: Google takes both spellings of a name, and its own package mixes them.
+_KEY: Final = _object(kmsKeyName=_TEXT, kms_key_name=_TEXT)
+CREATE: Final[Schema] = {**_object(("baseModel",), **{**_SAID, "encryptionSpec": _KEY}), "oneOf": _ONE_KIND}
 
 _SPREAD: Final = {"min": _NUMBER, "max": _NUMBER, "mean": _NUMBER, "median": _NUMBER}
 _STATS: Final = _object(
@@ -184,7 +186,11 @@ OBJECT: Final = _object(
     metadata={"type": "object", "additionalProperties": _TEXT},
 )
 OBJECTS: Final = _object(
-    ("kind",), kind={"const": "storage#objects"}, items=_list(OBJECT), nextPageToken={"type": "string", "minLength": 1}
+    ("kind",),
+    kind={"const": "storage#objects"},
+    items=_list(OBJECT),
+    prefixes=_list(_TEXT),
+    nextPageToken={"type": "string", "minLength": 1},
 )
 STORAGE_ERROR: Final = _object(
     ("error",),

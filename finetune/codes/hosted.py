@@ -1,0 +1,105 @@
+"""E306 to E313, E405 to E415, E705, E706, E906: hosted providers, their dates and bills, and the sandbox."""
+
+from finetune.codes.text import CodeText
+
+CODES: dict[str, CodeText] = {
+    "E306": CodeText(
+        "a base model that the provider does not tune",
+        "The catalogue has no such model for this provider; the message names those that it has. Providers add models: "
+        "docs/catalogue.md says how a sheet is extended.",
+    ),
+    "E307": CodeText(
+        "a provider or model whose time is over",
+        "The provider takes no more fine-tuning jobs, or what it tuned would not answer any more. The message has the "
+        "day and its source, and open weights of the same family that train on this machine with `provider: local`. "
+        "Recipe, data and evaluation stay as they are.",
+    ),
+    "E308": CodeText(
+        "a method that the model cannot be trained by",
+        "The provider publishes by which methods each model can be trained. Choose another method, or another model.",
+    ),
+    "E309": CodeText(
+        "a target that is open on conditions, or not for long",
+        "A warning. The provider takes jobs only of some organisations, or stops soon, or will switch off what it "
+        "tuned. The message has the day and its source. Whether your organisation is among those that may, only the "
+        "provider knows: it refuses before anything costs.",
+    ),
+    "E310": CodeText(
+        "a cost that nobody publishes",
+        "limits.max_cost is set, and the catalogue has no price to hold against it; a price is never guessed. Look it "
+        "up, and accept it with `allow_ignored: [limits.max_cost]`, or choose another target.",
+    ),
+    "E311": CodeText(
+        "a cost above limits.max_cost",
+        "The estimate at its upper end, or the price that the provider named before the start, is above the recipe's "
+        "limit. Nothing was started.",
+    ),
+    "E312": CodeText(
+        "data that may not leave this machine",
+        "`limits.data: local_only` stands against every hosted API: it trains on an upload.",
+    ),
+    "E313": CodeText(
+        "a job that bills and that nobody has allowed",
+        "A hosted API bills for training. On a terminal ft shows the price and asks; elsewhere it wants -y, or a "
+        "recipe with limits.max_cost, which allows every job below it.",
+    ),
+    "E405": CodeText(
+        "a credential that is not accepted",
+        "The provider does not know the key, or the key may not do this. A job that the provider has goes on there; ft "
+        "looks at it again when the key is right. Workers read keys when they start.",
+    ),
+    "E406": CodeText(
+        "a service that has ended",
+        "The provider answers 410: the service is gone for good. No retry helps. The recipe can train elsewhere.",
+    ),
+    "E407": CodeText(
+        "a request that the provider refuses",
+        "The message has the provider's own words and the request's id, which its support asks for. The same request "
+        "would be refused again.",
+    ),
+    "E408": CodeText(
+        "a quota or budget that is used up",
+        "Not the pace but the sum: the provider takes no more jobs of this account until its budget is raised.",
+    ),
+    "E409": CodeText(
+        "a create without an answer",
+        "The connection ended before the answer came, so the job may exist. ft looks its run key up before it tries "
+        "again, waits as long as the provider's list may lag, and keeps looking for an hour. docs/providers.md has the "
+        "crash matrix.",
+    ),
+    "E410": CodeText(
+        "too many requests",
+        "The provider asked for fewer, or FT_REQUESTS_PER_S is reached. ft waits as long as it must, and goes on.",
+    ),
+    "E411": CodeText(
+        "an answer that cannot be understood",
+        "No JSON, or not what the API's contract says: mostly a proxy or a gateway that answers in the API's place.",
+    ),
+    "E412": CodeText(
+        "a provider that is not set up",
+        "A variable or a package is missing. `ft providers` shows what each one needs. Keys are read from the "
+        "environment and kept nowhere.",
+    ),
+    "E413": CodeText(
+        "training data that the provider refused",
+        "Its own validation found a fault that ft did not see. The message has its words. `ft validate` checks "
+        "everything that the provider publishes.",
+    ),
+    "E414": CodeText(
+        "a value that this provider does not take",
+        "A number out of its range, an option that it does not have, or a region that does not fit its address.",
+    ),
+    "E415": CodeText(
+        "a job that ended at the provider in a way of its own",
+        "It expired there, or ended in a state that the message names. Nothing runs any more.",
+    ),
+    "E705": CodeText("no such provider", "`ft providers` lists those that are installed."),
+    "E706": CodeText(
+        "no such file at a provider",
+        "Only files that ft has uploaded are listed and deleted; their names begin with `ft-`.",
+    ),
+    "E906": CodeText(
+        "a sandbox that cannot be run so",
+        "The name, the port or the fault is none that there is. `ft sandbox --help` has examples.",
+    ),
+}

@@ -1,0 +1,286 @@
+"""What the lifecycle does for hosted jobs only: doubt, quotes, files that tell, uploads that go, spread retries."""
+
+import pytest
+
+from finetune.abilities import RemoteFile
+from finetune.errors import Problem, ProviderError, ProviderUnavailable
+from finetune.jobs import JobState
+from finetune.lifecycle import DOUBT, Lifecycle, Ways
+from finetune.ports import Observation
+from finetune.testing import FakeProvider
+from tests.support.jobs import RECIPE, World, sqlite
+
+
+class HostedFake(FakeProvider):
+    """With everything that only some providers can do; `hidden` are jobs that its lists do not show yet."""
+
+    def __init__(self, **how):
+        super().__init__(**how)
+        self.hidden: set[str] = set()
+        self.started: list[str] = []
+        self.deleted: list[str] = []
+        self.quote = None
+        self.results: Exception | list[str] = []
+
+    def find(self, run_key):
+        return [job for job in super().find(run_key) if job.remote_id not in self.hidden]
+
+    def poll(self, remote_id, cursor):
+        if self.quote is None or remote_id in self.started or remote_id in self._cancelled:
+            return super().poll(remote_id, cursor)
+        return Observation(state="preparing", raw_state="VALIDATED", cursor=None, quote=self.quote)
+
+    def start(self, remote_id):
+        self.started.append(remote_id)
+
+    def files(self):
+        return [
+            RemoteFile(
+                file_id="file-1", name="ft-1", bytes=1, uploaded_at=self._remote(next(iter(self._polls))).created_at
+            )
+        ]
+
+    def delete_file(self, file_id):
+        self.deleted.append(file_id)
+
+    def file_ids(self, data):
+        return list(data.values())
+
+    def fetch_results(self, remote_id, folder):
+        if isinstance(self.results, Exception):
+            raise self.results
+        return [folder / name for name in self.results]
+
+
+class HostedWorld(World):
+    """With ways of its own."""
+
+    ways = Ways()
+
+    def worker(self, owner):
+        return Lifecycle(
+            self.jobs, self.models, lambda name: self.provider, self.queue, self.clock, owner=owner, ways=self.ways
+        )
+
+
+@pytest.fixture
+def world(tmp_path):
+    return HostedWorld(sqlite(tmp_path), HostedFake(grace_s=30.0, script=("queued", *["running"] * 30, "succeeded")))
+
+
+def events(world, job_id="ft_1"):
+    return [event.message for event in world.jobs.events(job_id)]
+
+
+def with_recipe(**more):
+    return {"recipe": {**RECIPE, **more}}
+
+
+def test_a_create_that_was_carried_out_late_is_found_and_the_newer_job_cancelled(world):
+    world.provider.faults = ["create_after"]
+    world.submit()
+    world.run(until=lambda job: bool(world.provider.made.get("ft_1-a1")))
+    world.provider.hidden = {"ft_1-a1-1"}
+    job = world.run(until=lambda job: job.state is JobState.RUNNING)
+    assert job.remote_id == "ft_1-a1-2"
+    assert job.doubt_until is not None
+
+    world.provider.hidden = set()
+    job = world.run()
+
+    assert job.state is JobState.SUCCEEDED
+    assert job.remote_id == "ft_1-a1-1"
+    assert world.provider._cancelled == {"ft_1-a1-2"}
+    assert job.doubt_until is None
+    assert any("kept ft_1-a1-1; cancelled ft_1-a1-2" in message for message in events(world))
+
+
+def test_an_older_job_that_has_ended_is_not_adopted(world):
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.SUBMITTING)
+    for _ in range(2):
+        world.provider.create(None, None, "ft_1-a1")
+    world.provider.cancel("ft_1-a1-1")
+
+    job = world.run()
+
+    assert job.remote_id == "ft_1-a1-2"
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+
+
+def test_doubt_ends_after_an_hour(world):
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.provider.max_poll_s, world.provider.script = 60.0, ("running",) * 500
+    world.submit()
+    world.run(until=lambda job: job.doubt_until is not None)
+    start = world.clock.now()
+    looks = []
+    world.provider.on_call = lambda method: looks.append(world.clock.now()) if method == "find" else None
+
+    world.run(until=lambda job: job.doubt_until is None, steps=500)
+
+    assert max(looks) - start >= DOUBT
+    assert len(looks) > 30
+
+
+def test_a_quoted_price_is_told_before_the_start(world):
+    world.provider.quote = {"usd": "4.00", "tokens": 100}
+    world.submit()
+    job = world.run(until=lambda job: job.cost is not None)
+    assert job.cost == {"quote": {"usd": "4.00", "tokens": 100}}
+    assert world.provider.started == []
+    assert "the provider asks 4.00 US dollars; starting the training" in events(world)
+
+    assert world.run().state is JobState.SUCCEEDED
+    assert world.provider.started == ["ft_1-a1-1"]
+
+
+@pytest.mark.parametrize("quote", [{"usd": "4.01"}, {"usd": None}])
+def test_a_price_above_the_limit_or_unknown_is_not_started(world, quote):
+    world.provider.quote = quote
+    world.submit(**with_recipe(limits={"max_cost": "4 USD"}))
+
+    job = world.run()
+
+    assert job.state is JobState.FAILED
+    assert job.error["code"] == "E311"
+    assert world.provider.started == []
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+
+
+def test_a_price_at_the_limit_is_started(world):
+    world.provider.quote = {"usd": "4.00"}
+    world.submit(**with_recipe(limits={"max_cost": "4 USD"}))
+    assert world.run().state is JobState.SUCCEEDED
+
+
+def test_a_cancel_while_a_price_waits_starts_nothing(world):
+    world.provider.quote = {"usd": "4.00"}
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+
+    assert world.run().state is JobState.CANCELLED
+    assert world.provider.started == []
+
+
+def test_a_job_that_somebody_cancels_at_the_provider_says_so(world):
+    world.submit()
+    job = world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.provider.cancel(job.remote_id)
+
+    assert world.run().state is JobState.CANCELLED
+    assert any("cancelled at the provider, not through ft" in message for message in events(world))
+
+
+def test_files_that_tell_of_the_training_are_fetched(world, tmp_path):
+    world.ways = Ways(results_dir=tmp_path)
+    world.lifecycle = world.worker("w1")
+    world.provider.results = ["a.csv"]
+    world.submit()
+
+    job = world.run()
+
+    assert job.artifact["results"] == [str(tmp_path / "ft_1-a1" / "a.csv")]
+    assert world.models.models()[0].artifact["results"] == [str(tmp_path / "ft_1-a1" / "a.csv")]
+
+
+@pytest.mark.parametrize("kind", [ProviderUnavailable, ProviderError])
+def test_a_model_is_worth_more_than_its_files(world, tmp_path, kind):
+    world.ways = Ways(results_dir=tmp_path)
+    world.lifecycle = world.worker("w1")
+    world.provider.results = kind(Problem(code="E403", what="no"))
+    world.submit()
+
+    job = world.run()
+
+    assert job.state is JobState.SUCCEEDED
+    assert "results" not in job.artifact
+    assert any("result files were not fetched: no" in message for message in events(world))
+
+
+@pytest.mark.parametrize(
+    ("keeps", "wish", "gone"),
+    [(True, None, False), (False, None, True), (True, False, True), (False, True, False)],
+)
+def test_uploads_are_deleted_as_recipe_or_settings_say(world, keeps, wish, gone):
+    world.ways = Ways(keep_uploads=keeps)
+    world.lifecycle = world.worker("w1")
+    dataset = {"path": "data.jsonl", **({} if wish is None else {"keep_upload": wish})}
+    world.submit(**with_recipe(dataset=dataset))
+
+    world.run()
+
+    assert world.provider.deleted == (["file-1"] if gone else [])
+
+
+def test_an_upload_that_another_job_needs_stays(world):
+    world.ways = Ways(keep_uploads=False)
+    world.lifecycle = world.worker("w1")
+    world.submit()
+    world.submit("ft_2")
+    world.run("ft_2", until=lambda job: job.state is JobState.RUNNING)
+
+    world.run("ft_1")
+    assert world.provider.deleted == []
+    world.run("ft_2")
+    assert world.provider.deleted == ["file-1"]
+
+
+def test_an_upload_that_cannot_be_deleted_fails_no_job(world, monkeypatch):
+    world.ways = Ways(keep_uploads=False)
+    world.lifecycle = world.worker("w1")
+
+    def refuse(file_id):
+        raise ProviderUnavailable(Problem(code="E403", what="no answer"))
+
+    monkeypatch.setattr(world.provider, "delete_file", refuse)
+    world.submit()
+
+    assert world.run().state is JobState.SUCCEEDED
+    assert any("were not deleted: no answer" in message for message in events(world))
+
+
+def test_retries_are_spread_and_wait_as_long_as_they_are_told(world, monkeypatch):
+    pauses = []
+    for chance in (0.0, 1.0):
+        world.ways = Ways(chance=lambda value=chance: value)
+        world.lifecycle = world.worker("w1")
+        world.provider.faults = ["upload"]
+        job_id = f"ft_{chance:.0f}x"
+        world.submit(job_id)
+        job = world.run(job_id, until=lambda job: job.failures > 0)
+        pauses.append((job.due_at - world.clock.now()).total_seconds())
+    assert pauses == [1.5, 2.5]
+
+    def busy(data):
+        error = ProviderUnavailable(Problem(code="E410", what="slower"))
+        error.after_s = 77.0
+        raise error
+
+    monkeypatch.setattr(world.provider, "upload", busy)
+    world.submit("ft_3")
+    job = world.run("ft_3", until=lambda job: job.failures > 0)
+    assert (job.due_at - world.clock.now()).total_seconds() == 77.0
+
+
+def test_the_longest_pause_between_looks_can_be_set(world):
+    world.ways = Ways(max_poll_s=2.0)
+    world.lifecycle = world.worker("w1")
+    world.provider.max_poll_s = 60.0
+    world.provider.script = ("running",) * 100
+    world.submit()
+    job = world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.clock.sleep(3600)
+    world.lifecycle.advance("ft_1")
+    job = world.jobs.get("ft_1")
+    assert (job.due_at - world.clock.now()).total_seconds() == 2.0
+
+
+def test_a_notice_makes_a_job_due_now(world):
+    world.submit()
+    job = world.run(until=lambda job: job.state is JobState.RUNNING and job.due_at > world.clock.now())
+    assert world.jobs.nudge("fake", job.remote_id, world.clock.now()) == "ft_1"
+    assert world.jobs.get("ft_1").due_at == world.clock.now()
+    assert world.jobs.nudge("other", job.remote_id, world.clock.now()) is None
+    assert world.jobs.nudge("fake", "unknown", world.clock.now()) is None
