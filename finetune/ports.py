@@ -156,7 +156,7 @@ class ProviderKit:
     #: Complete JSON lines of a trainer's report from a byte offset on, and the next offset.
     read_report: Callable[[Path, int], tuple[list[Json], int]]
     #: The environment: credentials and addresses, under the names that the vendors' own packages read.
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: What an upload in parts has got done, so that the next try goes on from there.
     uploads_dir: Path = Path("uploads")
     #: Requests a second to each hosted API from this process, in the long run.

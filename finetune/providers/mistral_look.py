@@ -55,7 +55,9 @@ class Cursor:
 
 def remote(job: Json) -> RemoteJob:
     """The job in short."""
-    return RemoteJob(remote_id=job["id"], raw_state=str(job.get("status")), created_at=_at(job.get("created_at")))
+    raw = str(job.get("status"))
+    ended = STATES.get(raw) in ("succeeded", "failed", "cancelled")
+    return RemoteJob(remote_id=job["id"], raw_state=raw, created_at=_at(job.get("created_at")), ended=ended)
 
 
 def observed(job: Json, cursor: Cursor, now: datetime) -> Observation:

@@ -68,9 +68,14 @@ def faults(recipe: Recipe) -> list[Problem]:
 
 
 def hyperparameters(recipe: Recipe) -> Json:
-    """What the recipe sets, by the API's names. What it does not set is left to the API."""
+    """What the recipe sets, by the API's names, and always how long to train: that is what is billed.
+
+    All else that it does not set is left to the API.
+    """
     wanted, options = explicit(recipe), recipe.provider_options
     out: Json = {theirs: wanted[ours] for theirs, ours in HYPERPARAMETERS.items() if wanted.get(ours) is not None}
+    if "training_steps" not in options:
+        out["epochs"] = recipe.training.epochs
     return out | {name: options[name] for name in ("training_steps", "fim_ratio") if name in options}
 
 

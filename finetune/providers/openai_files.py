@@ -127,7 +127,9 @@ class Files:
             except ProviderError:
                 # Expired, cancelled or completed there: anew.
                 pass
-        return self._go_on(self._begin(name, size), state_file, path)
+        state = self._begin(name, size)
+        write_whole(state_file, json.dumps(state))
+        return self._go_on(state, state_file, path)
 
     def _go_on(self, state: Json, state_file: Path, path: Path) -> Json:
         """Sends what is missing; after each part the state is on the disk, so that the next try goes on there."""

@@ -8,14 +8,14 @@ from typing import Final
 from finetune.jobs import Json
 from finetune.ports import Clock
 
-#: With fewer jobs looked at within one period a request for each is no more than a list.
+#: A page of the list is read for so many jobs that it may have; for fewer, a request for each is as good.
 _WORTH: Final = 4
 #: Rows of one page.
 _PAGE: Final = 100
 
 
 class Roster:
-    """The newest jobs by id. Safe for threads: one fetches, the others wait for what it gets."""
+    """The newest jobs by id, in periods of `fresh_s`. Safe for threads: one reads a page, the others wait for it."""
 
     def __init__(self, rows: Callable[[], Iterator[Json]], clock: Clock, *, fresh_s: float = 1.0, most: int = 1000):
         """`rows` yields jobs, newest first, page by page as far as it is drawn; `most` bounds that.
@@ -24,36 +24,36 @@ class Roster:
         """
         self._rows, self._clock, self._fresh_s, self._most = rows, clock, fresh_s, most
         self._lock = threading.Lock()
+        #: When the period began: whatever was read in it is no older.
+        self._begun = float("-inf")
         self._listed: dict[str, Json] = {}
-        #: When the list was begun: its rows are no older.
-        self._listed_at = float("-inf")
-        #: When each job was last asked for.
-        self._asked: dict[str, float] = {}
+        #: Asked for since the last page, and not in the list.
+        self._missed: set[str] = set()
+        #: The rest of the list; None before the first page.
+        self._rest: Iterator[Json] | None = None
 
     def get(self, remote_id: str) -> Json | None:
         """The job as a fresh list tells of it; None when a request of its own is as good, or the list ends before.
 
         Raises what `rows` raises.
         """
-        # Before the lock: a list that another thread fetches meanwhile is fresh enough for those who wait for it.
+        # Before the lock: what another thread reads meanwhile is fresh enough for those who wait for it.
         asked_at = self._clock.now().timestamp()
         with self._lock:
-            self._asked = {key: at for key, at in self._asked.items() if asked_at - at <= self._fresh_s}
-            self._asked[remote_id] = asked_at
-            # A list from the future is one from before somebody put the clock back.
-            if asked_at - self._listed_at > self._fresh_s or self._listed_at > self._clock.now().timestamp():
-                if len(self._asked) < _WORTH:
-                    return None
-                self._fetch()
+            # A period of the future is one from before somebody put the clock back.
+            if asked_at - self._begun > self._fresh_s or self._begun > self._clock.now().timestamp():
+                self._begun, self._listed, self._missed, self._rest = asked_at, {}, set(), None
+            if remote_id not in self._listed:
+                self._missed.add(remote_id)
+                if len(self._missed) >= _WORTH:
+                    self._read()
             return self._listed.get(remote_id)
 
-    def _fetch(self) -> None:
-        """List until all that were asked for are found; a page for four of them, or single requests are fewer."""
-        wanted, listed = set(self._asked), {}
-        begun = self._clock.now().timestamp()
-        for row in islice(self._rows(), min(self._most, _PAGE * (len(wanted) // _WORTH))):
-            listed[row["id"]] = row
-            wanted.discard(row["id"])
-            if not wanted:
-                break
-        self._listed, self._listed_at = listed, begun
+    def _read(self) -> None:
+        """One page more."""
+        self._missed.clear()
+        rest = islice(self._rows(), self._most) if self._rest is None else self._rest
+        # Should this fail, the next page is the first one again.
+        self._rest = None
+        self._listed |= {row["id"]: row for row in islice(rest, _PAGE)}
+        self._rest = rest

@@ -56,11 +56,8 @@ class Book:
         for _ in range(_AT_ONCE):
             if not self._ends or self._ends[0][0] > now:
                 return
-            job = self._jobs[heapq.heappop(self._ends)[1]]
-            job.look(now)
-            # A paused job is watched again when it goes on; one that has gone on is here too early.
-            if not job.is_over and not job.paused:
-                heapq.heappush(self._ends, (max(job.end, now + 0.05), job.number))
+            # One that has been paused comes too early; it is watched anew when it goes on.
+            self._jobs[heapq.heappop(self._ends)[1]].look(now)
 
     def page(self, page: Page, pairs: dict[str, str] | None, born_before: float, now: float) -> tuple[list[Job], bool]:
         """Newest first, those with all these `pairs` of metadata (None: without any), and whether there are more.

@@ -53,8 +53,9 @@ def running(
 
     entries = _entries()
     if unknown := sorted(set(wanted) - entries.keys()):
-        fix = f"there are {', '.join(sorted(entries))}"
-        raise UsageError(Problem(code="E906", what=f"there is no sandbox {unknown[0]!r}", fix=fix))
+        why = f"there are {', '.join(sorted(entries))}"
+        what = f"there is no sandbox {unknown[0]!r}"
+        raise UsageError(Problem(code="E906", what=what, why=why, fix="name one of these, or none for all"))
     faults = [_fault(text) for text in laid]
     with ExitStack() as stack:
         servers = []

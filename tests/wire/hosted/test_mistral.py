@@ -105,7 +105,7 @@ def test_what_a_create_sends_when_the_recipe_sets_nothing(rig):
     assert (sent.method, sent.path, sent.query_text) == ("POST", "/v1/fine_tuning/jobs", "")
     assert json.loads(sent.body) == {
         "model": MODEL,
-        "hyperparameters": {},
+        "hyperparameters": {"epochs": 3},
         "training_files": [{"file_id": file, "weight": 1.0}],
         "suffix": KEY,
         "auto_start": False,
@@ -323,7 +323,7 @@ def test_a_started_job_is_paid_once_and_ends_with_its_model(rig):
     assert seen.state == "succeeded"
     assert seen.artifact["model"].startswith(f"ft:{MODEL}:5a4db0c5:")
     assert seen.artifact["model"].endswith(f":{KEY}:{job[:8]}")
-    assert seen.artifact == {"model": seen.artifact["model"], "job": job, "trained_tokens": 13_107_200}
+    assert seen.artifact == {"model": seen.artifact["model"], "job": job, "trained_tokens": 131_072}
     assert rig.paid() == 1
 
 
@@ -431,7 +431,7 @@ def test_data_that_fails_the_validation(rig):
 
 
 def test_a_training_that_fails(rig):
-    job = rig.create("fail-train")
+    job = rig.create("fail-train", provider_options={"training_steps": 30})
     rig.after(200)
     rig.provider.start(job)
     rig.after(10_000)
@@ -686,7 +686,7 @@ def test_the_lifecycle_pays_once_whatever_happens(rig, kind):
 
 
 def test_the_lifecycle_does_not_start_what_is_too_dear(rig):
-    job = Moved(rig).through(limits={"max_cost": "26 USD"})
+    job = Moved(rig).through(limits={"max_cost": "26 USD"}, provider_options={"training_steps": 100})
     assert job.state == "failed"
     assert "26.22 US dollars" in job.error["what"]
     assert [(entry.raw_state, entry.paid) for entry in rig.sandbox.ledger()] == [("CANCELLED", False)]

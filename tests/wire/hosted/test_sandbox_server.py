@@ -26,6 +26,8 @@ class Toy(Sandbox):
     name: ClassVar[str] = "toy"
     #: Whether its first tick fails.
     stumbles = False
+    #: Whether a handler stays for a moment, so that others would meet it.
+    lingers = False
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
@@ -65,6 +67,8 @@ class Toy(Sandbox):
 
     def _note(self, request: Request) -> Reply:
         self.inside += 1
+        if self.lingers:
+            threading.Event().wait(0.002)
         assert self.inside == 1, "two handlers at once"
         self.done.append((request.method, dict(request.parts), request.body))
         self.inside -= 1
@@ -471,6 +475,7 @@ def test_an_answer_without_a_body_has_no_length(server: Server) -> None:
 
 
 def test_many_at_once_are_done_one_after_the_other(server: Server, toy: Toy) -> None:
+    toy.lingers = True
     got: list[int] = []
     threads = [
         threading.Thread(target=lambda: got.extend(ask(server.url, "POST", "/things", {})[0] for _ in range(10)))

@@ -1,0 +1,247 @@
+"""Hosted providers from the command line: what a user sees, what is asked, what is refused; nothing is sent unasked."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from finetune.catalogue import load
+from finetune.clock import SystemClock
+from finetune.sandbox.mistral import MistralSandbox
+from finetune.sandbox.openai import OpenAiSandbox
+from finetune.sandbox.server import Server
+from tests.cli.desk import Desk, write_rows
+from tests.support.hosted_world import MODELS
+
+RECIPE = """\
+version: 1
+name: bot
+base_model: gpt-4o-mini
+provider: openai
+dataset: {path: data.jsonl}
+"""
+UNREACHED = "http://127.0.0.1:1/v1"
+
+
+@pytest.fixture
+def hosted(desk: Desk) -> Desk:
+    desk.recipe.write_text(RECIPE)
+    return desk
+
+
+@contextmanager
+def sandboxed(monkeypatch: pytest.MonkeyPatch, *sandboxes: object) -> Iterator[list[Server]]:
+    """This process, and those that it starts, reach these stand-ins."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Server(each)) for each in sandboxes]  # type: ignore[arg-type]
+        for server in servers:
+            for name, value in server.environment.items():
+                monkeypatch.setenv(name, value)
+        yield servers
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_whole_job_against_a_stand_in(desk: Desk, name: str) -> None:
+    model, _ = MODELS[name]
+    desk.recipe.write_text(RECIPE.replace("gpt-4o-mini", model).replace("openai", name))
+
+    ran = desk.run("submit", "recipe.yaml", "--sandbox", timeout=90)
+
+    assert ran.code == 0, ran.err
+    assert "succeeded  bot@v1" in ran.out
+    assert "cost: bot on " in ran.err
+    # Its model is in the sandbox's own home: here nobody has heard of it.
+    assert desk.call("models", "list", "--json").json == []
+    known = desk.run("models", "list", "--json", FT_HOME=str(desk.home / "sandbox")).json
+    assert [one["ref"] for one in known] == ["bot@v1"]
+    assert known[0]["artifact"]["model"]
+
+
+@pytest.mark.parametrize(("word", "code"), [("fail-data", "E413"), ("fail-train", "E401"), ("quota", "E408")])
+def test_a_stand_in_fails_when_it_is_asked_to(hosted: Desk, word: str, code: str) -> None:
+    ran = hosted.run("submit", "recipe.yaml", "--sandbox", "--set", f"name={word}", timeout=90)
+    assert ran.code == 1
+    assert f"error {code}: " in ran.err
+    assert "failed" in ran.out
+
+
+def test_without_a_key_nothing_is_submitted(hosted: Desk) -> None:
+    ran = hosted.call("submit", "recipe.yaml")
+    assert ran.code_and_fault == (9, "E412")
+    assert "ft submit --sandbox" in ran.err
+    assert hosted.call("status", "--json").json == []
+
+
+def test_a_job_that_bills_wants_a_yes(hosted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    monkeypatch.setenv("OPENAI_BASE_URL", UNREACHED)
+    ran = hosted.call("submit", "recipe.yaml")
+    assert ran.code == 6
+    assert "cost: bot on openai/gpt-4o-mini: " in ran.err
+    assert "error E313: " in ran.err
+    assert hosted.call("status", "--json").json == []
+
+    first = hosted.call("submit", "recipe.yaml", "-y", "--json").json
+    assert first["cost"]["basis"].endswith("x 3 epochs at 3.00 a million")
+    # It answers, and bills nothing anew: nobody is asked.
+    assert hosted.call("submit", "recipe.yaml", "--json").json["id"] == first["id"]
+    assert hosted.call("submit", "recipe.yaml", "--force").code == 6
+
+
+def test_a_limit_on_the_cost_is_a_yes_below_it_and_a_no_above(hosted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    write_rows(hosted.data, 400)
+    ran = hosted.call("submit", "recipe.yaml", "--set", "limits.max_cost=0.01 USD")
+    assert ran.code == 7
+    assert "error E311: " in ran.err
+    assert hosted.call("submit", "recipe.yaml", "--set", "limits.max_cost=2 USD", "-q").code == 0
+
+
+def test_a_limit_on_an_unknown_cost_is_refused_unless_that_is_accepted(
+    hosted: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "FT_VERTEX_BUCKET"):
+        monkeypatch.setenv(name, "us-central1")
+    monkeypatch.setenv("CLOUDSDK_AUTH_ACCESS_TOKEN", "x")
+    target = ("--set", "provider=vertex", "--set", "base_model=gemini-3.5-flash")
+    assert not [price for price in load().provider("vertex").prices]  # type: ignore[union-attr]
+    ran = hosted.call("submit", "recipe.yaml", *target, "--set", "limits.max_cost=5 USD")
+    assert ran.code == 7
+    assert "error E310: " in ran.err
+    hosted.recipe.write_text(
+        hosted.recipe.read_text() + "limits: {max_cost: 5 USD}\nallow_ignored: [limits.max_cost]\n"
+    )
+    assert hosted.call("submit", "recipe.yaml", *target, "-q").code == 0
+
+
+def test_data_that_stays_here_goes_to_no_api(hosted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    ran = hosted.call("submit", "recipe.yaml", "--set", "limits.data=local_only", "-y")
+    assert ran.code == 6
+    assert "error E312: " in ran.err
+
+
+def test_validate_needs_no_key_and_tells_of_dates(hosted: Desk) -> None:
+    ran = hosted.call("validate", "recipe.yaml")
+    assert ran.code == 0, ran.err
+    assert set(ran.codes) == {"E309"}
+    assert "3 epochs" in ran.out
+
+
+def test_from_2027_on_openai_is_refused_with_the_date_and_a_way_out(
+    hosted: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SystemClock, "now", lambda self: datetime(2027, 1, 7, tzinfo=UTC))
+    ran = hosted.call("validate", "recipe.yaml")
+    assert ran.code == 6
+    assert "E307" in ran.codes
+    assert "since 2027-01-06" in ran.err
+    assert "`provider: local` with `base_model: openai/gpt-oss-20b`" in ran.err
+
+
+def test_mistral_is_over_and_says_what_to_train_instead(hosted: Desk) -> None:
+    ran = hosted.call("validate", "recipe.yaml", "--set", "provider=mistral", "--set", "base_model=open-mistral-nemo")
+    assert ran.code == 6
+    assert ran.codes == ["E307"]
+    assert "`provider: local` with `base_model: mistralai/Mistral-Nemo-Instruct-2407`" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("override", "code"),
+    [
+        ("base_model=gpt-5", "E306"),
+        ("base_model=gpt-4.1-nano", "E307"),
+        ("training.epochs=51", "E414"),
+        ("training.learning_rate=0.001", "E301"),
+        ("provider_options.suffix=" + "x" * 65, "E414"),
+        ("provider_options.frobnicate=1", "E414"),
+        ("lora.r=8", "E301"),
+        ("limits.data={region: eu}", "E414"),
+    ],
+)
+def test_what_openai_does_not_take_is_told_before_anything_is_sent(hosted: Desk, override: str, code: str) -> None:
+    ran = hosted.call("validate", "recipe.yaml", "--set", override)
+    assert ran.code == 6, ran.err
+    assert code in ran.codes
+    assert "recipe.yaml" in ran.err or "--set" in ran.err
+
+
+def test_providers_are_listed_with_what_is_missing(desk: Desk) -> None:
+    ran = desk.call("providers", "--offline")
+    assert ran.code == 0
+    rows = {line.split()[0]: line for line in ran.out.splitlines()[1:]}
+    assert set(rows) >= {"local", "openai", "azure", "mistral", "vertex"}
+    assert "OPENAI_API_KEY is not set" in rows["openai"]
+    assert rows["mistral"].endswith("closed")
+    views = {one["provider"]: one for one in desk.call("providers", "--offline", "--json").json}
+    assert views["local"]["set_up"]
+    assert not views["local"]["hosted"]
+    assert not views["mistral"]["open"]
+    assert views["openai"]["missing"][0]["code"] == "E412"
+
+
+def test_a_provider_that_is_set_up_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sandboxed(monkeypatch, OpenAiSandbox(), MistralSandbox(gone=True)):
+        views = {one["provider"]: one for one in desk.call("providers", "--json").json}
+        assert views["openai"]["answered"]
+        assert views["mistral"]["trouble"]["code"] == "E406"
+        monkeypatch.setenv("OPENAI_API_KEY", "wrong-SECRET")
+        shown = desk.call("providers", "openai")
+        assert "error E405: " in shown.err
+        assert "SECRET" not in shown.err + shown.out
+        assert "gpt-4o-mini-2024-07-18" in shown.out
+    monkeypatch.setenv("OPENAI_BASE_URL", UNREACHED)
+    assert desk.call("providers", "openai", "--json").json["trouble"]["code"] == "E403"
+
+
+def test_an_unknown_provider_is_named(desk: Desk) -> None:
+    assert desk.call("providers", "nobody").code_and_fault == (5, "E705")
+
+
+def test_files_are_listed_and_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from openai import OpenAI
+
+    with sandboxed(monkeypatch, OpenAiSandbox()):
+        client = OpenAI()
+        row = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+        mine = client.files.create(file=("ft-0123456789abcdef0123456789abcdef-train.jsonl", row), purpose="fine-tune")
+        other = client.files.create(file=("theirs.jsonl", row), purpose="fine-tune")
+        listed = desk.call("files", "--json").json
+        assert [(one["provider"], one["file"], one["name"]) for one in listed] == [
+            ("openai", mine.id, "ft-0123456789abcdef0123456789abcdef-train.jsonl")
+        ]
+        assert desk.call("files", "--delete", mine.id).code_and_fault == (2, "E901")
+        assert desk.call("files", "--delete", other.id, "-y").code_and_fault == (5, "E706")
+        assert desk.call("files", "--delete", mine.id, "-y").out == f"{mine.id}  deleted\n"
+        assert desk.call("files", "--json").json == []
+        assert [file.id for file in client.files.list()] == [other.id]
+        client.close()
+    assert desk.call("files", "--provider", "nobody").code_and_fault == (5, "E705")
+
+
+@pytest.mark.parametrize("args", [("nobody",), ("openai", "--fault", "frobnicate")], ids=lambda args: args[-1])
+def test_a_sandbox_that_cannot_be_run_says_so(desk: Desk, args: tuple[str, ...]) -> None:
+    assert desk.run("sandbox", *args).code_and_fault == (2, "E906")
+
+
+def test_a_port_that_is_taken_is_told(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert desk.run("sandbox", "openai", "--port", port).code_and_fault == (2, "E906")
+
+
+def test_what_a_sandbox_prints_points_ft_at_it(hosted: Desk) -> None:
+    from tests.support.process import ft_running, wait_until
+
+    with ft_running("sandbox", "openai", home=hosted.home) as (child, said):
+        wait_until(lambda: "Ctrl-C" in said(), 30, "the sandbox")
+        lines = [line.removeprefix("export ") for line in said().splitlines() if line.startswith("export ")]
+        env = dict(line.split("=", 1) for line in lines)
+        ran = hosted.run("submit", "recipe.yaml", "--follow", "--json", timeout=90, **env)
+        assert ran.code == 0, ran.err
+        assert json.loads(ran.out)["state"] == "succeeded"
+        assert child.stop() == 0
