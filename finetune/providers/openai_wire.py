@@ -24,6 +24,8 @@ _EXHAUSTED: Final = frozenset(
 _LONGEST_S: Final = 86_400.0
 #: As many as the API gives at most.
 _PAGE: Final = 100
+#: Characters of a key, at least.
+_KEY_LEAST: Final = 8
 CONNECT_S: Final = 10.0
 UPLOAD_S: Final = 600.0
 
@@ -48,7 +50,8 @@ class Wire:
 
         self._clock = clock
         self._pace = Pace(title, clock, per_s)
-        self.troubles = Troubles(title, (key, *headers.values()))
+        # A gateway's header may hold a key; short values are none, and stand in many a word.
+        self.troubles = Troubles(title, (key, *(value for value in headers.values() if len(value) >= _KEY_LEAST)))
         self._package = openai
         #: Faults of a connection that was never made, or of a request that cannot be sent: nothing can have been done.
         self._unsent = (
