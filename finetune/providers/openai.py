@@ -14,7 +14,7 @@ from finetune.files import unwritable, write_whole
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
 from finetune.providers.openai_check import SUFFIX_MOST, environment, missing, numbers, options, region
-from finetune.providers.openai_files import Files
+from finetune.providers.openai_files import Files, not_ready
 from finetune.providers.openai_look import STATES, Cursor, as_wished, checkpoint, observed, remote
 from finetune.providers.openai_notice import SECRET, subject
 from finetune.providers.openai_results import plain
@@ -28,6 +28,8 @@ _VENDOR: Final = "https://api.openai.com/v1"
 _READ_S: Final = 60.0
 #: Connecting and reading are waited for one after the other, and both must fit into ten seconds.
 _REACH_S: Final = 4.0
+#: Code and words by which a create is refused as long as its file is being processed.
+_NOT_READY: Final = ("file_not_ready", "still being processed")
 #: Refusals by a host that does not know an operation: not there, or refused for good.
 _WITHOUT: Final = frozenset({"E402", "E407"})
 
@@ -102,7 +104,15 @@ class OpenAiProvider:
         """See `ports.Provider.create`."""
         body = self._body(recipe, data, run_key)
         jobs = self._wire.client.fine_tuning.jobs.with_raw_response
-        return remote(self._wire.call("create the job", lambda: jobs.create(**body), needs=("id",), creating=True))
+        try:
+            made = self._wire.call("create the job", lambda: jobs.create(**body), needs=("id",), creating=True)
+        except ProviderError as error:
+            why = error.problems[0].why
+            # A large file may be there and not be ready for minutes, which its state does not always tell.
+            if error.problems[0].code == "E407" and any(words in why for words in _NOT_READY):
+                raise not_ready(why) from None
+            raise
+        return remote(made)
 
     def poll(self, remote_id: str, cursor: str | None) -> Observation:
         """See `ports.Provider.poll`."""
@@ -226,7 +236,7 @@ class OpenAiProvider:
 
     def _retrieve(self, remote_id: str) -> Json:
         jobs = self._wire.client.fine_tuning.jobs.with_raw_response
-        return self._wire.call("look at the job", lambda: jobs.retrieve(remote_id))
+        return self._wire.call("look at the job", lambda: jobs.retrieve(remote_id), needs=("id", "status"))
 
     def _events(self, remote_id: str, last: str | None) -> list[Json]:
         """Those after `last`, oldest first. The API lists the newest first."""

@@ -93,16 +93,7 @@ class Files:
                 )
             )
         if row.get("status") in _WAITING:
-            error = ProviderUnavailable(
-                Problem(
-                    code="E403",
-                    what="the uploaded file is still being taken in by the provider",
-                    why=f"its state is {row['status']!r}",
-                    fix="ft looks again by itself",
-                )
-            )
-            error.after_s = 1.0
-            raise error
+            raise not_ready(f"its state is {row['status']!r}")
         return str(row["id"])
 
     def _send(self, name: str, path: Path) -> Json:
@@ -174,3 +165,17 @@ class Files:
             "expires_at": made["expires_at"],
             "parts": [],
         }
+
+
+def not_ready(why: str) -> ProviderUnavailable:
+    """The fault of a file that is there and cannot be used yet."""
+    error = ProviderUnavailable(
+        Problem(
+            code="E403",
+            what="the uploaded file is still being taken in by the provider",
+            why=why,
+            fix="ft looks again by itself",
+        )
+    )
+    error.after_s = 1.0
+    return error

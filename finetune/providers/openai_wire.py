@@ -106,7 +106,7 @@ class Wire:
         while True:
             page = self.call(doing, lambda: ask(where))  # noqa: B023 -- called before the loop goes on
             rows = page.get("data")
-            if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
+            if not isinstance(rows, list) or not all(map(_is_row, rows)):
                 raise self.troubles.nonsense(doing, "a list without rows")
             yield from rows
             if not page.get("has_more") or not rows:
@@ -126,7 +126,8 @@ class Wire:
 
     def _refused(self, doing: str, error: "openai.APIStatusError", *, creating: bool) -> ProviderError:
         after_s = self._after(error.response.headers)
-        if error.status_code == 429 and after_s:
+        exhausted = not _EXHAUSTED.isdisjoint({error.code, str(error.type)})
+        if error.status_code == 429 and after_s and not exhausted:
             self._pace.hush(after_s)
         return self.troubles.refused(
             doing,
@@ -135,7 +136,7 @@ class Wire:
             request_id=error.request_id or error.response.headers.get("apim-request-id"),
             creating=creating,
             after_s=after_s,
-            exhausted=not _EXHAUSTED.isdisjoint({error.code, error.type}),
+            exhausted=exhausted,
         )
 
     def _after(self, headers: Mapping[str, str]) -> float | None:
@@ -153,6 +154,10 @@ class Wire:
         # "-0000" is a time in UTC without saying so.
         wait_s = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - self._clock.now()).total_seconds()
         return min(max(0.0, wait_s), _LONGEST_S)
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("id"), str)
 
 
 def _words(error: "openai.APIStatusError") -> str:

@@ -98,8 +98,10 @@ def request(recipe: Recipe, data: Json, run_key: str, bucket: str) -> Json:
         "method": _METHODS[recipe.method],
         "tuned_model_display_name": recipe.name,
         "labels": {**_mapping(options.get("labels")), RUN_KEY: run_key, **_OWNER},
+        # Always: it is what is billed.
+        "epoch_count": recipe.training.epochs,
     }
-    numbers = {"training.epochs": "epoch_count", "training.learning_rate_multiplier": "learning_rate_multiplier"}
+    numbers = {"training.learning_rate_multiplier": "learning_rate_multiplier"}
     if open_model:
         numbers |= {"training.learning_rate": "learning_rate", "training.batch_size": "batch_size"}
         out["output_uri"] = f"gs://{bucket}/ft-output/{run_key}"

@@ -198,7 +198,7 @@ def test_a_key_that_is_not_taken(rigs, key, status):
     ],
 )
 def test_faults_at_a_create(rigs, kind, wanted, jobs):
-    rig = rigs(key=SECRET, read_s=0.5)
+    rig = rigs(key=SECRET, read_s=0.5 if kind == "hang_after" else 10.0)
     data = uploaded(rig)
     rig.fault(kind, "create", seconds=30.0 if kind == "hang_after" else 0.2)
     error = raised(lambda: rig.provider.create(rig.recipe(), data, KEY))

@@ -21,6 +21,7 @@ from finetune.providers.openai_files import Files
 from finetune.providers.openai_look import STATES, Cursor, as_wished, observed
 from finetune.providers.openai_results import plain
 from finetune.sandbox.faults import KINDS
+from finetune.sandbox.openai_jobs import Timing
 from finetune.sandbox.openai_webhooks import sign
 from finetune.sandbox.service import Reply
 from finetune.testing import ManualClock
@@ -512,7 +513,7 @@ def test_a_list_that_gives_the_same_page_for_ever_is_no_answer(rig):
     assert rig.faults.arrived["list"] == 2
 
 
-@pytest.mark.parametrize("body", [{"data": None}, {"data": [{"status": "queued"}]}, {"data": ["x"]}, [], "x"])
+@pytest.mark.parametrize("body", [{"data": None}, {"data": [{"status": "queued"}]}, {"data": [{"id": []}]}, [], "x"])
 def test_a_list_that_is_none_is_no_answer(rig, body):
     rig.sandbox.instead["list"] = lambda request: Reply(body=body)
     error, problem = fails(lambda: rig.provider.find(KEY))
@@ -550,8 +551,8 @@ def test_states_on_the_way(rig):
 def test_events_and_metrics_come_once_and_in_order_over_many_polls(rig):
     rig.data = hosted.data(rig.folder, "openai", rows=40, held_out=3)
     job = rig.create(training={"epochs": 5, "batch_size": 1})
-    cursor, events, metrics, progress = None, [], [], []
-    # The third and the last pause are of more than a hundred events.
+    cursor, events, metrics, progress, news = None, [], [], [], []
+    # In the fourth are more than a hundred events.
     for pause_s in (0, 100, 100, 600, 0, 7, 10, WHOLE_S, 0):
         rig.after(pause_s)
         seen = rig.provider.poll(job, cursor)
@@ -559,6 +560,9 @@ def test_events_and_metrics_come_once_and_in_order_over_many_polls(rig):
         events += seen.events
         metrics += seen.metrics
         progress.append(seen.progress)
+        news.append(len(seen.events) + len(seen.metrics))
+    assert [count > 0 for count in news] == [True, True, True, True, False, True, True, True, False]
+    assert news[3] > 100
     assert any(request.one("after") for request in rig.sandbox.asked("events"))
     whole = rig.provider.poll(job, None)
     assert tuple(events) == whole.events
@@ -963,15 +967,16 @@ AT_CREATE = {
 
 
 def patience(kind):
-    """Seconds of a fault: longer than the adapter waits only where it hangs."""
-    return 30.0 if kind.startswith("hang") else 0.2
+    """Seconds of a fault, and how long the adapter waits for an answer."""
+    return (30.0, 0.5) if kind.startswith("hang") else (0.2, 10.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_at_a_create(rigs, kind):
-    rig = rigs(key=SECRET, read_s=0.5)
+    lasts_s, read_s = patience(kind)
+    rig = rigs(key=SECRET, read_s=read_s)
     data = rig.provider.upload(rig.data)
-    rig.fault(kind, "create", seconds=patience(kind))
+    rig.fault(kind, "create", seconds=lasts_s)
     error = raised(lambda: rig.provider.create(rig.recipe(), data, KEY))
     wanted, code, jobs = AT_CREATE[kind]
     assert (type(error) if error else None, error and error.problems[0].code) == (wanted, code)
@@ -1007,11 +1012,12 @@ GOOD_ANYHOW = {("cancel", "cut_after"), ("cancel", "hang_after"), ("cancel", "ga
 @pytest.mark.parametrize("operation", READS)
 @pytest.mark.parametrize("kind", [*AT_READS, "slow"])
 def test_every_fault_at_all_else(rigs, operation, kind):
-    rig = rigs(key=SECRET, read_s=0.5)
+    lasts_s, read_s = patience(kind)
+    rig = rigs(key=SECRET, read_s=read_s)
     job = rig.create()
     if operation in ("content", "checkpoints"):
         rig.after(WHOLE_S)
-    rig.fault(kind, operation, seconds=patience(kind))
+    rig.fault(kind, operation, seconds=lasts_s)
     error = raised(lambda: READS[operation](rig.provider, job))
     code = None if (operation, kind) in GOOD_ANYHOW else AT_READS.get(kind)
     assert (type(error) if error else None) is (ProviderUnavailable if code else None)
@@ -1021,9 +1027,10 @@ def test_every_fault_at_all_else(rigs, operation, kind):
 
 @pytest.mark.parametrize("kind", [*AT_READS, "slow"])
 def test_every_fault_at_an_upload(rigs, kind):
-    rig = rigs(key=SECRET, read_s=0.5)
-    rig.provider._wire.patience = 0.5
-    rig.fault(kind, "upload", seconds=patience(kind))
+    lasts_s, read_s = patience(kind)
+    rig = rigs(key=SECRET, read_s=read_s)
+    rig.provider._wire.patience = read_s
+    rig.fault(kind, "upload", seconds=lasts_s)
     error = raised(lambda: rig.provider.upload(rig.data))
     code = AT_READS.get(kind)
     assert (type(error) if error else None) is (ProviderUnavailable if code else None)
@@ -1138,6 +1145,18 @@ def test_an_unknown_job_is_not_there(rig):
     assert "Could not find fine tune: ftjob-never" in problem.why
 
 
+def test_a_file_that_is_still_being_processed(rigs):
+    rig = rigs(timing=Timing(processing_s=50))
+    data = rig.provider.upload(rig.data)
+    error, problem = fails(lambda: rig.provider.create(rig.recipe(), data, KEY))
+    assert (type(error), problem.code, error.after_s) == (ProviderUnavailable, "E403", 1.0)
+    assert "is still being processed" in problem.why
+    assert rig.jobs() == 0
+    rig.after(50)
+    rig.provider.create(rig.recipe(), data, KEY)
+    assert rig.jobs() == 1
+
+
 def test_a_model_that_is_not_there_is_named(rig):
     data = rig.provider.upload(rig.data)
     error, problem = fails(lambda: rig.provider.create(hosted.recipe("openai", "gpt-9"), data, KEY))
@@ -1152,6 +1171,44 @@ def test_an_answer_to_a_create_that_is_no_job(rig, body):
     rig.sandbox.instead["create"] = lambda request: Reply(body=body)
     error, problem = fails(lambda: rig.provider.create(rig.recipe(), data, KEY))
     assert (type(error), problem.code) == (OutcomeUnknown, "E411")
+
+
+@pytest.mark.parametrize("body", [b"<html>", [], "text", None, {}, {"id": "x"}, {"status": "running"}])
+def test_an_answer_to_a_look_that_is_no_job(rig, body):
+    job = rig.create()
+    rig.sandbox.instead["retrieve"] = lambda request: Reply(body=body)
+    error, problem = fails(lambda: rig.provider.poll(job, None))
+    assert (type(error), problem.code) == (ProviderUnavailable, "E411")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "m", "code": "insufficient_quota"},
+        {"message": "m", "type": "insufficient_quota"},
+        {"message": "m", "code": "billing_hard_limit_reached"},
+    ],
+)
+def test_a_bill_is_no_pace(rigs, error):
+    rig = rigs(clock=ManualClock())
+    answer = Reply(status=429, body={"error": error}, headers={"Retry-After": "600"})
+    rig.sandbox.instead["create"] = lambda request: answer
+    got, problem = fails(lambda: rig.provider.create(rig.recipe(), RemoteData(ids={"train": "x"}), KEY))
+    assert (type(got), problem.code) == (ProviderError, "E408")
+    # Others are not kept waiting for it.
+    assert rig.provider.find(KEY) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"error": {"message": 5, "code": 7, "type": {"a": 1}}}, {"error": "no"}, {"error": None}, [], b"", b"<html>"],
+)
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_refusals_in_no_form_at_all(rig, status, body):
+    rig.sandbox.instead["list"] = lambda request: Reply(status=status, body=body)
+    _, problem = fails(lambda: rig.provider.find(KEY))
+    assert problem.code == {400: "E407", 429: "E410", 500: "E403"}[status]
+    assert problem.why.startswith("OpenAI says: ")
 
 
 def test_the_key_is_nowhere(rigs, caplog):
@@ -1203,7 +1260,8 @@ def test_a_key_with_a_line_end_from_a_file(rigs):
 # Many polls.
 
 
-def test_many_polls_are_few_requests(rig):
+def test_many_polls_are_few_requests(rigs):
+    rig = rigs(clock=ManualClock())
     jobs = [rig.create(f"k-{number}") for number in range(20)]
     cursors = {job: rig.provider.poll(job, None).cursor for job in jobs}
     rig.after(150)

@@ -77,10 +77,13 @@ def test_it_is_what_it_says(rig):
     assert (provider.name, provider.grace_s, provider.max_poll_s) == ("vertex", 30.0, 60.0)
 
 
-def test_a_small_recipe_leaves_everything_to_google(rig):
+def test_a_small_recipe_leaves_all_but_the_epochs_to_google(rig):
     assert made(rig) == {
         "baseModel": MODEL,
-        "supervisedTuningSpec": {"trainingDatasetUri": f"{FOLDER}/train.jsonl"},
+        "supervisedTuningSpec": {
+            "trainingDatasetUri": f"{FOLDER}/train.jsonl",
+            "hyperParameters": {"epochCount": 3},
+        },
         "tunedModelDisplayName": "bot",
         "labels": {"ft-run-key": KEY, "managed-by": "ft"},
     }
@@ -137,7 +140,7 @@ def test_an_open_model(rig, tmp_path):
         "baseModel": OPEN_MODEL,
         "supervisedTuningSpec": {
             "trainingDatasetUri": f"{FOLDER}/train.jsonl",
-            "hyperParameters": {"learningRate": 1e-4, "batchSize": 8},
+            "hyperParameters": {"epochCount": 3, "learningRate": 1e-4, "batchSize": 8},
             "tuningMode": "TUNING_MODE_PEFT_ADAPTER",
         },
         "outputUri": f"gs://sandbox-bucket/ft-output/{KEY}",
@@ -252,7 +255,8 @@ def test_what_may_be_ignored_or_repeats_its_default_is_no_problem(rig):
     allowed = ["training.learning_rate", "training.batch_size"]
     assert checked(**more, allow_ignored=allowed) == []
     assert checked(training={"batch_size": 8}) == []
-    assert "hyperParameters" not in made(rig, **more, allow_ignored=allowed)["supervisedTuningSpec"]
+    spec = made(rig, **more, allow_ignored=allowed)["supervisedTuningSpec"]
+    assert spec["hyperParameters"] == {"epochCount": 3}
 
 
 @pytest.mark.parametrize(
