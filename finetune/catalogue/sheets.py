@@ -86,14 +86,21 @@ class ProviderData(Section):
         return {"sft": self.sft, "dpo": self.dpo}[method]
 
 
+class ModelMethodData(Limits):
+    """The rows of one method for one model."""
+
+    #: None: as the provider's other models take them.
+    format: Layout | None = None
+
+
 class ModelData(Section):
     """Where a model differs from its provider, or says more."""
 
     all: Limits = Limits()
-    sft: Limits = Limits()
-    dpo: Limits = Limits()
+    sft: ModelMethodData = ModelMethodData()
+    dpo: ModelMethodData = ModelMethodData()
 
-    def of(self, method: Method) -> Limits:
+    def of(self, method: Method) -> ModelMethodData:
         """The section of this method."""
         return {"sft": self.sft, "dpo": self.dpo}[method]
 
@@ -209,7 +216,8 @@ class ProviderSheet(Section):
             merged[name] = frozenset(claim.value) if isinstance(claim, Roles) else claim.value
             sources[name] = self.sources[claim.source].url
         target = f"{self.title} {base_model}" if model else self.title
-        return DataRules(target=target, format=at_provider.format, sources=sources, **merged)
+        layout = (model.data.of(method).format if model else None) or at_provider.format
+        return DataRules(target=target, format=layout, sources=sources, **merged)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import takewhile
@@ -125,7 +126,7 @@ class OpenAiProvider:
         seen = observed(job, new, before, now=self._kit.clock.now(), clean=self._wire.troubles.clean)
         if state != "succeeded":
             return seen
-        return Observation(**{**vars(seen), "artifact": self._artifact(job)})
+        return replace(seen, artifact=self._artifact(job))
 
     def cancel(self, remote_id: str) -> None:
         """See `ports.Provider.cancel`."""

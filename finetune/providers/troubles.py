@@ -10,7 +10,8 @@ from finetune.errors import AuthenticationFailed, OutcomeUnknown, Problem, Provi
 _LONGEST: Final = 500
 #: What looks like a key, or like one of which a vendor shows the ends only.
 _KEYS: Final = re.compile(
-    r"\b(?:sk-|ya29\.|key[-_](?=\S*\d)|[Bb]earer\s+)[A-Za-z0-9*._~+/-]{8,}|[^\s:,;'\"()]*\*{3,}[^\s:,;'\"()]*"
+    r"\b(?:sk-|ya29\.|key[-_](?=\S*\d)|[Bb]earer\s+)[A-Za-z0-9*._~+/-]{8,}"
+    r"|[^\s:,;'\"()]{0,64}\*{3,}[^\s:,;'\"()]{0,64}"
 )
 #: The API did not take the request in time, or is in trouble: whether anything was done, it does not say. Nor does any
 #: other status from 500 on, but for those of a request that no server of this kind takes.
@@ -34,7 +35,7 @@ class Troubles:
         """The API's own words on one line, shortened, without secrets."""
         for secret in self._secrets:
             words = words.replace(secret, "***")
-        words = _KEYS.sub("***", words)
+        words = _KEYS.sub("***", words[: 4 * _LONGEST])
         return "".join(each if each.isprintable() else " " for each in words)[:_LONGEST].strip()
 
     def refused(

@@ -141,6 +141,12 @@ def test_long_words_are_cut_after_secrets_are_out():
     assert "sandbox" not in shown
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("word", ["a", "*", "a*", "key-", "sk-", "Bearer "])
+def test_a_page_instead_of_words_is_no_work(word):
+    assert len(Troubles("Vendor", (SECRET,)).clean(word * 2_000_000)) <= 500
+
+
 def test_an_empty_secret_hides_nothing():
     assert Troubles("Vendor", ("",)).clean("abc") == "abc"
 
