@@ -143,6 +143,9 @@ def _own(model: Model) -> str:
         for name, claim in section:
             if claim is None or name == "max_row_tokens":
                 continue
+            if name == "format":
+                parts.append(f"rows as `{claim}`")
+                continue
             says = name.replace("_", " ").removesuffix(" bytes")
             value = (
                 size(claim.value) if name.endswith("bytes") else f"{claim.value:,}" if type(claim.value) is int else ""
