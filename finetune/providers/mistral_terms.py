@@ -64,7 +64,7 @@ _NOT_HANDED_OVER: Final = {
 
 def faults(recipe: Recipe) -> list[Problem]:
     """Everything in the recipe that the API does not take. Sends nothing."""
-    return [*_of_training(recipe), *_of_options(recipe)]
+    return [*_of_training(recipe), *_of_options(recipe), *_of_region(recipe)]
 
 
 def hyperparameters(recipe: Recipe) -> Json:
@@ -115,6 +115,14 @@ def _of_options(recipe: Recipe) -> Iterator[Problem]:
         if name in recipe.provider_options and "wandb_project" not in recipe.provider_options:
             value = recipe.provider_options[name]
             yield _not_taken(f"provider_options.{name}", value, "there is no wandb_project", "add it, or remove this")
+
+
+def _of_region(recipe: Recipe) -> Iterator[Problem]:
+    wanted = recipe.limits.data
+    if not isinstance(wanted, str) and "limits.data" not in recipe.allow_ignored:
+        why = "the address does not say where Mistral computes"
+        fix = "look it up in your contract, and accept that with allow_ignored: [limits.data]"
+        yield _not_taken("limits.data", f"region: {wanted.region}", why, fix)
 
 
 def _not_taken(place: str, value: Any, why: str, fix: str) -> Problem:

@@ -1004,3 +1004,9 @@ def test_all_faults_at_once(rig):
 
 def test_defaults_of_the_recipe_that_nobody_wrote_are_no_fault(rig):
     assert rig.provider.check(rig.recipe(provider_options={"training_steps": 5})) == []
+
+
+def test_a_region_is_not_taken_for_granted(rig):
+    asked = {"limits": {"data": {"region": "eu"}}}
+    assert [problem.field for problem in rig.provider.check(rig.recipe(**asked))] == ["limits.data"]
+    assert rig.provider.check(rig.recipe(**asked, allow_ignored=["limits.data"])) == []
