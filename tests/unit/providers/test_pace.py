@@ -102,12 +102,12 @@ class Interrupted(ManualClock):
 
 def test_whoever_waits_hears_of_a_silence_that_begins_meanwhile():
     clock = Interrupted()
-    pace = Pace("X", clock, 2.0, burst=1)
+    pace = Pace("X", clock, 1.0, burst=1)
     pace.take()
-    clock.meanwhile = lambda: pace.hush(20)
-    assert later(pace) == 20.0
+    clock.meanwhile = lambda: pace.hush(0.5)
+    assert later(pace) == 0.5
     clock.meanwhile = lambda: None
-    clock.sleep(20)
+    clock.sleep(0.5)
     # The turn that was not used was given back.
     begun = at(clock)
     pace.take()

@@ -641,17 +641,18 @@ def test_success_without_a_model_is_looked_at_again(rig):
     assert (type(error), problem.code) == (ProviderUnavailable, "E411")
 
 
-def test_an_unknown_state_keeps_the_last_one_and_warns_once(rig):
+@pytest.mark.parametrize(("after_s", "state"), [(0, "preparing"), (150, "queued"), (250, "running")])
+def test_an_unknown_state_keeps_the_last_one_and_warns_once(rig, after_s, state):
     job = rig.create()
-    rig.after(250)
+    rig.after(after_s)
     before = rig.provider.poll(job, None)
     rig.fault("odd_state", "retrieve", times=None)
     first = rig.provider.poll(job, before.cursor)
-    assert (first.state, first.raw_state) == ("running", "hibernating")
+    assert (first.state, first.raw_state) == (state, "hibernating")
     (warning,) = [event for event in first.events if event.kind == "warning"]
     assert "'hibernating'" in warning.message
     second = rig.provider.poll(job, first.cursor)
-    assert (second.state, second.events) == ("running", ())
+    assert (second.state, second.events) == (state, ())
     rig.after(WHOLE_S)
     rig.faults.clear()
     last = rig.provider.poll(job, second.cursor)
@@ -820,6 +821,9 @@ def test_levels_of_events():
         ({"code": None, "message": "broken", "param": None}, "E401", "it says: broken"),
         ({"code": "x", "message": "broken", "param": "validation_file"}, "E413", "it says: x: broken"),
         ({"code": "invalid_training_file", "message": "m", "param": "x"}, "E413", "it says: invalid_training_file: m"),
+        ({"code": "invalid_n_examples", "message": "m"}, "E413", "it says: invalid_n_examples: m"),
+        ({"code": "jsonlValidationFailed", "message": "m"}, "E413", "it says: jsonlValidationFailed: m"),
+        ({"code": "fileImportFailed", "message": "m"}, "E413", "it says: fileImportFailed: m"),
     ],
 )
 def test_a_failure_in_its_own_words(error, code, words):
