@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Final
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
-from finetune.sandbox.openai import OpenAiSandbox
-from finetune.sandbox.openai_bodies import Check, text
-from finetune.sandbox.openai_files import File
-from finetune.sandbox.openai_front import KEY
-from finetune.sandbox.openai_jobs import Job, Timing
-from finetune.sandbox.openai_log import Ids
+from finetune.sandbox.openai.bodies import Check, text
+from finetune.sandbox.openai.files import File
+from finetune.sandbox.openai.front import KEY
+from finetune.sandbox.openai.jobs import Job, Timing
+from finetune.sandbox.openai.log import Ids
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.service import Reply, Request
 
 _CODES: Final = {

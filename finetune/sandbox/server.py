@@ -32,6 +32,8 @@ class Server:
         """`port` 0 takes any free one. Raises OSError when the port is taken."""
         self.sandbox = sandbox
         self.stopping = threading.Event()
+        #: Requests so far, those that met a fault too.
+        self.requests = 0
         #: Faults of the stand-in itself; tests want none.
         self.broken: list[str] = []
         self.table = [(route, _pattern(route.path)) for route in sandbox.routes()]
@@ -139,6 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, request: Request) -> None:
         sandbox = self.server.owner.sandbox
+        self.server.owner.requests += 1
         route, request, allowed = _find(self.server.owner.table, request)
         if route is None:
             told = "the method is not allowed here" if allowed else f"unknown path {request.path}"

@@ -1,4 +1,4 @@
-"""The whole crash matrix: `make crash-matrix`. Prints a line a cell and writes docs/crash-matrix.md; 1 if one is wrong."""
+"""The whole crash matrix: `make crash-matrix`. Prints a line a cell, writes docs/crash-matrix.md; 1 if one is wrong."""
 
 import sys
 import tempfile
@@ -15,8 +15,8 @@ Everything that goes wrong around the submit of a hosted job, played against the
 by `make crash-matrix` ({len(CELLS)} cells at {len(SANDBOXES)} providers); the tests play a sample of it.
 
 - *SIGKILL ...* is a worker process that is killed there; another one goes on after its lease has ended.
-- *KIND at OPERATION* is a fault that the next request meets: refused (429 with Retry-After, 500, 503), the connection cut
-  or silent before anything was done or after all was done, a slow answer, one that is no JSON, an unknown state.
+- *KIND at OPERATION* is a fault that the next request meets: refused (429 with Retry-After, 500, 503), the connection
+  cut or silent before anything was done or after all was done, a slow answer, one that is no JSON, an unknown state.
 - *the list lags* hides a new job from lists: for 10 s, within the time that ft waits before it creates again, and for
   90 s, beyond it. Then a second job is created, found when the list catches up, and cancelled: the cell says so. Only a
   client-chosen id at the provider could prevent that, and none of these has one.

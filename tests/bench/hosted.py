@@ -40,7 +40,7 @@ def serve(provider: str, rate: float, seed: int, pipe: Connection) -> None:
         pipe.send((server.url, server.environment))
         pipe.recv()
         used = resource.getrusage(resource.RUSAGE_SELF)
-        pipe.send((len(server.broken), used.ru_utime + used.ru_stime, len(sandbox.faults.happened)))
+        pipe.send((len(server.broken), used.ru_utime + used.ru_stime, len(sandbox.faults.happened), server.requests))
 
 
 def submit(world: HostedWorld, number: int, folder: Path) -> str:
@@ -127,7 +127,7 @@ def main(jobs: int = 10_000, rate: float = 0.05, provider: str = "openai") -> in
         models = {model.job_id for model in world.models.models()}
         world.close()
     ours.send(None)
-    broken, served_s, faults = ours.recv()
+    broken, served_s, faults, requests = ours.recv()
     server.join()
     return report(
         ids,
@@ -140,6 +140,7 @@ def main(jobs: int = 10_000, rate: float = 0.05, provider: str = "openai") -> in
             "seed": SEED,
             "faults met": faults,
             "faults of the stand-in": broken,
+            "requests a job": round(requests / jobs, 2),
             "steps a job": round(steps / jobs, 2),
             "CPU s a job, ours": round(cpu / jobs, 4),
             "CPU s a job, the stand-in": round(served_s / jobs, 4),

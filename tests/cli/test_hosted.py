@@ -11,8 +11,8 @@ import pytest
 
 from finetune.catalogue import load
 from finetune.clock import SystemClock
-from finetune.sandbox.mistral import MistralSandbox
-from finetune.sandbox.openai import OpenAiSandbox
+from finetune.sandbox.mistral.sandbox import MistralSandbox
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from tests.cli.desk import Desk, write_rows
 from tests.support.hosted_world import MODELS

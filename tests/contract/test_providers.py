@@ -11,7 +11,6 @@ from tests.support import hosted, hosted_mistral, hosted_openai, hosted_vertex
 from tests.support.process import wait_until
 from tests.support.runs import Shop
 
-
 BASE = "builtin:tiny-llama"
 
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 
 from finetune.sandbox.service import Request
-from finetune.sandbox.vertex import VertexSandbox
-from finetune.sandbox.vertex_bodies import TuningJob
+from finetune.sandbox.vertex.bodies import TuningJob
+from finetune.sandbox.vertex.sandbox import VertexSandbox
 from tests.support.hosted import ROWS
 from tests.support.hosted_vertex import MODEL, OPEN_MODEL
 from tests.wire.hosted.vertex_contract import TUNING_JOB, names

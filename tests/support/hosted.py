@@ -10,15 +10,16 @@ from finetune.sandbox.service import Sandbox
 from finetune.spec import Recipe
 from finetune.testing import ListQueue
 
+_CHAT = '{"messages": [{"role": "user", "content": "What is %d?"}, {"role": "assistant", "content": "It is %d."}]}'
 #: Rows by layout: one good row each, numbered.
 ROWS = {
-    "openai": '{"messages": [{"role": "user", "content": "What is %d?"}, {"role": "assistant", "content": "It is %d."}]}',
+    "openai": _CHAT,
     "openai-dpo": (
         '{"input": {"messages": [{"role": "user", "content": "What is %d?"}]}, '
         '"preferred_output": [{"role": "assistant", "content": "It is %d."}], '
         '"non_preferred_output": [{"role": "assistant", "content": "No."}]}'
     ),
-    "mistral": '{"messages": [{"role": "user", "content": "What is %d?"}, {"role": "assistant", "content": "It is %d."}]}',
+    "mistral": _CHAT,
     "gemini": (
         '{"contents": [{"role": "user", "parts": [{"text": "What is %d?"}]}, '
         '{"role": "model", "parts": [{"text": "It is %d."}]}]}'

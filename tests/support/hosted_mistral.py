@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.providers.mistral import MistralProvider
-from finetune.sandbox.mistral import MistralSandbox
+from finetune.sandbox.mistral.sandbox import MistralSandbox
 from tests.support import hosted
 
 MODEL = "ministral-3b-latest"

@@ -6,7 +6,7 @@ from typing import Any
 from finetune.providers.azure import AzureProvider
 from finetune.providers.openai import OpenAiProvider
 from finetune.sandbox.azure import AzureSandbox
-from finetune.sandbox.openai import OpenAiSandbox
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from tests.support import hosted
 from tests.support.hosted import Rig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune.providers.vertex import VertexProvider
 from finetune.sandbox.service import Refusal, Reply, Request, Route
-from finetune.sandbox.vertex import VertexSandbox
+from finetune.sandbox.vertex.sandbox import VertexSandbox
 from tests.support.hosted import Rig, data, kit, recipe, served
 
 MODEL = "gemini-3.5-flash"

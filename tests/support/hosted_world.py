@@ -1,4 +1,4 @@
-"""One installation with one hosted job: a database on disk, the adapter, the lifecycle. In this process or in another."""
+"""One installation with one hosted job: a database on disk, the adapter, the lifecycle. In this process or another."""
 
 from collections.abc import Callable
 from pathlib import Path

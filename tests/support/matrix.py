@@ -15,14 +15,14 @@ from typing import Any
 from finetune.jobs import Job
 from finetune.sandbox.azure import AzureSandbox
 from finetune.sandbox.faults import Fault, Kind
-from finetune.sandbox.mistral import MistralSandbox
-from finetune.sandbox.mistral_jobs import Timing as MistralTiming
-from finetune.sandbox.openai import OpenAiSandbox
-from finetune.sandbox.openai_jobs import Timing as OpenAiTiming
+from finetune.sandbox.mistral.jobs import Timing as MistralTiming
+from finetune.sandbox.mistral.sandbox import MistralSandbox
+from finetune.sandbox.openai.jobs import Timing as OpenAiTiming
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Sandbox
-from finetune.sandbox.vertex import VertexSandbox
-from finetune.sandbox.vertex_jobs import Timing as VertexTiming
+from finetune.sandbox.vertex.jobs import Timing as VertexTiming
+from finetune.sandbox.vertex.sandbox import VertexSandbox
 from tests.support.crash_worker import POINTS
 from tests.support.hosted_world import JOB, HostedWorld
 from tests.support.travel import Traveller

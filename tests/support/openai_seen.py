@@ -13,7 +13,7 @@ from finetune.ports import Clock
 from finetune.providers.azure import AzureProvider
 from finetune.providers.openai import OpenAiProvider
 from finetune.sandbox.faults import Fault, Faults
-from finetune.sandbox.openai_jobs import Timing
+from finetune.sandbox.openai.jobs import Timing
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Reply, Request, Route
 from tests.support import hosted

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 
-from finetune.sandbox.mistral import MistralSandbox
+from finetune.sandbox.mistral.sandbox import MistralSandbox
 from finetune.sandbox.service import Refusal, Reply, Request, Route
 
 UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"

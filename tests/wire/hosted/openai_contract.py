@@ -16,7 +16,7 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
 from finetune.sandbox.azure import AzureSandbox
-from finetune.sandbox.openai import OpenAiSandbox
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.service import Refusal, Reply, Request, Route
 from tests.support.hosted import ROWS
 

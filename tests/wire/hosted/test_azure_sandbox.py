@@ -10,7 +10,7 @@ from openai import OpenAI
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Fault
-from finetune.sandbox.openai_jobs import Timing
+from finetune.sandbox.openai.jobs import Timing
 from finetune.sandbox.server import Server
 from tests.wire.hosted.openai_contract import WatchedAzure, ask, lines
 

@@ -21,7 +21,7 @@ from finetune.providers.mistral import MistralProvider, build
 from finetune.providers.mistral_look import STATES, Cursor, observed
 from finetune.providers.mistral_wire import VENDOR, _hurry
 from finetune.sandbox.faults import Fault
-from finetune.sandbox.mistral_jobs import Timing
+from finetune.sandbox.mistral.jobs import Timing
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Reply
 from tests.support import hosted

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from finetune.sandbox.faults import Fault
-from finetune.sandbox.mistral import MODELS
-from finetune.sandbox.mistral_cost import by_tokens, cost, sized
-from finetune.sandbox.mistral_jobs import Timing
+from finetune.sandbox.mistral.cost import by_tokens, cost, sized
+from finetune.sandbox.mistral.jobs import Timing
+from finetune.sandbox.mistral.sandbox import MODELS
 from finetune.sandbox.server import Server
 from tests.support.hosted import ROWS
 from tests.wire.hosted.mistral_contract import Watched

@@ -21,8 +21,8 @@ from finetune.providers.openai_files import Files
 from finetune.providers.openai_look import STATES, Cursor, as_wished, observed
 from finetune.providers.openai_results import plain
 from finetune.sandbox.faults import KINDS
-from finetune.sandbox.openai_jobs import Timing
-from finetune.sandbox.openai_webhooks import sign
+from finetune.sandbox.openai.jobs import Timing
+from finetune.sandbox.openai.webhooks import sign
 from finetune.sandbox.service import Reply
 from finetune.testing import ManualClock
 from tests.support import hosted

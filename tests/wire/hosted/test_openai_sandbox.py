@@ -18,9 +18,9 @@ from openai import OpenAI
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Fault
-from finetune.sandbox.openai import OpenAiSandbox
-from finetune.sandbox.openai_jobs import ENDED, Timing
-from finetune.sandbox.openai_rows import look
+from finetune.sandbox.openai.jobs import ENDED, Timing
+from finetune.sandbox.openai.rows import look
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Refusal, Request
 from tests.support.mutants import every_change

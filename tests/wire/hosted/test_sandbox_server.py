@@ -13,7 +13,7 @@ from openai import OpenAI
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import ANYWHERE, KINDS, Fault, Faults, Kind
-from finetune.sandbox.openai import OpenAiSandbox
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Entry, Refusal, Reply, Request, Route, Sandbox
 from tests.support.process import wait_until

@@ -22,8 +22,8 @@ from finetune.providers.vertex import VertexProvider, build
 from finetune.providers.vertex_recipe import is_open
 from finetune.sandbox.faults import Fault
 from finetune.sandbox.service import Reply, Route
-from finetune.sandbox.vertex_jobs import Timing
-from finetune.sandbox.vertex_words import google_error, reason
+from finetune.sandbox.vertex.jobs import Timing
+from finetune.sandbox.vertex.words import google_error, reason
 from tests.support import hosted_vertex
 from tests.support.hosted import data, kit, recipe, served
 from tests.support.hosted_vertex import CHUNK, JOBS, MODEL, OPEN_MODEL, Watched

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from finetune.sandbox.faults import Fault
-from finetune.sandbox.vertex import VertexSandbox
-from finetune.sandbox.vertex_jobs import Timing
-from finetune.sandbox.vertex_rows import read
-from finetune.sandbox.vertex_words import _TABLE, crc32c
+from finetune.sandbox.vertex.jobs import Timing
+from finetune.sandbox.vertex.rows import read
+from finetune.sandbox.vertex.sandbox import VertexSandbox
+from finetune.sandbox.vertex.words import _TABLE, crc32c
 from tests.support.hosted import ROWS, served
 from tests.support.hosted_vertex import CHUNK, JOBS, MODEL, OPEN_MODEL, Watched
 from tests.wire.hosted.vertex_contract import ANSWERS, ERROR, OBJECT, STORAGE_ERROR, TUNING_JOB, faults

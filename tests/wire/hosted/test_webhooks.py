@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from finetune.inbox import Inbox
 from finetune.jobs import JobState
 from finetune.sandbox.faults import Fault
-from finetune.sandbox.openai import OpenAiSandbox
-from finetune.sandbox.openai_jobs import Timing
+from finetune.sandbox.openai.jobs import Timing
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from finetune.serving.notices import route
 from finetune.serving.run import running

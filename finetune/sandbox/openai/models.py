@@ -5,7 +5,7 @@ from typing import Any, Final
 from finetune.catalogue import load
 from finetune.catalogue.rules import Method
 from finetune.catalogue.sheets import Model
-from finetune.sandbox.openai_words import no_such_model, not_tunable
+from finetune.sandbox.openai.words import no_such_model, not_tunable
 
 METHODS: Final[dict[str, Method]] = {"supervised": "sft", "dpo": "dpo"}
 _SINCE: Final = 1_715_367_049

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.sandbox.openai_words import Refused, out_of_range, unknown_parameter, wrong_type, wrong_value
+from finetune.sandbox.openai.words import Refused, out_of_range, unknown_parameter, wrong_type, wrong_value
 
 _FILTER = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 

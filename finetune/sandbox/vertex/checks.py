@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from finetune.catalogue import load
 from finetune.sandbox.service import Request
-from finetune.sandbox.vertex_bodies import (
+from finetune.sandbox.vertex.bodies import (
     SPECS,
     PreferenceOptimizationHyperParameters,
     PreferenceOptimizationSpec,
@@ -15,7 +15,7 @@ from finetune.sandbox.vertex_bodies import (
     SupervisedTuningSpec,
     TuningJob,
 )
-from finetune.sandbox.vertex_words import google_refusal, invalid
+from finetune.sandbox.vertex.words import google_refusal, invalid
 
 if TYPE_CHECKING:
     from finetune.catalogue import ProviderSheet

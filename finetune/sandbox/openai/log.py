@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from finetune.sandbox.openai_paging import Page
-from finetune.sandbox.openai_words import Refused
+from finetune.sandbox.openai.paging import Page
+from finetune.sandbox.openai.words import Refused
 
 #: Characters of an event's id that count the events of its job.
 _COUNTING: Final = 6

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Final
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
-from finetune.sandbox.openai_bodies import json_body
-from finetune.sandbox.openai_log import Ids
-from finetune.sandbox.openai_paging import only
-from finetune.sandbox.openai_words import Refused
+from finetune.sandbox.openai.bodies import json_body
+from finetune.sandbox.openai.log import Ids
+from finetune.sandbox.openai.paging import only
+from finetune.sandbox.openai.words import Refused
 from finetune.sandbox.service import Refusal, Reply, Request, Route, Sandbox
 
 Answer = Callable[[Request], Any]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from finetune.sandbox.mistral_words import refuse
+from finetune.sandbox.mistral.words import refuse
 from finetune.sandbox.service import Refusal
 
 #: Where the vendor sends whoever has a bad file.

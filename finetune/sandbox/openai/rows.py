@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from finetune.sandbox.openai_shapes import ANSWER, FUNCTION, MESSAGES, TOOL, is_flag, listing, record
+from finetune.sandbox.openai.shapes import ANSWER, FUNCTION, MESSAGES, TOOL, is_flag, listing, record
 
 #: Rows that a training file must have.
 LEAST: Final = 10

@@ -12,17 +12,17 @@ from urllib.parse import unquote
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
-from finetune.sandbox.openai_bodies import JOB, JOB_NEEDED, MAX_SEED, NOTHING, Check, fields, method_of
-from finetune.sandbox.openai_book import Book
-from finetune.sandbox.openai_files import Files, Limits
-from finetune.sandbox.openai_filing import Filing
-from finetune.sandbox.openai_front import KEY, ORGANIZATION, Operation
-from finetune.sandbox.openai_jobs import Job, Order, Timing, result_csv
-from finetune.sandbox.openai_models import Models
-from finetune.sandbox.openai_paging import listing, metadata_filter, newest_first, page_of
-from finetune.sandbox.openai_rows import LEAST, Rows, look
-from finetune.sandbox.openai_webhooks import Sender, Webhook
-from finetune.sandbox.openai_words import Refused, closed, no_quota
+from finetune.sandbox.openai.bodies import JOB, JOB_NEEDED, MAX_SEED, NOTHING, Check, fields, method_of
+from finetune.sandbox.openai.book import Book
+from finetune.sandbox.openai.files import Files, Limits
+from finetune.sandbox.openai.filing import Filing
+from finetune.sandbox.openai.front import KEY, ORGANIZATION, Operation
+from finetune.sandbox.openai.jobs import Job, Order, Timing, result_csv
+from finetune.sandbox.openai.models import Models
+from finetune.sandbox.openai.paging import listing, metadata_filter, newest_first, page_of
+from finetune.sandbox.openai.rows import LEAST, Rows, look
+from finetune.sandbox.openai.webhooks import Sender, Webhook
+from finetune.sandbox.openai.words import Refused, closed, no_quota
 from finetune.sandbox.service import Entry, Request, Route
 
 #: The metadata under which ft keeps its run key.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Any, Final, Literal, get_args
 
-from finetune.sandbox.mistral_bodies import FilesQuery, Upload
-from finetune.sandbox.mistral_rows import Rows, look
-from finetune.sandbox.mistral_words import checked, no_such, refuse, unprocessable
+from finetune.sandbox.mistral.bodies import FilesQuery, Upload
+from finetune.sandbox.mistral.rows import Rows, look
+from finetune.sandbox.mistral.words import checked, no_such, refuse, unprocessable
 from finetune.sandbox.service import Reply, Request
 
 #: The vendor's limit for one file.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from finetune.sandbox.openai_words import (
+from finetune.sandbox.openai.words import (
     Refused,
     missing_parameter,
     out_of_range,

@@ -21,8 +21,8 @@ from urllib.parse import quote, unquote
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.service import Reply, Request, Route
-from finetune.sandbox.vertex_words import crc32c, stamp
-from finetune.sandbox.vertex_words import storage_refusal as refusal
+from finetune.sandbox.vertex.words import crc32c, stamp
+from finetune.sandbox.vertex.words import storage_refusal as refusal
 
 #: What every chunk but the last is a multiple of.
 CHUNK: Final = 256 * 1024

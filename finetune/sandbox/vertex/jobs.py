@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
 
-from finetune.sandbox.vertex_rows import Dataset
-from finetune.sandbox.vertex_words import stamp
+from finetune.sandbox.vertex.rows import Dataset
+from finetune.sandbox.vertex.words import stamp
 
 #: Rows a step of Google's own models, and epochs when a job does not say; the real ones depend on the data.
 _BATCH: Final = 4

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from finetune.sandbox.openai_log import Ids, Log
-from finetune.sandbox.openai_rows import Rows
+from finetune.sandbox.openai.log import Ids, Log
+from finetune.sandbox.openai.rows import Rows
 
 ENDED: Final = ("succeeded", "failed", "cancelled")
 #: Metrics of at most so many steps are told, the last one always among them.

@@ -10,15 +10,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from finetune.sandbox import vertex_bodies as bodies
-from finetune.sandbox import vertex_checks as checks
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
-from finetune.sandbox.gcs import Storage
 from finetune.sandbox.service import Entry, Reply, Request, Route, Sandbox
-from finetune.sandbox.vertex_jobs import Job, Timing
-from finetune.sandbox.vertex_rows import Dataset, mismatched, read
-from finetune.sandbox.vertex_words import google_error, google_refusal, invalid, reason
+from finetune.sandbox.vertex import bodies, checks
+from finetune.sandbox.vertex.gcs import Storage
+from finetune.sandbox.vertex.jobs import Job, Timing
+from finetune.sandbox.vertex.rows import Dataset, mismatched, read
+from finetune.sandbox.vertex.words import google_error, google_refusal, invalid, reason
 
 PROJECT: Final = "sandbox-project"
 BUCKET: Final = "sandbox-bucket"

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from finetune.sandbox.openai_words import Refused
+from finetune.sandbox.openai.words import Refused
 
 _BOUNDARY: Final = re.compile(r'boundary=(?:"([^"]+)"|([^;\s]+))', re.IGNORECASE)
 _ATTRIBUTE: Final = re.compile(r'(?<![\w*])(name|filename)="((?:[^"\\]|\\.)*)"')

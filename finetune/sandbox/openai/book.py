@@ -5,9 +5,9 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from finetune.sandbox.openai_jobs import Job
-from finetune.sandbox.openai_paging import Page
-from finetune.sandbox.openai_words import no_such_job
+from finetune.sandbox.openai.jobs import Job
+from finetune.sandbox.openai.paging import Page
+from finetune.sandbox.openai.words import no_such_job
 
 #: Jobs that end in one go.
 _AT_ONCE: Final = 50

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from finetune.sandbox.openai_bodies import COMPLETION, EXPIRY, NOTHING, PURPOSES, UPLOAD, fields, text
-from finetune.sandbox.openai_files import File, Files, Upload, checked_file
-from finetune.sandbox.openai_forms import Part, form, values
-from finetune.sandbox.openai_front import Front, Operation
-from finetune.sandbox.openai_paging import flag_of, listing, page_of
-from finetune.sandbox.openai_words import Refused, missing_parameter
+from finetune.sandbox.openai.bodies import COMPLETION, EXPIRY, NOTHING, PURPOSES, UPLOAD, fields, text
+from finetune.sandbox.openai.files import File, Files, Upload, checked_file
+from finetune.sandbox.openai.forms import Part, form, values
+from finetune.sandbox.openai.front import Front, Operation
+from finetune.sandbox.openai.paging import flag_of, listing, page_of
+from finetune.sandbox.openai.words import Refused, missing_parameter
 from finetune.sandbox.service import Request
 
 _FORM: Final = fields({"purpose": text(choices=PURPOSES)}, {"expires_after": fields(EXPIRY, {})})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from finetune.sandbox.openai_words import Refused, no_such_file, no_such_upload, wrong_type
+from finetune.sandbox.openai.words import Refused, no_such_file, no_such_upload, wrong_type
 
 #: An upload that is not completed by then is gone.
 UPLOAD_LIVES_S: Final = 3600

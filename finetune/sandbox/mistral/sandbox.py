@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Final
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
-from finetune.sandbox.mistral_bodies import Classifier, Completion, CreateQuery, JobIn, JobsQuery, NoQuery
-from finetune.sandbox.mistral_cost import sized
-from finetune.sandbox.mistral_files import WISHES, Files, StoredFile, Wish, identified
-from finetune.sandbox.mistral_jobs import ENDED, Job, Timing
-from finetune.sandbox.mistral_words import answer, checked, no_such, refuse
+from finetune.sandbox.mistral.bodies import Classifier, Completion, CreateQuery, JobIn, JobsQuery, NoQuery
+from finetune.sandbox.mistral.cost import sized
+from finetune.sandbox.mistral.files import WISHES, Files, StoredFile, Wish, identified
+from finetune.sandbox.mistral.jobs import ENDED, Job, Timing
+from finetune.sandbox.mistral.words import answer, checked, no_such, refuse
 from finetune.sandbox.service import Entry, Reply, Request, Route, Sandbox
 
 #: What could be tuned for completion, as Mistral's documentation listed it last.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 from pydantic.alias_generators import to_camel
 
-from finetune.sandbox.vertex_words import google_refusal
+from finetune.sandbox.vertex.words import google_refusal
 
 
 def _int64(value: Any) -> Any:

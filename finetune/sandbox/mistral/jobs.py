@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from finetune.sandbox.mistral_bodies import Completion, JobIn
-from finetune.sandbox.mistral_cost import TOKENS_A_STEP, Size, cost
+from finetune.sandbox.mistral.bodies import Completion, JobIn
+from finetune.sandbox.mistral.cost import TOKENS_A_STEP, Size, cost
 
 #: A model's name holds the workspace.
 WORKSPACE: Final = "5a4db0c5"
