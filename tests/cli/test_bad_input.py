@@ -155,7 +155,7 @@ def test_an_override_with_a_fault(desk: Desk, override: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("override", "code"),
     [
-        ("provider=openai", "E302"),
+        ("provider=nobody", "E302"),
         ("notify=[ops]", "E301"),
         ("base_model=builtin:nothing", "E304"),
     ],

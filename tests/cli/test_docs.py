@@ -5,12 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import openai
+import pytest
 import typer.main
 
 from finetune import settings, views
 from finetune.cli import exits
 from finetune.cli.main import app
 from finetune.errors import Problem
+from finetune.sandbox.openai.sandbox import OpenAiSandbox
+from finetune.sandbox.server import Server
 from tests.cli.desk import RECIPE, Desk
 from tests.support import tiny
 
@@ -65,6 +69,7 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     forced = desk.call("submit", "recipe.yaml", "--force", "--json").json
     desk.say(ended_job := desk.submit("--set", "seed=9"), "something")
     jobs = desk.call("status", "--json").json
+    jobs[0]["cost"] = {"low": "1.00", "high": "2.00", "basis": "tokens"}
     jobs[0]["progress"] = {"step": 1, "total_steps": 2, "loss": None, "tokens_per_s": 1.5, "eta_s": 2.0}
     logs = [desk.call("logs", job_id, "--json").json for job_id in (ended.id, failed.id, ended_job)]
     desk.write("bad.yaml", RECIPE.replace("seed", "sead"))
@@ -76,6 +81,17 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     surveys.append(desk.call("data", "stats", "data.jsonl", *counted, "--json").json)
     desk.write("far.yaml", RECIPE.replace("data.jsonl", '"hf:a/b?split=train"'))
     reports += desk.call("validate", "far.yaml", "--json").json
+    offers = desk.call("providers", "--offline", "--json").json
+    with Server(OpenAiSandbox()) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        offers.append(desk.call("providers", "openai", "--json").json)
+        row = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+        with openai.OpenAI() as client:
+            client.files.create(file=(f"ft-{'0' * 32}-train.jsonl", row), purpose="fine-tune")
+        remote_files = desk.call("files", "--json").json
+        patch.setenv("OPENAI_API_KEY", "wrong")
+        offers.append(desk.call("providers", "openai", "--json").json)
     promoted = [desk.call("promote", "bot@v1", "--to", "a", "--json").json for _ in range(2)]
     models = desk.call("models", "list", "--json").json
     problems = [problem for report in reports for problem in report["problems"]]
@@ -91,6 +107,8 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         "Survey": surveys,
         # Faults of recipes and data are always in a file.
         "Problem": [*problems, views.problem(Problem(code="E901", what="a fault that is nowhere"))],
+        "Offer": offers,
+        "Remote file": remote_files,
         "Check": desk.call("doctor", "--json").json,
     }
 
@@ -105,10 +123,11 @@ _TYPES: dict[str, Any] = {
     "list of strings": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
     "list of integers": lambda value: isinstance(value, list) and all(type(one) is int for one in value),
     "list of files": lambda value: isinstance(value, list) and all("seen" in one for one in value),
+    "list of models": lambda value: isinstance(value, list) and all("methods" in one for one in value),
     "list of problems": lambda value: isinstance(value, list) and all("code" in one for one in value),
 }
 #: Their content is not ours alone.
-_OPEN = {"artifact", "lineage", "messages", "turns", "characters", "low", "high"}
+_OPEN = {"artifact", "lineage", "cost", "trouble", "messages", "turns", "characters", "low", "high"}
 
 
 def test_json_fields(desk: Desk) -> None:
