@@ -42,7 +42,7 @@ def parse(raw: bytes) -> dict[str, Any]:
     """The object that the row is. Raises Unread."""
     try:
         value = _decoder.decode(raw)
-        certain = keys_in(raw) == keys_of(value)
+        certain = has_keys(raw, keys_of(value))
     except (ValueError, RecursionError):
         # Every error of msgspec is a ValueError, and so is one of UTF-8.
         return _exact(raw)
@@ -51,10 +51,15 @@ def parse(raw: bytes) -> dict[str, Any]:
     return value if certain else _exact(raw)
 
 
-def keys_in(raw: bytes) -> int:
-    """How many keys the text may have at most: a quote before a colon may also stand inside a text."""
-    close = raw.count(b'":')
-    return close + len(_SPACED.findall(raw)) if _SPACED.search(raw) else close
+def has_keys(raw: bytes, keys: int) -> bool:
+    """Whether the text has that many keys and none twice, if `keys` were parsed from it. False: it may or may not.
+
+    Each key has a colon behind it; colons, and quotes before them, may also stand inside texts.
+    """
+    # One character is counted three times as fast as two.
+    if raw.count(b":") == keys:
+        return True
+    return raw.count(b'":') + (len(_SPACED.findall(raw)) if _SPACED.search(raw) else 0) == keys
 
 
 def keys_of(value: Any) -> int:

@@ -15,7 +15,7 @@ from finetune.errors import Problem, StateError
 #: Below this many bytes the start of processes costs more than they save.
 WORTH_BYTES: Final = 64 << 20
 #: Blocks under way for each process: one at work, one that waits.
-_AHEAD: Final = 2
+_AHEAD: Final = 4
 
 
 class Pool:

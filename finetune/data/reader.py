@@ -15,7 +15,7 @@ from finetune.data.faults import UNKNOWN_KEY, Fault, inside
 from finetune.data.findings import Findings
 from finetune.data.formats import Format, Row, recognise
 from finetune.data.mapping import Names, mapped
-from finetune.data.parse import Unread, keys_in, keys_of, parse
+from finetune.data.parse import Unread, has_keys, keys_of, parse
 
 WRONG_FORMAT: Final = "E236"
 
@@ -83,7 +83,7 @@ class Reader:
         except (ValueError, RecursionError):
             return None
         # A key that was not counted here, or is there twice, makes the numbers differ.
-        if not row.messages or keys != keys_in(raw):
+        if not row.messages or not has_keys(raw, keys):
             return None
         if unused:
             self.left_out.update(name for name in unused if name != self._unread)
