@@ -61,9 +61,9 @@ CODES: dict[str, CodeText] = {
         "provider. `ft submit --force` trains again.",
     ),
     "E403": CodeText(
-        "the provider cannot be reached",
-        "Nothing was done. ft tries again by itself, with growing pauses; a job that may already cost money "
-        "is never given up for this.",
+        "the provider cannot be reached, or is in trouble",
+        "ft tries again by itself, with growing pauses. After a create it first looks up whether it was carried out "
+        "all the same. A job that may already cost money is never given up for this.",
     ),
     "E404": CodeText(
         "a provider that this worker does not have",

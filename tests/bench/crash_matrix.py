@@ -20,6 +20,7 @@ by `make crash-matrix` ({len(CELLS)} cells at {len(SANDBOXES)} providers); the t
 - *the list lags* hides a new job from lists: for 10 s, within the time that ft waits before it creates again, and for
   90 s, beyond it. Then a second job is created, found when the list catches up, and cancelled: the cell says so. Only a
   client-chosen id at the provider could prevent that, and none of these has one.
+- *start* is Mistral's second step, the one that costs.
 
 """
 

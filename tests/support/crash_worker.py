@@ -27,6 +27,8 @@ POINTS = (
     "after the create's response",
     "before the commit",
 )
+#: Where a job waits for a start that costs.
+START_POINTS = ("in the start call", "after the start's response")
 
 
 def die() -> None:
@@ -45,38 +47,49 @@ def along(url: str) -> Any:
 
 def arm(world: HostedWorld, point: str) -> None:
     """Lay the point in the worker's path."""
-    apply, record, create = world.jobs.apply, world.jobs.record, world.provider.create
-    append = store_jobs._append
+    if point in POINTS[:2]:
+        apply = world.jobs.apply
+        world.jobs.apply = lambda lease, change, now: attempted(apply, lease, change, now, point)  # type: ignore[method-assign]
+    elif point == POINTS[2]:
+        world.jobs.record = then_die(world.jobs.record)  # type: ignore[method-assign]
+    elif point == POINTS[4]:
+        world.provider.create = then_die(world.provider.create)  # type: ignore[method-assign]
+    elif point == POINTS[5]:
+        store_jobs._append = appended(store_jobs._append)
+    elif point == START_POINTS[1]:
+        world.provider.start = then_die(world.provider.start)  # type: ignore[attr-defined]
 
-    def applying(lease: Any, change: Any, now: Any) -> Any:
-        moved = lease.job.state, change.state
-        if point == POINTS[0] and moved == (JobState.PREPARING, JobState.SUBMITTING):
-            die()
-        done = apply(lease, change, now)
-        if point == POINTS[1] and moved == (JobState.PREPARING, JobState.SUBMITTING):
-            die()
-        return done
 
-    def recording(*args: Any) -> Any:
-        done = record(*args)
-        if point == POINTS[2]:
-            die()
-        return done
+def then_die(call: Any) -> Any:
+    """The call, and after it the end."""
 
-    def creating(*args: Any) -> Any:
-        made = create(*args)
-        if point == POINTS[4]:
-            die()
-        return made
+    def called(*args: Any) -> None:
+        call(*args)
+        die()
+
+    return called
+
+
+def attempted(apply: Any, lease: Any, change: Any, now: Any, point: str) -> Any:
+    """Dies before the attempt is committed, or after it."""
+    here = (lease.job.state, change.state) == (JobState.PREPARING, JobState.SUBMITTING)
+    if here and point == POINTS[0]:
+        die()
+    done = apply(lease, change, now)
+    if here:
+        die()
+    return done
+
+
+def appended(append: Any) -> Any:
+    """Dies inside the transaction that says that the job runs: all is written, nothing is committed."""
 
     def appending(connection: Any, job_id: str, new: Any) -> None:
         append(connection, job_id, new)
-        if point == POINTS[5] and any(event.message.startswith("running") for event in new):
-            # Inside the transaction: all is written, nothing is committed.
+        if any(event.message.startswith("running") for event in new):
             die()
 
-    world.jobs.apply, world.jobs.record, world.provider.create = applying, recording, creating
-    store_jobs._append = appending
+    return appending
 
 
 def main(name: str, folder: str, ahead_s: str, point: str) -> None:

@@ -23,7 +23,7 @@ from finetune.sandbox.server import Server
 from finetune.sandbox.service import Sandbox
 from finetune.sandbox.vertex.jobs import Timing as VertexTiming
 from finetune.sandbox.vertex.sandbox import VertexSandbox
-from tests.support.crash_worker import POINTS
+from tests.support.crash_worker import POINTS, START_POINTS
 from tests.support.hosted_world import JOB, HostedWorld
 from tests.support.travel import Traveller
 
@@ -65,6 +65,8 @@ class Cell:
     lag_s: float = 0.0
     #: Ask for the end of the job as soon as a create was sent.
     cancel: bool = False
+    #: How far the provider's clock is ahead of ours, seconds.
+    skew_s: float = 0.0
 
     @property
     def id(self) -> str:
@@ -105,8 +107,10 @@ class Outcome:
 
 def _cells() -> Iterable[Cell]:
     for provider in SANDBOXES:
-        for point in POINTS:
-            faults = (Fault(kind="hang_after", on="create", seconds=_PATIENCE_S),) if point == POINTS[3] else ()
+        for point in (*POINTS, *(START_POINTS if provider == "mistral" else ())):
+            # Killed as soon as the stand-in has done it, while its answer is awaited.
+            call = {POINTS[3]: "create", START_POINTS[0]: "start"}.get(point)
+            faults = (Fault(kind="hang_after", on=call, seconds=_PATIENCE_S),) if call else ()
             yield Cell(provider, f"SIGKILL {point}", crash=point, faults=faults)
         operations = ("upload", "create", "list", "retrieve", *(("start",) if provider == "mistral" else ()))
         for operation in operations:
@@ -116,6 +120,9 @@ def _cells() -> Iterable[Cell]:
         for words, lag_s in LAGS.items():
             yield Cell(provider, f"cut_after at create, {words}", faults=(fault("cut_after", "create"),), lag_s=lag_s)
         yield Cell(provider, "cut_after at create, then cancelled", faults=(fault("cut_after", "create"),), cancel=True)
+        for words, skew_s in (("ahead", 3600.0), ("behind", -3600.0)):
+            lost = (fault("cut_after", "create"),)
+            yield Cell(provider, f"cut_after at create, its clock is an hour {words}", faults=lost, skew_s=skew_s)
 
 
 def fault(kind: Kind, operation: str) -> Fault:
@@ -134,7 +141,9 @@ def run(cell: Cell, folder: Path) -> Outcome:
         sandbox.faults.lay(each)
     sandbox.faults.list_lag_s = cell.lag_s
     with Server(sandbox) as server:
-        clock = Traveller(sandbox.clock.advance)
+        # The stand-in's clock can only be put forward; so where it is behind, ours is ahead.
+        sandbox.clock.advance(max(0.0, cell.skew_s))
+        clock = Traveller(sandbox.clock.advance, ahead_s=max(0.0, -cell.skew_s))
         world = HostedWorld(cell.provider, folder, server.environment, clock, read_s=_READ_S)
         world.submit()
         if cell.crash:
@@ -167,8 +176,7 @@ def _crash(cell: Cell, server: Server, folder: Path) -> None:
     try:
         end = time.monotonic() + _PATIENCE_S
         while child.poll() is None and time.monotonic() < end:
-            # The call of which no answer comes: killed as soon as the stand-in has the job.
-            if cell.crash == POINTS[3] and server.sandbox.ledger():
+            if _done(cell, server):
                 child.kill()
             time.sleep(0.02)
     finally:
@@ -176,6 +184,12 @@ def _crash(cell: Cell, server: Server, folder: Path) -> None:
         _, said = child.communicate()
     if child.returncode != -9:
         raise AssertionError(f"{cell.id}: the worker ended with {child.returncode}: {said.decode()[-2000:]}")
+
+
+def _done(cell: Cell, server: Server) -> bool:
+    """Whether the stand-in has carried out the call of which no answer comes."""
+    jobs = server.sandbox.ledger()
+    return bool(jobs) and (cell.crash == POINTS[3] or (cell.crash == START_POINTS[0] and jobs[0].paid))
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
