@@ -19,13 +19,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from finetune.jobs import Event, Job, JobState
+from finetune.jobs import Job, JobState
 from finetune.lifecycle import Lifecycle, Ways
-from tests.support import hosted
-from tests.support.hosted_world import MODELS, HostedWorld
+from tests.support.hosted_world import HostedWorld
 from tests.support.travel import Traveller
 
 SEED = 11
+#: How many different contents there are.
 _CONTENTS = 20
 
 
@@ -41,46 +41,6 @@ def serve(provider: str, rate: float, seed: int, pipe: Connection) -> None:
         pipe.recv()
         used = resource.getrusage(resource.RUSAGE_SELF)
         pipe.send((len(server.broken), used.ru_utime + used.ru_stime, len(sandbox.faults.happened), server.requests))
-
-
-def submit(world: HostedWorld, number: int, folder: Path) -> str:
-    """One queued job; there are `_CONTENTS` different contents."""
-    content = number % _CONTENTS
-    place = folder / str(content)
-    model, format = MODELS[world.name]
-    if not place.exists():
-        place.mkdir()
-    data = hosted.data(place, format, digest=f"{content:064d}")
-    now = world.clock.now()
-    job = Job(
-        id=f"ft_b{number:09d}",
-        name="bot",
-        owner="me",
-        provider=world.name,
-        base_model=model,
-        recipe={
-            "version": 1,
-            "name": "bot",
-            "base_model": model,
-            "provider": world.name,
-            "dataset": {"path": "data.jsonl"},
-        },
-        fingerprint=f"f{number}",
-        state=JobState.QUEUED,
-        due_at=now,
-        data={
-            "train": str(data.train),
-            "validation": None,
-            "train_rows": data.train_rows,
-            "validation_rows": 0,
-            "digest": data.digest,
-            "format": format,
-        },
-        created_at=now,
-        changed_at=now,
-    )
-    world.jobs.submit(job, Event(kind="state", message="queued", at=now), force=False)
-    return job.id
 
 
 def move(world: HostedWorld) -> int:
@@ -119,7 +79,7 @@ def main(jobs: int = 10_000, rate: float = 0.05, provider: str = "openai") -> in
         start, before = time.monotonic(), time.process_time()
         world = HostedWorld(provider, Path(folder), environ, Traveller(along), read_s=10.0)
         world.provider._kit = _fast(world.provider._kit)  # type: ignore[attr-defined]
-        ids = [submit(world, number, Path(folder)) for number in range(jobs)]
+        ids = [world.submit(f"ft_b{number:09d}", number % _CONTENTS) for number in range(jobs)]
         steps = move(world)
         cpu, wall = time.process_time() - before, time.monotonic() - start
         ledger = _ledger(url)

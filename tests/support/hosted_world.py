@@ -44,19 +44,21 @@ class HostedWorld:
     def lifecycle(self, owner: str = "w1") -> Lifecycle:
         return Lifecycle(self.jobs, self.models, lambda name: self.provider, self.queue, self.clock, owner=owner)
 
-    def submit(self, **recipe: Any) -> None:
-        """A queued job with prepared data."""
+    def submit(self, job_id: str = JOB, content: int = 0, **recipe: Any) -> str:
+        """A queued job with prepared data; each number of content is another."""
         model, format = MODELS[self.name]
-        data, now = hosted.data(self.folder, format), self.clock.now()
+        place = self.folder / f"data-{content}"
+        place.mkdir(exist_ok=True)
+        data, now = hosted.data(place, format, digest=f"{content:064d}"), self.clock.now()
         value = {"version": 1, "name": "bot", "base_model": model, "provider": self.name, **recipe}
         job = Job(
-            id=JOB,
+            id=job_id,
             name="bot",
             owner="me",
             provider=self.name,
             base_model=model,
             recipe={**value, "dataset": {"path": "data.jsonl", **recipe.get("dataset", {})}},
-            fingerprint="f",
+            fingerprint=job_id,
             state=JobState.QUEUED,
             due_at=now,
             data={
@@ -71,6 +73,7 @@ class HostedWorld:
             changed_at=now,
         )
         self.jobs.submit(job, Event(kind="state", message="queued", at=now), force=False)
+        return job_id
 
     def run(self, until: Callable[[Job], bool] = lambda job: job.final, steps: int = 400) -> Job:
         """Advance until the condition holds, travelling to whenever something is due."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from finetune.jobs import Job
 from finetune.sandbox.azure import AzureSandbox
-from finetune.sandbox.faults import Fault, Kind
+from finetune.sandbox.faults import ANYWHERE, Fault, Kind
 from finetune.sandbox.mistral.jobs import Timing as MistralTiming
 from finetune.sandbox.mistral.sandbox import MistralSandbox
 from finetune.sandbox.openai.jobs import Timing as OpenAiTiming
@@ -34,17 +34,7 @@ SANDBOXES: dict[str, Callable[[], Sandbox]] = {
     "mistral": lambda: MistralSandbox(timing=MistralTiming(running_s=900)),
     "vertex": lambda: VertexSandbox(timing=VertexTiming(tuning=900)),
 }
-KINDS: tuple[Kind, ...] = (
-    "rate_limit",
-    "server_error",
-    "unavailable",
-    "cut_before",
-    "cut_after",
-    "hang_before",
-    "hang_after",
-    "slow",
-    "garbage",
-)
+KINDS: tuple[Kind, ...] = (*ANYWHERE, "hang_before", "hang_after")
 #: How far behind a list may be: within every adapter's grace period, and beyond it.
 LAGS = {"the list lags a little": 10.0, "the list lags beyond the grace period": 90.0}
 _READ_S = 0.4
