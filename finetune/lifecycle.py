@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from finetune.abilities import Reporting, Startable, Storing
+from finetune.abilities import Keyed, Reporting, Startable, Storing
 from finetune.errors import (
     AuthenticationFailed,
     FtError,
@@ -24,7 +24,6 @@ from finetune.errors import (
     LeaseLost,
     OutcomeUnknown,
     Problem,
-    ProviderError,
     ProviderUnavailable,
     StateError,
 )
@@ -38,6 +37,7 @@ LEASE = timedelta(seconds=30)
 #: Temporary failures in a row before a job that cost nothing yet is given up (about half an hour).
 MAX_FAILURES = 10
 _LONGEST_WAIT_S = 300.0
+_LONGEST_SILENCE_S = 24 * 3600.0
 #: After a second create for one run key, the provider's list is watched for so long: the first may still turn up.
 DOUBT = timedelta(hours=1)
 #: Files that tell of a training are fetched so often before the job goes on without them.
@@ -170,22 +170,23 @@ class Lifecycle:
         return Change(state=job.state, due_at=self._next_poll(job, provider), fields=fields, **news)
 
     def _doubted(self, job: Job, provider: Provider) -> tuple[Json, tuple[Event, ...]]:
-        """While a second job of the key may turn up: look, keep the oldest, cancel the other, and say so."""
+        """While a second job of the key may turn up: look, keep one (`adopted`), cancel the other, and say so."""
         if job.doubt_until is None:
             return {}, ()
         known = provider.find(str(job.run_key))
         if len(known) < 2:
             return ({"doubt_until": None} if self._clock.now() >= job.doubt_until else {}), ()
-        kept, more = adopted(provider, known)
+        kept, more = adopted(provider, known, str(job.remote_id))
         note = f"a create that seemed lost was carried out after all: kept {kept.remote_id}{more}"
         moved = {} if kept.remote_id == job.remote_id else {"remote_id": kept.remote_id, "cursor": None}
         return {"doubt_until": None, **moved}, (Event(kind="warning", message=note, at=self._clock.now()),)
 
     def _quoted(self, job: Job, provider: Provider, quote: Json, fields: Json, news: Json) -> Change:
         """The provider has named its price and waits: write it down, then start, or not above the recipe's limit."""
-        limit = recipe_of(job).limits.max_cost_usd
+        recipe = recipe_of(job)
+        limit, unpriced_too = recipe.limits.max_cost_usd, "limits.max_cost" in recipe.allow_ignored
         usd = Decimal(str(quote["usd"])) if quote.get("usd") is not None else None
-        if limit is not None and (usd is None or usd > limit):
+        if limit is not None and (usd > limit if usd is not None else not unpriced_too):
             provider.cancel(str(job.remote_id))
             problem = _too_dear(usd, limit)
             return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem), **news)
@@ -213,10 +214,12 @@ class Lifecycle:
             return job, ()
         try:
             files = provider.fetch_results(str(job.remote_id), folder / str(job.run_key))
-        except ProviderError as error:
-            if error.retry and job.failures < _FETCHES:
+        except StateError:
+            raise
+        except Exception as error:
+            if isinstance(error, FtError) and error.retry and job.failures < _FETCHES:
                 raise
-            note = f"the result files were not fetched: {error.problems[0].what}"
+            note = f"the result files were not fetched: {_what(error)}"
             return job, (Event(kind="warning", message=note, at=self._clock.now()),)
         return replace(job, artifact={**(job.artifact or {}), "results": [str(path) for path in files]}), ()
 
@@ -227,27 +230,39 @@ class Lifecycle:
         wish = recipe_of(job).dataset.keep_upload
         if self._ways.keep_uploads if wish is None else wish:
             return change
+        now = self._clock.now()
         try:
             provider = self._provider(job.provider)
             if not isinstance(provider, Storing):
                 return change
-            others = [other for other in self._jobs.recent(unfinished=True) if other.id != job.id]
-            used = {file for other in others for file in provider.file_ids(other.remote_data or {})}
-            gone = [file for file in provider.file_ids(job.remote_data) if file not in used]
+            gone = self._unused(job, provider)
             for file in gone:
                 provider.delete_file(file)
-            note, kind = f"deleted the uploaded files: {', '.join(gone) or 'none, another job uses them'}", "provider"
-        except FtError as error:
-            note, kind = f"the uploaded files were not deleted: {error.problems[0].what}; see `ft files`", "warning"
-        told = Event(kind="warning" if kind == "warning" else "provider", message=note, at=self._clock.now())
+            note = f"deleted the uploaded files: {', '.join(gone) or 'none, another job uses them'}"
+            told = Event(kind="provider", message=note, at=now)
+        except StateError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a fault in an adapter must not keep a job from its end
+            note = f"the uploaded files were not deleted: {_what(error)}; see `ft files`"
+            told = Event(kind="warning", message=note, at=now)
         return replace(change, events=(*change.events, told))
+
+    def _unused(self, job: Job, provider: Storing) -> list[str]:
+        """The job's files that no other unfinished one has, nor is about to find there as its own upload."""
+        others = self._jobs.recent(unfinished=True)
+        others = [other for other in others if other.id != job.id and other.provider == job.provider]
+        if any(not other.remote_data and other.data["digest"] == job.data["digest"] for other in others):
+            return []
+        used = {file for other in others for file in provider.file_ids(other.remote_data or {})}
+        return [file for file in provider.file_ids(job.remote_data or {}) if file not in used]
 
     def _next_poll(self, job: Job, provider: Provider) -> datetime:
         """A second at first, then a tenth of the job's age, up to the provider's longest pause."""
         now = self._clock.now()
         age_s = (now - job.changed_at).total_seconds()
         # A user who asked for the end is waiting for it; a request to a hosted API still has its price.
-        longest_s = self._ways.max_poll_s or provider.max_poll_s
+        set_s = self._ways.max_poll_s if isinstance(provider, Keyed) else None
+        longest_s = set_s or provider.max_poll_s
         pause_s = min(1.0, longest_s / 5) if job.cancel_requested else min(longest_s, max(1.0, age_s / 10))
         return now + timedelta(seconds=pause_s)
 
@@ -259,7 +274,7 @@ class Lifecycle:
         """
         problem = error.problems[0]
         failures = job.failures + 1
-        in_doubt = job.create_sent_at is not None or isinstance(error, OutcomeUnknown)
+        in_doubt = bool(job.create_sent_at or job.doubt_until) or isinstance(error, OutcomeUnknown)
         costs = in_doubt or job.state in (JobState.RUNNING, JobState.REGISTERING)
         ours = isinstance(error, (InternalError, AuthenticationFailed))
         patient = error.retry or (ours and costs) or isinstance(error, InternalError)
@@ -267,7 +282,10 @@ class Lifecycle:
             return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem))
         # Spread, so that a thousand jobs do not come back in the same moment; and as late as the provider wants it.
         spread = 0.75 + 0.5 * self._ways.chance()
-        wait_s = max(min(_LONGEST_WAIT_S, 2.0 ** min(failures, 9)) * spread, getattr(error, "after_s", None) or 0.0)
+        wait_s = max(
+            min(_LONGEST_WAIT_S, 2.0 ** min(failures, 9)) * spread,
+            min(getattr(error, "after_s", None) or 0.0, _LONGEST_SILENCE_S),
+        )
         note = f"{problem.what} ({problem.code}); trying again in {wait_s:.0f} s"
         now = self._clock.now()
         return Change(
@@ -298,22 +316,31 @@ class Ways:
     results_dir: Path | None = None
     #: What becomes of uploaded files when the recipe does not say (`dataset.keep_upload`).
     keep_uploads: bool = True
-    #: The longest pause between two polls in seconds, instead of the provider's own.
+    #: The longest pause between two polls in seconds, instead of a hosted provider's own.
     max_poll_s: float | None = None
     #: A number from 0 to 1 that spreads retries.
     chance: Callable[[], float] = lambda: 0.5
 
 
-def adopted(provider: Provider, known: Sequence[RemoteJob]) -> tuple[RemoteJob, str]:
-    """The job of several with one run key that stays: the oldest that has not ended; the others are cancelled.
+def adopted(provider: Provider, known: Sequence[RemoteJob], mine: str | None = None) -> tuple[RemoteJob, str]:
+    """The job of several with one run key that stays; the others are cancelled.
 
+    It is one that has trained, as that is paid for; else the oldest that has not ended; else `mine`, if it is there.
     Returns it and what is to be said of the others. `known` is not empty, oldest first.
     """
-    kept = next((job for job in known if not job.ended), known[0])
+    kept = _worth_most(provider, known, mine) if len(known) > 1 else known[0]
     extra = [job.remote_id for job in known if job is not kept and not job.ended]
     for remote_id in extra:
         provider.cancel(remote_id)
     return kept, f"; cancelled {', '.join(extra)} of the same key" if extra else ""
+
+
+def _worth_most(provider: Provider, known: Sequence[RemoteJob], mine: str | None) -> RemoteJob:
+    first = sorted(known, key=lambda job: job.remote_id != mine)
+    for job in first:
+        if job.ended and provider.poll(job.remote_id, None).state == "succeeded":
+            return job
+    return next((job for job in known if not job.ended), first[0])
 
 
 def recipe_of(job: Job) -> Recipe:
@@ -354,6 +381,10 @@ def _unexplained(raw_state: str) -> Problem:
         what=f"the provider ended the job as {raw_state!r} and gave no reason",
         fix="look at the job in the provider's own console, then `ft submit --force`",
     )
+
+
+def _what(error: Exception) -> str:
+    return (error.problems[0] if isinstance(error, FtError) else _fault(error)).what
 
 
 def _fault(error: Exception) -> Problem:

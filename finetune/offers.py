@@ -83,14 +83,9 @@ class Offers:
         return [(each, file) for each, store in self._stores(name) for file in store.files()]
 
     def delete(self, file_ids: Sequence[str], name: str | None = None) -> list[str]:
-        """Delete files of ours by id; returns those that were there. Raises ProviderError, NotFound."""
-        wanted, gone = set(file_ids), []
-        for _, store in self._stores(name):
-            for file in store.files():
-                if file.file_id in wanted:
-                    store.delete_file(file.file_id)
-                    gone.append(file.file_id)
-        if left := wanted - set(gone):
+        """Delete files of ours by id; returns the ids. Raises ProviderError; NotFound, and deletes none, for others."""
+        found = {file.file_id: store for _, store in self._stores(name) for file in store.files()}
+        if left := set(file_ids) - found.keys():
             raise NotFound(
                 Problem(
                     code="E706",
@@ -99,7 +94,10 @@ class Offers:
                     fix="`ft files` lists them",
                 )
             )
-        return gone
+        wanted = list(dict.fromkeys(file_ids))
+        for file_id in wanted:
+            found[file_id].delete_file(file_id)
+        return wanted
 
     def _stores(self, name: str | None) -> list[tuple[str, Storing]]:
         if name is not None:

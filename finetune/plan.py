@@ -72,13 +72,14 @@ class Plan:
 def choose(file: RecipeFile, providers: Mapping[str, Provider], eligible: Eligible = lambda name, recipe: ()) -> Choice:
     """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe.
 
-    With `provider: auto` this machine comes first: it costs nothing, and the data stays here.
+    With `provider: auto` this machine comes first: it costs nothing, and the data stays here. Then come those whose
+    credentials are set.
     """
     recipe = file.recipe
-    every = sorted(providers.items(), key=lambda item: isinstance(item[1], Keyed))
+    every = sorted(providers.items(), key=_near)
     wanted = every if recipe.provider == AUTO else [(recipe.provider, _named(file, providers))]
     considered = tuple(
-        _considered(file, provider, eligible(name, recipe) if isinstance(provider, Keyed) else ())
+        _considered(file, name, provider, eligible(name, recipe) if isinstance(provider, Keyed) else ())
         for name, provider in wanted
     )
     chosen = next((one for one in considered if not one.problems), None)
@@ -111,9 +112,11 @@ def planned(recipe: Recipe, choice: Choice, train_rows: int, validation_rows: in
 def priced(file: RecipeFile, plan: Plan, cost: Cost) -> Plan:
     """The plan with its cost. Raises OverBudget."""
     recipe, limit = file.recipe, file.recipe.limits.max_cost_usd
-    if limit is None or "limits.max_cost" in recipe.allow_ignored:
+    if limit is None:
         return replace(plan, cost=cost)
     if cost.high_usd is None:
+        if "limits.max_cost" in recipe.allow_ignored:
+            return replace(plan, cost=cost)
         problem = file.problem(
             "E310",
             "limits.max_cost",
@@ -147,14 +150,19 @@ def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:
     }
 
 
-def _considered(file: RecipeFile, provider: Provider, said: Sequence[Problem]) -> Considered:
+def _near(item: tuple[str, Provider]) -> tuple[bool, bool]:
+    provider = item[1]
+    return isinstance(provider, Keyed), isinstance(provider, Keyed) and bool(provider.unconfigured())
+
+
+def _considered(file: RecipeFile, name: str, provider: Provider, said: Sequence[Problem]) -> Considered:
     placed = [
         replace(file.problem(each.code, each.field or "", what=each.what, why=each.why, fix=each.fix), level=each.level)
         for each in said
     ]
     errors = [problem for problem in placed if problem.level == "error"]
     return Considered(
-        provider=provider.name,
+        provider=name,
         problems=(*errors, *_against(file, provider)),
         warnings=tuple(problem for problem in placed if problem.level == "warning"),
     )

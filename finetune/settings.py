@@ -26,8 +26,9 @@ class Settings:
     max_poll_s: float | None
     #: FT_REQUESTS_PER_S: requests a second to each hosted provider from one process, in the long run.
     requests_per_s: float
-    #: FT_SANDBOX: 1 where hosted APIs are stand-ins (`ft sandbox`): nothing is billed, and dates are no obstacle.
-    sandbox: bool
+    #: FT_SANDBOX: the providers that are stand-ins here, with commas (`ft sandbox` prints it): they bill nothing, their
+    #: dates are no obstacle, and no other hosted API gets a job. Empty: all are real.
+    sandbox: frozenset[str]
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
 
@@ -78,7 +79,7 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         keep_uploads=_flag("FT_KEEP_UPLOADS", env.get("FT_KEEP_UPLOADS") or "1"),
         max_poll_s=_positive("FT_MAX_POLL_S", env["FT_MAX_POLL_S"]) if env.get("FT_MAX_POLL_S") else None,
         requests_per_s=_positive("FT_REQUESTS_PER_S", env.get("FT_REQUESTS_PER_S") or "10"),
-        sandbox=_flag("FT_SANDBOX", env.get("FT_SANDBOX") or "0"),
+        sandbox=frozenset(name for name in (env.get("FT_SANDBOX") or "").split(",") if name),
         port=_port(env.get("FT_PORT") or "8765"),
     )
 

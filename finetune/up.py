@@ -22,6 +22,8 @@ PYTHON = (sys.executable, "-P")
 #: A worker beats every two seconds; one that missed three of them is not counted on.
 _ALIVE = timedelta(seconds=7)
 _GRACE_S = 20.0
+#: For workers of a rehearsal, in which nothing is worth waiting for.
+_SHORT_GRACE_S = 5.0
 _RESTART_S = 2.0
 Say = Callable[[str], None]
 
@@ -39,9 +41,10 @@ class Helpers:
         self._asked_at = clock.now() - timedelta(hours=1)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def ensure(self) -> list[str]:
+    def ensure(self, *, bound: bool = False) -> list[str]:
         """Start a worker for each queue that nobody serves; the queues it started one for. Cheap to call often.
 
+        With `bound` they end with this process, however that ends.
         Raises WorkerError (E803) when one that was started here has failed.
         """
         now = self._clock.now()
@@ -53,9 +56,21 @@ class Helpers:
                 raise WorkerError(_failed(queue, self.log(queue)))
         ours = {queue for queue, child in self._children.items() if child.returncode is None}
         missing = [queue for queue in QUEUES if queue not in living(self._beats, self._clock) | ours]
+        with_us = ["--parent", str(os.getpid())] if bound else []
         for queue in missing:
-            self._children[queue] = spawn([*worker_command(queue), "--until-idle"], log=self.log(queue))
+            command = [*worker_command(queue), "--until-idle", *with_us]
+            self._children[queue] = spawn(command, log=self.log(queue))
         return missing
+
+    def end(self) -> None:
+        """End those that were started here. Blocks until nothing of them runs, some seconds."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.terminate()
+        for child in self._children.values():
+            end_group(child.pid, grace_s=_SHORT_GRACE_S)
+            child.wait()
+        self._children.clear()
 
     def log(self, queue: str) -> Path:
         """Where the worker of this queue writes."""

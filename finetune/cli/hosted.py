@@ -1,5 +1,7 @@
 """providers, files, sandbox: what is about hosted APIs."""
 
+import math
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,8 +60,11 @@ def files(
             "a deleted file cannot be brought back",
             "repeat it with -y",
         )
-        for file_id in desk.offers.delete(delete, provider):
-            out(f"{file_id}  deleted")
+        gone = desk.offers.delete(delete, provider)
+        if as_json:
+            out_json({"deleted": gone})
+        else:
+            out("\n".join(f"{file_id}  deleted" for file_id in gone))
         return
     found = desk.offers.files(provider)
     if as_json:
@@ -91,10 +96,14 @@ def sandbox(
 
     Examples: ft sandbox · ft sandbox openai --speed 60 · ft sandbox openai --fault cut_after:create
     """
+    # `min` and `max` let nan pass, which is neither below nor above anything.
+    must(math.isfinite(speed), f"--speed {speed} is no number of times", "a clock has to show a time", "--speed 60")
+    must(fault_rate == fault_rate, f"--fault-rate {fault_rate} is no share", "it goes from 0 to 1", "--fault-rate 0.05")
     desk = Desk(say=say)
     with desk.sandboxes(names or (), port=port, speed=speed, laid=fault or (), rate=(fault_rate, seed)) as running:
         for variable, value in running.environment.items():
-            out(f"export {variable}={value}")
+            out(f"export {variable}={shlex.quote(value)}")
+        out(f"unset {' '.join(running.cleared)}")
         say("copy these lines into another terminal and use ft there; Ctrl-C ends the sandbox")
         running.wait()
 

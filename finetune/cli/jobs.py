@@ -1,8 +1,9 @@
 """submit, status, watch, logs, wait, cancel: what is about jobs."""
 
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from finetune.cli import exits, show
 from finetune.cli.output import confirm, must, out, out_json, say, table, tell
 from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides, Recipes, Yes
-from finetune.errors import FtError, NotEligible, Problem
+from finetune.errors import FtError, NotEligible, Problem, UsageError, WaitTimeout
 from finetune.wiring import Desk
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it.", show_default=False)]
 #: About thirty years; more than enough, and every clock can count so far.
 _LONGEST_S = 10**9
+#: How long Ctrl-C waits for jobs against stand-ins to be cancelled.
+_ENDING = timedelta(seconds=10)
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")]
 
 
@@ -44,55 +47,69 @@ def submit(
 
     Examples: ft submit recipe.yaml --follow · ft submit recipes/*.yaml --set lora.r=32 · ft submit r.yaml --sandbox
     """
-    desk = Desk(say=say)
-    wanted = [desk.read(path, overrides or ()).recipe.provider for path in recipes] if sandbox else []
-    with desk.rehearsing(wanted) if sandbox else nullcontext():
-        _submit(recipes, overrides, follow=follow or sandbox, force=force, yes=yes, as_json=as_json, quiet=quiet)
+    shown = _Shown(follow=follow or sandbox, as_json=as_json, quiet=quiet, rehearsed=sandbox)
+    with Desk(say=say).rehearsing() if sandbox else nullcontext():
+        _submit(recipes, overrides or [], shown, force=force, yes=yes)
 
 
-def _submit(
-    recipes: list[Path],
-    overrides: list[str] | None,
-    *,
-    follow: bool,
-    force: bool,
-    yes: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """How a user wants to see what becomes of the jobs."""
+
+    follow: bool
+    as_json: bool
+    quiet: bool
+    #: Their stand-ins end with this command, so nothing may go on after it.
+    rehearsed: bool
+
+
+def _submit(recipes: list[Path], overrides: list[str], shown: _Shown, *, force: bool, yes: bool) -> None:
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
-        ready = [desk.submitter.ready(desk.read(path, overrides or ())) for path in recipes]
+        ready = [desk.submitter.ready(desk.read(path, overrides)) for path in recipes]
     for each in ready:
         for warning in (*each.file.notes, *each.plan.warnings, *each.data.warnings):
             tell(warning)
     for each in ready:
         _approve(desk, each, force=force, yes=yes)
     made = [desk.submitter.submit(each, force=force) for each in ready]
-    if not quiet:
+    if not shown.quiet:
         for one in made:
             _tell_plan(one)
-    if not follow:
-        _print_submitted(desk, made, as_json=as_json, quiet=quiet)
+    if not shown.follow:
+        _print_submitted(desk, made, as_json=shown.as_json, quiet=shown.quiet)
         return
-    if quiet and not as_json:
+    try:
+        raise typer.Exit(_stay(desk, made, shown))
+    finally:
+        if shown.rehearsed:
+            desk.helpers.end()
+
+
+def _stay(desk: Desk, made: "list[Submission]", shown: _Shown) -> int:
+    """Show the jobs until they have ended; returns the exit code."""
+    if shown.quiet and not shown.as_json:
         for one in made:
             out(one.job.id)
-    codes = [_follow(desk, one, silent=as_json or quiet) for one in made]
-    if as_json:
+    codes = [_follow(desk, one, shown) for one in made]
+    if shown.as_json:
         _print_json(desk, made)
-    raise typer.Exit(max(codes))
+    return max(codes)
 
 
 def _approve(desk: Desk, ready: "Ready", *, force: bool, yes: bool) -> None:
-    """Say what it costs and ask. Raises NotEligible when nobody allows it."""
-    cost, target = ready.plan.cost, ready.plan.target
+    """Say what it costs and ask. Raises NotEligible when nobody allows it, UsageError when it has no stand-in."""
+    cost, target, stand_ins = ready.plan.cost, ready.plan.target, desk.settings.sandbox
+    if stand_ins and ready.plan.hosted and ready.plan.provider not in stand_ins:
+        what, why = f"{target} would bill", f"this is a sandbox, with stand-ins for {', '.join(sorted(stand_ins))} only"
+        fix = "leave --sandbox out, or unset FT_SANDBOX and FT_HOME, to train there"
+        raise UsageError(Problem(code="E906", what=what, why=why, fix=fix))
     if cost is None:
         return
     price = show.price(cost)
     say(f"cost: {ready.file.recipe.name} on {target}: {price}")
-    if desk.settings.sandbox or not desk.submitter.asks(ready, force=force):
+    if stand_ins or not desk.submitter.asks(ready, force=force):
         return
     if not confirm(f"start it at {target}?", yes=yes, unasked=False):
         raise NotEligible(
@@ -229,10 +246,10 @@ def cancel(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
         out(f"{found.id}: left as it is")
 
 
-def _follow(desk: Desk, one: "Submission", *, silent: bool) -> int:
-    code = _watch(desk, one.job.id, to_stderr=True)
+def _follow(desk: Desk, one: "Submission", shown: _Shown) -> int:
+    code = _watch(desk, one.job.id, to_stderr=True, rehearsed=shown.rehearsed)
     job = desk.service.job(one.job.id)
-    if not silent:
+    if not (shown.as_json or shown.quiet):
         show.end(job)
         if job.model and desk.can_answer(job.model):
             _compare(desk, job)
@@ -252,21 +269,32 @@ def _compare(desk: Desk, job: "Job") -> None:
         show.comparison(found, job.model or "")
 
 
-def _watch(desk: Desk, job_id: str, *, to_stderr: bool) -> int:
+def _watch(desk: Desk, job_id: str, *, to_stderr: bool, rehearsed: bool = False) -> int:
     from finetune.cli.progress import display, follow
 
     # `submit --follow` without a broker brings its own workers; everybody else is told when there are none.
     brings = to_stderr and desk.settings.embedded
-    each = desk.helpers.ensure if brings else desk.lookout.look
+    each = partial(desk.helpers.ensure, bound=rehearsed) if brings else desk.lookout.look
     try:
         job = follow(desk.service.follow(job_id, each=each), display(to_stderr=to_stderr))
     except KeyboardInterrupt:
-        raise _detached(job_id) from None
+        raise (_given_up(desk) if rehearsed else _detached(job_id)) from None
     return exits.OF_STATE[job.state] if job else exits.FAILED
 
 
 def _detached(job_id: str) -> typer.Exit:
     say(f"\ndetached: {job_id} goes on; `ft watch {job_id}` looks again, `ft cancel {job_id}` ends it")
+    return typer.Exit(exits.DETACHED)
+
+
+def _given_up(desk: Desk) -> typer.Exit:
+    """End what is left in the sandbox as long as its stand-ins are there to say that it has ended."""
+    say("\nstopped: the stand-ins end with this command, so the job is cancelled")
+    left = [job.id for job in desk.service.recent(None) if not job.final]
+    for job_id in left:
+        desk.service.cancel(job_id)
+    with suppress(WaitTimeout):
+        desk.service.wait(left, timeout=_ENDING)
     return typer.Exit(exits.DETACHED)
 
 

@@ -108,7 +108,7 @@ class Troubles:
 
     def _of_gone(self, doing: str, why: str) -> Problem:
         what = f"{self._title} has ended this service ({doing}, 410)"
-        fix = "`ft plan` names targets that are open; open weights train on this machine with `provider: local`"
+        fix = "`ft providers` says who takes jobs today; open weights train on this machine with `provider: local`"
         return Problem(code="E406", what=what, why=why, fix=fix)
 
     def _of_busy(self, doing: str, status: int, why: str) -> Problem:

@@ -80,11 +80,11 @@ class Desk(Parts):
 
         return running(names, self.settings.home / "sandbox", port=port, speed=speed, laid=laid, rate=rate)
 
-    def rehearsing(self, providers: Sequence[str]) -> "AbstractContextManager[None]":
-        """While the context lasts, a new Desk finds stand-ins for these providers (all for none), and another home."""
-        from finetune.wiring.rehearsal import names, rehearsing
+    def rehearsing(self) -> "AbstractContextManager[None]":
+        """While the context lasts, a new Desk finds stand-ins in place of hosted APIs, and another home."""
+        from finetune.wiring.rehearsal import rehearsing
 
-        return rehearsing([each for each in providers if each in names()], self.settings.home / "sandbox")
+        return rehearsing(self.settings.home / "sandbox")
 
     @cached_property
     def inbox(self) -> "Inbox":

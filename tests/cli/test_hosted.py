@@ -1,9 +1,11 @@
 """Hosted providers from the command line: what a user sees, what is asked, what is refused; nothing is sent unasked."""
 
 import json
+import shlex
+import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from tests.cli.desk import Desk, write_rows
 from tests.support.hosted_world import MODELS
+from tests.support.process import ft_running, wait_until
 
 RECIPE = """\
 version: 1
@@ -63,10 +66,72 @@ def test_a_whole_job_against_a_stand_in(desk: Desk, name: str) -> None:
 
 @pytest.mark.parametrize(("word", "code"), [("fail-data", "E413"), ("fail-train", "E401"), ("quota", "E408")])
 def test_a_stand_in_fails_when_it_is_asked_to(hosted: Desk, word: str, code: str) -> None:
-    ran = hosted.run("submit", "recipe.yaml", "--sandbox", "--set", f"name={word}", timeout=90)
+    # Whoever has a proxy for all that is outside reaches stand-ins without it.
+    name = f"name={word}"
+    ran = hosted.run("submit", "recipe.yaml", "--sandbox", "--set", name, timeout=90, HTTP_PROXY="http://127.0.0.1:1")
     assert ran.code == 1
     assert f"error {code}: " in ran.err
     assert "failed" in ran.out
+
+
+def test_ctrl_c_ends_a_rehearsal_with_all_that_it_started(hosted: Desk) -> None:
+    with ft_running("submit", "recipe.yaml", "--sandbox", cwd=hosted.folder) as (child, said):
+        wait_until(lambda: "running: submitted as" in said(), 30, "the job")
+        # Its workers would send the jobs of a second one to the stand-ins of the first.
+        second = hosted.run("submit", "recipe.yaml", "--sandbox")
+        assert (second.code, second.out) == (2, "")
+        assert "error E906: another command uses the sandbox" in second.err
+        child.process.send_signal(signal.SIGINT)
+        assert child.process.wait(30) == 130
+        assert "the job is cancelled" in said()
+        assert "goes on" not in said()
+    assert workers_of(hosted) == []
+    assert hosted.run("status", "-q", FT_HOME=str(hosted.home / "sandbox")).out.split()
+    (job,) = hosted.run("status", "--json", FT_HOME=str(hosted.home / "sandbox")).json
+    assert job["state"] == "cancelled"
+    assert hosted.run("submit", "recipe.yaml", "--sandbox", timeout=90).code == 0
+
+
+def test_a_rehearsal_that_is_killed_leaves_no_worker(hosted: Desk) -> None:
+    with ft_running("submit", "recipe.yaml", "--sandbox", cwd=hosted.folder) as (child, said):
+        wait_until(lambda: "running: submitted as" in said(), 30, "the job")
+        assert workers_of(hosted)
+        child.process.kill()
+        child.process.wait(30)
+    wait_until(lambda: not workers_of(hosted), 10, "the end of its workers")
+
+
+def workers_of(desk: Desk) -> list[str]:
+    """The workers of an installation, or of its sandbox, by /proc."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            home = f"FT_HOME={desk.home}".encode()
+            if b"\0workers\0" in (place / "cmdline").read_bytes() and home in (place / "environ").read_bytes():
+                found.append(place.name)
+    return found
+
+
+def test_in_a_sandbox_no_other_api_gets_a_job(hosted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FT_SANDBOX", "mistral,vertex")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-somebody")
+    ran = hosted.call("submit", "recipe.yaml", "-y", "--set", "limits.max_cost=2 USD")
+    assert ran.code == 2
+    assert "error E906: openai/gpt-4o-mini would bill" in ran.err
+    assert "mistral, vertex" in ran.err
+    assert hosted.call("status", "--json").json == []
+
+
+def test_a_rehearsal_is_as_strict_about_models_as_the_real_thing(hosted: Desk) -> None:
+    ran = hosted.run("submit", "recipe.yaml", "--sandbox", "--set", "base_model=gpt-5")
+    assert (ran.code, ran.codes) == (6, ["E306"])
+
+
+def test_auto_takes_a_provider_that_is_set_up(hosted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    # What this machine does nothing about leaves hosted APIs; azure, which is not set up, comes first by name.
+    asked = ("--set", "provider=auto", "--set", "training.learning_rate_multiplier=2.0", "--json")
+    assert hosted.call("validate", "recipe.yaml", *asked).json[0]["target"] == "openai/gpt-4o-mini"
 
 
 def test_without_a_key_nothing_is_submitted(hosted: Desk) -> None:
@@ -216,14 +281,28 @@ def test_files_are_listed_and_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatc
         ]
         assert desk.call("files", "--delete", mine.id).code_and_fault == (2, "E901")
         assert desk.call("files", "--delete", other.id, "-y").code_and_fault == (5, "E706")
+        both = ("files", "--delete", mine.id, "--delete", other.id, "-y")
+        assert desk.call(*both).code_and_fault == (5, "E706")
+        assert mine.id in [file.id for file in client.files.list()]
         assert desk.call("files", "--delete", mine.id, "-y").out == f"{mine.id}  deleted\n"
+        again = client.files.create(file=("ft-0123456789abcdef0123456789abcdef-train.jsonl", row), purpose="fine-tune")
+        assert desk.call("files", "--delete", again.id, "-y", "--json").json == {"deleted": [again.id]}
         assert desk.call("files", "--json").json == []
         assert [file.id for file in client.files.list()] == [other.id]
         client.close()
     assert desk.call("files", "--provider", "nobody").code_and_fault == (5, "E705")
 
 
-@pytest.mark.parametrize("args", [("nobody",), ("openai", "--fault", "frobnicate")], ids=lambda args: args[-1])
+@pytest.mark.parametrize("option", ["--speed", "--fault-rate"])
+def test_a_number_that_is_none_is_refused(desk: Desk, option: str) -> None:
+    assert desk.run("sandbox", option, "nan").code_and_fault == (2, "E901")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("nobody",), ("openai", "--fault", "frobnicate"), ("openai", "--fault", "cut_after:frobnicate")],
+    ids=lambda args: args[-1],
+)
 def test_a_sandbox_that_cannot_be_run_says_so(desk: Desk, args: tuple[str, ...]) -> None:
     assert desk.run("sandbox", *args).code_and_fault == (2, "E906")
 
@@ -235,12 +314,14 @@ def test_a_port_that_is_taken_is_told(desk: Desk) -> None:
 
 
 def test_what_a_sandbox_prints_points_ft_at_it(hosted: Desk) -> None:
-    from tests.support.process import ft_running, wait_until
-
-    with ft_running("sandbox", "openai", home=hosted.home) as (child, said):
+    with ft_running("sandbox", "openai", "openai", home=hosted.folder / "a home") as (child, said):
         wait_until(lambda: "Ctrl-C" in said(), 30, "the sandbox")
+        # The workers of an installation with servers must not get these jobs: they have real keys.
+        assert "unset FT_BROKER_URL FT_DATABASE_URL\n" in said()
         lines = [line.removeprefix("export ") for line in said().splitlines() if line.startswith("export ")]
-        env = dict(line.split("=", 1) for line in lines)
+        env = dict(shlex.split(line)[0].split("=", 1) for line in lines)
+        assert env["FT_HOME"] == str(hosted.folder / "a home" / "sandbox")
+        assert env["FT_SANDBOX"] == "openai"
         ran = hosted.run("submit", "recipe.yaml", "--follow", "--json", timeout=90, **env)
         assert ran.code == 0, ran.err
         assert json.loads(ran.out)["state"] == "succeeded"

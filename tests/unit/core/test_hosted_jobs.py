@@ -3,7 +3,7 @@
 import pytest
 
 from finetune.abilities import RemoteFile
-from finetune.errors import Problem, ProviderError, ProviderUnavailable
+from finetune.errors import Problem, ProviderError, ProviderUnavailable, StoreBusy
 from finetune.jobs import JobState
 from finetune.lifecycle import DOUBT, Lifecycle, Ways
 from finetune.ports import Observation
@@ -29,6 +29,12 @@ class HostedFake(FakeProvider):
         if self.quote is None or remote_id in self.started or remote_id in self._cancelled:
             return super().poll(remote_id, cursor)
         return Observation(state="preparing", raw_state="VALIDATED", cursor=None, quote=self.quote)
+
+    def unconfigured(self):
+        return []
+
+    def reach(self):
+        return "here"
 
     def start(self, remote_id):
         self.started.append(remote_id)
@@ -108,6 +114,55 @@ def test_an_older_job_that_has_ended_is_not_adopted(world):
     assert world.provider._cancelled == {"ft_1-a1-1"}
 
 
+def in_doubt(world):
+    """A running job whose create was sent twice; the first job of its key is in no list yet."""
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.provider.hidden = set()
+
+
+def test_of_two_that_have_ended_the_one_that_trained_is_kept(world):
+    world.provider.script = ("succeeded",)
+    in_doubt(world)
+    world.provider._cancelled = {"ft_1-a1-1"}
+
+    job = world.run()
+
+    assert (job.state, job.remote_id) == (JobState.SUCCEEDED, "ft_1-a1-2")
+
+
+def test_a_job_that_has_trained_is_kept_and_the_older_cancelled(world, monkeypatch):
+    in_doubt(world)
+    monkeypatch.setattr(
+        world.provider, "_state", lambda remote_id, step: "succeeded" if remote_id.endswith("-2") else "running"
+    )
+
+    job = world.run()
+
+    assert (job.state, job.remote_id) == (JobState.SUCCEEDED, "ft_1-a1-2")
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+
+
+def test_of_two_that_have_failed_ours_tells_why(world):
+    world.provider.script = ("failed",)
+    in_doubt(world)
+    assert (world.run().remote_id, world.jobs.get("ft_1").state) == ("ft_1-a1-2", JobState.FAILED)
+
+
+def test_a_create_in_doubt_is_not_given_up_while_the_next_ones_cannot_be_sent(world):
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run(until=lambda job: bool(world.provider.made.get("ft_1-a1")))
+    world.provider.faults = ["create_before"] * 20
+    world.run(until=lambda job: job.failures > 15, steps=200)
+
+    world.provider.hidden = set()
+
+    job = world.run()
+    assert (job.state, job.remote_id) == (JobState.SUCCEEDED, "ft_1-a1-1")
+
+
 def test_doubt_ends_after_an_hour(world):
     world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
     world.provider.max_poll_s, world.provider.script = 60.0, ("running",) * 500
@@ -148,6 +203,13 @@ def test_a_price_above_the_limit_or_unknown_is_not_started(world, quote):
     assert world.provider._cancelled == {"ft_1-a1-1"}
 
 
+@pytest.mark.parametrize(("quote", "state"), [({"usd": None}, JobState.SUCCEEDED), ({"usd": "9"}, JobState.FAILED)])
+def test_an_unknown_price_can_be_accepted_and_one_above_the_limit_cannot(world, quote, state):
+    world.provider.quote = quote
+    world.submit(**with_recipe(limits={"max_cost": "4 USD"}, allow_ignored=["limits.max_cost"]))
+    assert world.run().state is state
+
+
 def test_a_price_at_the_limit_is_started(world):
     world.provider.quote = {"usd": "4.00"}
     world.submit(**with_recipe(limits={"max_cost": "4 USD"}))
@@ -162,6 +224,18 @@ def test_a_cancel_while_a_price_waits_starts_nothing(world):
 
     assert world.run().state is JobState.CANCELLED
     assert world.provider.started == []
+
+
+def test_a_cancel_that_takes_its_time_starts_nothing(world, monkeypatch):
+    world.provider.quote = {"usd": "4.00"}
+    world.submit()
+    world.run(until=lambda job: job.cost is not None)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    with monkeypatch.context() as patch:
+        patch.setattr(world.provider, "cancel", lambda remote_id: None)
+        world.lifecycle.advance("ft_1")
+    assert world.provider.started == []
+    assert world.run().state is JobState.CANCELLED
 
 
 def test_a_job_that_somebody_cancels_at_the_provider_says_so(world):
@@ -185,7 +259,7 @@ def test_files_that_tell_of_the_training_are_fetched(world, tmp_path):
     assert world.models.models()[0].artifact["results"] == [str(tmp_path / "ft_1-a1" / "a.csv")]
 
 
-@pytest.mark.parametrize("kind", [ProviderUnavailable, ProviderError])
+@pytest.mark.parametrize("kind", [ProviderUnavailable, ProviderError, lambda problem: ValueError("no CSV")])
 def test_a_model_is_worth_more_than_its_files(world, tmp_path, kind):
     world.ways = Ways(results_dir=tmp_path)
     world.lifecycle = world.worker("w1")
@@ -196,7 +270,8 @@ def test_a_model_is_worth_more_than_its_files(world, tmp_path, kind):
 
     assert job.state is JobState.SUCCEEDED
     assert "results" not in job.artifact
-    assert any("result files were not fetched: no" in message for message in events(world))
+    told = "a step failed unexpectedly: ValueError" if isinstance(world.provider.results, ValueError) else "no"
+    assert any(f"result files were not fetched: {told}" in message for message in events(world))
 
 
 @pytest.mark.parametrize(
@@ -227,18 +302,54 @@ def test_an_upload_that_another_job_needs_stays(world):
     assert world.provider.deleted == ["file-1"]
 
 
-def test_an_upload_that_cannot_be_deleted_fails_no_job(world, monkeypatch):
+@pytest.mark.parametrize(("digest", "gone"), [("d", []), ("other", ["file-1"])])
+def test_an_upload_that_another_job_is_about_to_find_stays(world, digest, gone):
+    world.ways = Ways(keep_uploads=False)
+    world.lifecycle = world.worker("w1")
+    world.submit()
+    job = world.submit("ft_2", data={**world.jobs.get("ft_1").data, "digest": digest})
+    assert job.remote_data is None
+    world.run("ft_1")
+    assert world.provider.deleted == gone
+
+
+def test_uploads_stay_for_the_next_look_when_our_own_store_is_at_fault(world, monkeypatch):
+    world.ways = Ways(keep_uploads=False)
+    world.lifecycle = world.worker("w1")
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.REGISTERING)
+
+    def busy(**wanted):
+        raise StoreBusy(Problem(code="E503", what="busy"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.jobs, "recent", busy)
+        with pytest.raises(StoreBusy):
+            world.lifecycle.advance("ft_1")
+    world.clock.sleep(60)
+    assert world.run().state is JobState.SUCCEEDED
+    assert world.provider.deleted == ["file-1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ProviderUnavailable(Problem(code="E403", what="no answer")), "no answer"),
+        (RuntimeError("closed"), "a step failed unexpectedly: RuntimeError"),
+    ],
+)
+def test_an_upload_that_cannot_be_deleted_fails_no_job(world, monkeypatch, error, told):
     world.ways = Ways(keep_uploads=False)
     world.lifecycle = world.worker("w1")
 
     def refuse(file_id):
-        raise ProviderUnavailable(Problem(code="E403", what="no answer"))
+        raise error
 
     monkeypatch.setattr(world.provider, "delete_file", refuse)
     world.submit()
 
     assert world.run().state is JobState.SUCCEEDED
-    assert any("were not deleted: no answer" in message for message in events(world))
+    assert any(f"were not deleted: {told}" in message for message in events(world))
 
 
 def test_retries_are_spread_and_wait_as_long_as_they_are_told(world, monkeypatch):
@@ -277,6 +388,17 @@ def test_the_longest_pause_between_looks_can_be_set(world):
     assert (job.due_at - world.clock.now()).total_seconds() == 2.0
 
 
+def test_the_pause_that_is_set_is_for_hosted_jobs_only(tmp_path):
+    world = HostedWorld(sqlite(tmp_path), FakeProvider(script=("running",) * 100))
+    world.ways = Ways(max_poll_s=60.0)
+    world.lifecycle = world.worker("w1")
+    world.submit()
+    world.run(until=lambda job: job.state is JobState.RUNNING)
+    world.clock.sleep(3600)
+    world.lifecycle.advance("ft_1")
+    assert (world.jobs.get("ft_1").due_at - world.clock.now()).total_seconds() == FakeProvider.max_poll_s
+
+
 def test_a_notice_makes_a_job_due_now(world):
     world.submit()
     job = world.run(until=lambda job: job.state is JobState.RUNNING and job.due_at > world.clock.now())
@@ -284,3 +406,6 @@ def test_a_notice_makes_a_job_due_now(world):
     assert world.jobs.get("ft_1").due_at == world.clock.now()
     assert world.jobs.nudge("other", job.remote_id, world.clock.now()) is None
     assert world.jobs.nudge("fake", "unknown", world.clock.now()) is None
+    world.run()
+    assert world.jobs.nudge("fake", job.remote_id, world.clock.now()) is None
+    assert world.jobs.get("ft_1").due_at is None

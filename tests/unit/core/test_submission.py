@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.catalogue import DataRules
+from finetune.catalogue import Cost, DataRules
 from finetune.data.room import Room
 from finetune.data.tokens import Guess
 from finetune.errors import DataError, NotEligible, RecipeError, WaitTimeout
@@ -13,7 +13,7 @@ from finetune.jobs import JobState
 from finetune.plan import choose, ignored
 from finetune.service import Service
 from finetune.spec import parse
-from finetune.submission import Submitter
+from finetune.submission import Market, Submitter
 from finetune.tasks import ADVANCE
 from finetune.testing import FakeProvider
 from tests.support.jobs import World, sqlite
@@ -32,7 +32,11 @@ def world(tmp_path):
         world.queue,
         world.clock,
         data=Room(out=tmp_path / "prepared", tokens_of=lambda base_model: Guess(), progress=lambda read, total: None),
-        rules_of=lambda provider, method, base_model: world.rules,
+        market=Market(
+            rules_of=lambda provider, method, base_model: world.rules,
+            eligible=lambda provider, recipe: (),
+            cost_of=lambda provider, recipe, tokens: Cost(basis="no price is published"),
+        ),
         providers={"fake": world.provider},
         new_id=iter([f"ft_{n}" for n in range(9)]).__next__,
     )
