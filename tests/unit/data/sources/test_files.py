@@ -72,7 +72,9 @@ def made_a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "code"), [(Path.unlink, "E201"), (made_a_pipe, "E202"), (made_a_folder, "E202")], ids=str
+    ("change", "code"),
+    [(Path.unlink, "E201"), (made_a_pipe, "E202"), (made_a_folder, "E202")],
+    ids=["gone", "a pipe", "a folder"],
 )
 def test_a_place_that_is_gone_when_it_is_read(tmp_path: Path, change: Callable[[Path], None], code: str) -> None:
     (tmp_path / "a.jsonl").write_bytes(ROWS)
