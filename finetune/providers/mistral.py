@@ -84,7 +84,8 @@ class MistralProvider:
         """See `abilities.Keyed`: lists one job, as files go on answering where fine-tuning has ended."""
         jobs, wait_ms = self._jobs, int(min(_REACH_S, self._read_s) * 1000)
         self._wire.call("list the jobs", lambda: jobs.list(page=0, page_size=1, timeout_ms=wait_ms))
-        return f"{_TITLE} at {urlsplit(self._address()).hostname}"
+        # Without a name and password, which an address may have before its host.
+        return f"{_TITLE} at {urlsplit(self._address()).netloc.rpartition('@')[2]}"
 
     def upload(self, data: PreparedData) -> RemoteData:
         """See `ports.Provider.upload`. The names of the files hold the digest."""
