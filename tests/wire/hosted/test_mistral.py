@@ -1010,3 +1010,11 @@ def test_a_region_is_not_taken_for_granted(rig):
     asked = {"limits": {"data": {"region": "eu"}}}
     assert [problem.field for problem in rig.provider.check(rig.recipe(**asked))] == ["limits.data"]
     assert rig.provider.check(rig.recipe(**asked, allow_ignored=["limits.data"])) == []
+
+
+def test_a_password_in_the_address_is_not_shown(rig):
+    """The package sends it in the place of the key, so nothing works with it; but it is told to nobody."""
+    rig.environ["MISTRAL_BASE_URL"] = rig.server.url.replace("http://", "http://me:SECRET@")
+    with pytest.raises(AuthenticationFailed) as raised:
+        rig.another().reach()
+    assert "SECRET" not in f"{raised.value}{raised.value!r}"
