@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from finetune.data.tokens import NotPlaced
+from finetune.training.sandboxed import hasten
 
 _MARKED: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
-
 Span = tuple[int, int]
 Row = Mapping[str, Any]
 Messages = Sequence[dict[str, Any]]
@@ -37,9 +37,10 @@ class Template:
     def __init__(self, template_for: Callable[[Any], str], special_tokens: Mapping[str, str]) -> None:
         """`template_for(tools)` is the template's text for a row with these tools (None: without any)."""
         # Half a second, and counts may never be asked for.
-        from transformers.utils.chat_template_utils import render_jinja_template
+        from transformers.utils import chat_template_utils
 
-        self._renderer: Any = render_jinja_template
+        self._renderer: Any = chat_template_utils.render_jinja_template
+        self._compiled: Any = getattr(chat_template_utils, "_compile_jinja_template", None)
         self._template_for, self._special_tokens = template_for, special_tokens
 
     def render(self, row: Row) -> Rendered:
@@ -97,10 +98,13 @@ class Template:
         self, conversations: Sequence[Messages], tools: Any, *, ask: bool, marks: bool
     ) -> tuple[list[str], list[list[Span]]]:
         try:
+            text = self._template_for(tools)
+            if self._compiled:
+                hasten(self._compiled(text).environment)
             rendered = self._renderer(
                 conversations=[list(messages) for messages in conversations],
                 tools=tools,
-                chat_template=self._template_for(tools),
+                chat_template=text,
                 add_generation_prompt=ask,
                 return_assistant_tokens_mask=marks,
                 **self._special_tokens,

@@ -133,14 +133,15 @@ class LocalTokens:
     def _rendered(self, chats: Sequence[Chat]) -> Iterator[list[str | UnplacedRow]]:
         batch: list[str | UnplacedRow] = []
         size = 0
-        # The first batches are small: until one is rendered, the tokenizer waits.
+        # Until the first batch is rendered the tokenizer waits: it is a small one, and each may have twice as many.
+        enough = _ROWS // 16
         for start, stop in pairwise([*range(0, len(chats), _ROWS // 16), len(chats)]):
             texts = self._template.texts([_plain(chat) for chat in chats[start:stop]])
             batch += texts
             size += sum(len(text) for text in texts if isinstance(text, str))
-            if len(batch) >= _ROWS or size >= _CHARACTERS:
+            if len(batch) >= enough or size >= _CHARACTERS:
                 yield batch
-                batch, size = [], 0
+                batch, size, enough = [], 0, min(_ROWS, enough * 2)
         if batch:
             yield batch
 
