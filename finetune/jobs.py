@@ -68,7 +68,7 @@ class Job:
     provider_state: str | None = None
     #: Set once by a user; the lifecycle turns it into `cancelled` when the provider confirms.
     cancel_requested: bool = False
-    #: When `advance` should look again, UTC. None in a final state.
+    #: When `advance` should look again, UTC. None in a final state, but while a second job may turn up (doubt_until).
     due_at: datetime | None = None
     #: 1 from the first attempt on; 0 before there is one.
     attempt: int = 0
@@ -84,8 +84,8 @@ class Job:
     remote_data: Json | None = None
     #: When a create was sent whose outcome we have not recorded, UTC; None when none is in doubt.
     create_sent_at: datetime | None = None
-    #: Until when a second job of this run key may turn up at the provider, UTC: a create was sent again after one
-    #: that seemed lost. None when that cannot be.
+    #: Until when a second job of this run key may turn up at the provider, UTC: a create that seemed lost was sent
+    #: again, or given up. None when that cannot be.
     doubt_until: datetime | None = None
     #: US dollars as texts: `low`, `high` and `basis` as planned, `quote` by the provider. None where nothing is billed.
     cost: Json | None = None
@@ -112,7 +112,7 @@ class Job:
 
     @property
     def final(self) -> bool:
-        """True when nothing will change any more."""
+        """True when it has ended; its state will not change any more."""
         return self.state in FINAL
 
 

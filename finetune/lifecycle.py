@@ -8,7 +8,7 @@ It may be called twice, late, after a crash, or by two workers at once: a lease 
 can be repeated. A step is one method; what it wants written is a `Change`; `JobStore.apply` writes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from finetune import doubt
 from finetune.abilities import Keyed, Reporting, Startable, Storing
 from finetune.errors import (
     AuthenticationFailed,
@@ -28,7 +29,7 @@ from finetune.errors import (
     StateError,
 )
 from finetune.jobs import FINAL, Change, Event, Job, JobState, Json, Lease
-from finetune.ports import Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData, RemoteJob
+from finetune.ports import Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData
 from finetune.spec import Recipe
 from finetune.tasks import ADVANCE
 
@@ -38,8 +39,6 @@ LEASE = timedelta(seconds=30)
 MAX_FAILURES = 10
 _LONGEST_WAIT_S = 300.0
 _LONGEST_SILENCE_S = 24 * 3600.0
-#: After a second create for one run key, the provider's list is watched for so long: the first may still turn up.
-DOUBT = timedelta(hours=1)
 #: Files that tell of a training are fetched so often before the job goes on without them.
 _FETCHES = 3
 
@@ -68,6 +67,7 @@ class Lifecycle:
             JobState.SUBMITTING: self._submit,
             JobState.RUNNING: self._poll,
             JobState.REGISTERING: self._register,
+            **dict.fromkeys(FINAL, self._watch),
         }
 
     def advance(self, job_id: str) -> Job | None:
@@ -81,7 +81,7 @@ class Lifecycle:
             return None
         try:
             with self._ways.hold(lease):
-                change = self._tidied(lease.job, self._step(lease))
+                change = self._ended(lease.job, self._step(lease))
             job = self._jobs.apply(lease, change, self._clock.now())
         except LeaseLost:
             return None
@@ -121,7 +121,7 @@ class Lifecycle:
         run_key = str(job.run_key)
         known = provider.find(run_key)
         if known:
-            found, more = adopted(provider, known)
+            found, more = doubt.adopted(provider, known)
             note = f"found {found.remote_id} at the provider{more}" if job.create_sent_at else "submitted"
             return self._submitted(found.remote_id, found.raw_state, note)
         now = self._clock.now()
@@ -132,9 +132,10 @@ class Lifecycle:
                 # Sooner each time at first: mostly the list is only a moment behind.
                 soon = now + max(timedelta(seconds=1), now - job.create_sent_at)
                 return Change(state=job.state, due_at=min(wait_until, soon), fields={})
-            sent["doubt_until"] = now + DOUBT if provider.grace_s else None
+            sent["doubt_until"] = now + doubt.DOUBT if provider.grace_s else None
         if job.cancel_requested:
-            return self._end(JobState.CANCELLED, "cancelled before the provider had it")
+            certain = {} if provider.grace_s else {"create_sent_at": None}
+            return self._end(JobState.CANCELLED, "cancelled before the provider had it", **certain)
         self._jobs.record(lease, now, sent)
         try:
             remote = provider.create(recipe_of(job), RemoteData(ids=job.remote_data or {}), run_key)
@@ -148,7 +149,7 @@ class Lifecycle:
 
     def _poll(self, lease: Lease) -> Change:
         provider = self._provider(lease.job.provider)
-        fields, told = self._doubted(lease.job, provider)
+        fields, told = doubt.doubted(lease.job, provider, self._clock.now())
         job = replace(lease.job, **fields)
         if job.cancel_requested:
             provider.cancel(str(job.remote_id))
@@ -168,18 +169,6 @@ class Lifecycle:
         if seen.quote is not None and not job.cancel_requested:
             return self._quoted(job, provider, seen.quote, fields, news)
         return Change(state=job.state, due_at=self._next_poll(job, provider), fields=fields, **news)
-
-    def _doubted(self, job: Job, provider: Provider) -> tuple[Json, tuple[Event, ...]]:
-        """While a second job of the key may turn up: look, keep one (`adopted`), cancel the other, and say so."""
-        if job.doubt_until is None:
-            return {}, ()
-        known = provider.find(str(job.run_key))
-        if len(known) < 2:
-            return ({"doubt_until": None} if self._clock.now() >= job.doubt_until else {}), ()
-        kept, more = adopted(provider, known, str(job.remote_id))
-        note = f"a create that seemed lost was carried out after all: kept {kept.remote_id}{more}"
-        moved = {} if kept.remote_id == job.remote_id else {"remote_id": kept.remote_id, "cursor": None}
-        return {"doubt_until": None, **moved}, (Event(kind="warning", message=note, at=self._clock.now()),)
 
     def _quoted(self, job: Job, provider: Provider, quote: Json, fields: Json, news: Json) -> Change:
         """The provider has named its price and waits: write it down, then start, or not above the recipe's limit."""
@@ -223,9 +212,25 @@ class Lifecycle:
             return job, (Event(kind="warning", message=note, at=self._clock.now()),)
         return replace(job, artifact={**(job.artifact or {}), "results": [str(path) for path in files]}), ()
 
+    def _watch(self, lease: Lease) -> Change:
+        """After an end in doubt: look for another job of the key. Whatever happens, the end stands."""
+        job, now = lease.job, self._clock.now()
+        try:
+            return doubt.watched(job, self._provider(job.provider), self._jobs.events(job.id), now)
+        except StateError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a fault in an adapter must not end the watch
+            return doubt.unseen(job, _what(error), now)
+
+    def _ended(self, job: Job, change: Change) -> Change:
+        """With what follows from an end: uploads that go, and a watch where a create is in doubt."""
+        if change.state not in FINAL or job.final:
+            return change
+        return doubt.ended(job, self._tidied(job, change), self._clock.now())
+
     def _tidied(self, job: Job, change: Change) -> Change:
-        """With the uploaded files deleted when the job has ended, if recipe or settings say so."""
-        if change.state not in FINAL or not job.remote_data:
+        """With the uploaded files deleted, if recipe or settings say so."""
+        if not job.remote_data:
             return change
         wish = recipe_of(job).dataset.keep_upload
         if self._ways.keep_uploads if wish is None else wish:
@@ -320,27 +325,6 @@ class Ways:
     max_poll_s: float | None = None
     #: A number from 0 to 1 that spreads retries.
     chance: Callable[[], float] = lambda: 0.5
-
-
-def adopted(provider: Provider, known: Sequence[RemoteJob], mine: str | None = None) -> tuple[RemoteJob, str]:
-    """The job of several with one run key that stays; the others are cancelled.
-
-    It is one that has trained, as that is paid for; else the oldest that has not ended; else `mine`, if it is there.
-    Returns it and what is to be said of the others. `known` is not empty, oldest first.
-    """
-    kept = _worth_most(provider, known, mine) if len(known) > 1 else known[0]
-    extra = [job.remote_id for job in known if job is not kept and not job.ended]
-    for remote_id in extra:
-        provider.cancel(remote_id)
-    return kept, f"; cancelled {', '.join(extra)} of the same key" if extra else ""
-
-
-def _worth_most(provider: Provider, known: Sequence[RemoteJob], mine: str | None) -> RemoteJob:
-    first = sorted(known, key=lambda job: job.remote_id != mine)
-    for job in first:
-        if job.ended and provider.poll(job.remote_id, None).state == "succeeded":
-            return job
-    return next((job for job in known if not job.ended), first[0])
 
 
 def recipe_of(job: Job) -> Recipe:

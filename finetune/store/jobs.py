@@ -15,6 +15,8 @@ from finetune.store.database import Conflict, Database, taken_over
 from finetune.store.schema import attempts, events, jobs, metrics
 
 _COLUMNS = [jobs.c[field.name] for field in dataclass_fields(Job)]
+#: An ended job may still be due: for a look at what a create in doubt has left (`finetune.doubt`).
+_UNFINISHED = jobs.c.finished_at.is_(None)
 #: States whose job no longer answers for its fingerprint: the same recipe may be submitted again.
 _GIVEN_UP = {JobState.FAILED, JobState.CANCELLED}
 
@@ -62,7 +64,7 @@ class SqlJobs:
         """See `ports.JobStore.recent`."""
         wanted = select(*_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
         if unfinished:
-            wanted = wanted.where(jobs.c.due_at.is_not(None))
+            wanted = wanted.where(_UNFINISHED)
         with self._db.read() as connection:
             return [_job(row) for row in connection.execute(wanted)]
 
@@ -89,9 +91,9 @@ class SqlJobs:
         values = {**change.fields, "state": change.state, "due_at": self._due(change, before, now)}
         if moved:
             values |= {"changed_at": now}
-        if change.state in FINAL:
+        if moved and change.state in FINAL:
             values |= {"finished_at": now}
-        if change.state in _GIVEN_UP:
+        if moved and change.state in _GIVEN_UP:
             values |= {"answers_for": None}
         with self._db.write(durable=moved) as connection:
             row = self._write(connection, lease, {**values, "lease_owner": None, "lease_until": None})
@@ -116,7 +118,7 @@ class SqlJobs:
         job = self.get(job_id)
         wish = (
             update(jobs)
-            .where(jobs.c.id == job.id, jobs.c.due_at.is_not(None), jobs.c.cancel_requested.is_(False))
+            .where(jobs.c.id == job.id, _UNFINISHED, jobs.c.cancel_requested.is_(False))
             .values(cancel_requested=True, due_at=now)
         )
         with self._db.write(durable=True) as connection:
@@ -126,7 +128,7 @@ class SqlJobs:
 
     def nudge(self, provider: str, remote_id: str, now: datetime) -> str | None:
         """See `ports.JobStore.nudge`."""
-        mine = and_(jobs.c.remote_id == remote_id, jobs.c.provider == provider, jobs.c.due_at.is_not(None))
+        mine = and_(jobs.c.remote_id == remote_id, jobs.c.provider == provider, _UNFINISHED)
         with self._db.write() as connection:
             row = connection.execute(update(jobs).where(mine).values(due_at=now).returning(jobs.c.id)).first()
         return row.id if row else None

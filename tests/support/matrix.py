@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finetune.jobs import Job
 from finetune.sandbox.azure import AzureSandbox
@@ -53,8 +53,8 @@ class Cell:
     crash: str | None = None
     faults: tuple[Fault, ...] = ()
     lag_s: float = 0.0
-    #: Ask for the end of the job as soon as a create was sent.
-    cancel: bool = False
+    #: Ask for the end of the job as soon as a create was sent, or as soon as the provider is known to have it.
+    cancel: Literal["", "sent", "known"] = ""
     #: How far the provider's clock is ahead of ours, seconds.
     skew_s: float = 0.0
 
@@ -107,11 +107,14 @@ def _cells() -> Iterable[Cell]:
             for kind in KINDS:
                 yield Cell(provider, f"{kind} at {operation}", faults=(fault(kind, operation),))
         yield Cell(provider, "odd_state at retrieve", faults=(fault("odd_state", "retrieve"),))
+        lost, beyond = (fault("cut_after", "create"),), "the list lags beyond the grace period"
         for words, lag_s in LAGS.items():
-            yield Cell(provider, f"cut_after at create, {words}", faults=(fault("cut_after", "create"),), lag_s=lag_s)
-        yield Cell(provider, "cut_after at create, then cancelled", faults=(fault("cut_after", "create"),), cancel=True)
+            yield Cell(provider, f"cut_after at create, {words}", faults=lost, lag_s=lag_s)
+        yield Cell(provider, "cut_after at create, then cancelled", faults=lost, cancel="sent")
+        cancelled = f"cut_after at create, {beyond}, cancelled"
+        yield Cell(provider, f"{cancelled} at once", faults=lost, lag_s=LAGS[beyond], cancel="sent")
+        yield Cell(provider, f"{cancelled} when created again", faults=lost, lag_s=LAGS[beyond], cancel="known")
         for words, skew_s in (("ahead", 3600.0), ("behind", -3600.0)):
-            lost = (fault("cut_after", "create"),)
             yield Cell(provider, f"cut_after at create, its clock is an hour {words}", faults=lost, skew_s=skew_s)
 
 
@@ -140,9 +143,11 @@ def run(cell: Cell, folder: Path) -> Outcome:
             _crash(cell, server, folder)
             clock.sleep(60.0)
         elif cell.cancel:
-            world.run(until=lambda job: job.create_sent_at is not None)
+            known = cell.cancel == "known"
+            world.run(until=lambda job: bool(job.remote_id if known else job.create_sent_at))
             world.jobs.request_cancel(JOB, clock.now())
-        job = world.run()
+        # To the end of the looks that follow an end in doubt.
+        job = world.run(until=lambda job: job.final and job.due_at is None)
         ledger = sandbox.ledger()
         models = world.models.models()
         world.close()

@@ -1,11 +1,14 @@
 """What the lifecycle does for hosted jobs only: doubt, quotes, files that tell, uploads that go, spread retries."""
 
+from datetime import timedelta
+
 import pytest
 
 from finetune.abilities import RemoteFile
+from finetune.doubt import DOUBT
 from finetune.errors import Problem, ProviderError, ProviderUnavailable, StoreBusy
 from finetune.jobs import JobState
-from finetune.lifecycle import DOUBT, Lifecycle, Ways
+from finetune.lifecycle import Lifecycle, Ways
 from finetune.ports import Observation
 from finetune.testing import FakeProvider
 from tests.support.jobs import RECIPE, World, sqlite
@@ -120,6 +123,126 @@ def in_doubt(world):
     world.submit()
     world.run(until=lambda job: job.state is JobState.RUNNING)
     world.provider.hidden = set()
+
+
+def watched(world, steps=200):
+    """To the end of the watch that follows the job's end; the looks that it took."""
+    looks = []
+    world.provider.on_call = lambda method: looks.append(world.clock.now()) if method == "find" else None
+    world.run(until=lambda job: job.due_at is None, steps=steps)
+    return looks
+
+
+def test_a_job_cancelled_while_its_create_is_lost_is_looked_for_until_the_hour_is_over(world):
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run(until=lambda job: job.create_sent_at is not None)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    job = world.run()
+    assert (job.state, job.remote_id, job.due_at) == (JobState.CANCELLED, None, world.clock.now())
+    assert world.jobs.recent(unfinished=True) == []
+    assert world.provider._cancelled == set()
+    ended_at = job.finished_at
+
+    world.clock.sleep(1200)
+    world.provider.hidden = set()
+    watched(world)
+
+    job = world.jobs.get("ft_1")
+    assert (job.state, job.doubt_until, job.finished_at) == (JobState.CANCELLED, None, ended_at)
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+    assert sum("ft_1-a1-1: cancelled it" in message for message in events(world)) == 1
+
+
+def test_nothing_that_turns_up_ends_the_watch_after_an_hour(world):
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run(until=lambda job: job.create_sent_at is not None)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    world.run()
+    before = len(events(world))
+    start = world.clock.now()
+
+    looks = watched(world)
+
+    assert DOUBT <= looks[-1] - start <= DOUBT + timedelta(minutes=1)
+    assert len(looks) < 120
+    assert len(events(world)) == before
+
+
+def test_a_create_that_is_refused_the_second_time_leaves_the_first_in_doubt(world, monkeypatch):
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run(until=lambda job: job.create_sent_at is not None and job.failures > 0)
+
+    def refuse(*args):
+        raise ProviderError(Problem(code="E401", what="no"))
+
+    monkeypatch.setattr(world.provider, "create", refuse)
+    job = world.run()
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "E401")
+    world.provider.hidden = set()
+
+    watched(world)
+
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+    assert world.jobs.get("ft_1").state is JobState.FAILED
+    assert world.jobs.get("ft_1").error["code"] == "E401"
+
+
+def test_a_job_that_ends_within_the_hour_leaves_the_watch_behind(world):
+    world.provider.script = ("running", "succeeded")
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    job = world.run()
+    assert (job.state, job.remote_id) == (JobState.SUCCEEDED, "ft_1-a1-2")
+    world.provider.hidden, world.provider.script = set(), ("running",) * 9
+
+    watched(world)
+
+    job = world.jobs.get("ft_1")
+    assert (job.state, job.remote_id, job.model) == (JobState.SUCCEEDED, "ft_1-a1-2", "bot@v1")
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+
+
+def test_one_that_had_ended_before_it_turned_up_is_told(world):
+    world.provider.script = ("succeeded",)
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run()
+    world.provider.hidden = set()
+    world.provider.poll("ft_1-a1-1", None)
+    # Its list tells what a poll would.
+    world.provider._polls["ft_1-a1-1"] = 9
+
+    watched(world)
+
+    assert world.provider._cancelled == set()
+    assert any("as ft_1-a1-1: it had ended there as" in message for message in events(world))
+
+
+def test_a_provider_that_cannot_be_asked_is_asked_for_a_day(world, monkeypatch):
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run(until=lambda job: job.create_sent_at is not None)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    world.run()
+    start, asked = world.clock.now(), []
+
+    def fail(run_key):
+        asked.append(world.clock.now())
+        raise ProviderUnavailable(Problem(code="E402", what="nobody there"))
+
+    monkeypatch.setattr(world.provider, "find", fail)
+    world.run(until=lambda job: job.due_at is None, steps=2000)
+
+    assert asked[-1] - start >= timedelta(hours=24)
+    assert "no longer looking for a second job of ft_1-a1: nobody there" in events(world)[-1]
+
+
+def test_an_end_without_doubt_is_the_end(world):
+    world.submit()
+    assert world.run().due_at is None
 
 
 def test_of_two_that_have_ended_the_one_that_trained_is_kept(world):
