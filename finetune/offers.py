@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from finetune.abilities import Keyed, RemoteFile, Storing
 from finetune.catalogue import METHODS, Catalogue, Method
@@ -51,6 +52,14 @@ class Offer:
         return not any(note.level == "error" for note in self.notes)
 
 
+class Kept(NamedTuple):
+    """What of ours is at providers."""
+
+    files: list[tuple[str, RemoteFile]]
+    #: Why some of those that were asked did not answer.
+    silent: list[ProviderError]
+
+
 class Offers:
     """Asks providers and the catalogue. Holds no state."""
 
@@ -75,22 +84,34 @@ class Offers:
             )
         )
 
-    def files(self, name: str | None = None) -> list[tuple[str, RemoteFile]]:
-        """Provider and file for all that ft has uploaded and is still there, by provider, newest first.
+    def files(self, name: str | None = None) -> Kept:
+        """All that ft has uploaded and is still there, by provider, newest first; without a name of all set up.
 
-        Without a name of all that are set up. Raises ProviderError, NotFound.
+        Raises NotFound, and ProviderError when none of those that were asked answers.
         """
-        return [(each, file) for each, store in self._stores(name) for file in store.files()]
+        stores = self._stores(name)
+        found: list[tuple[str, RemoteFile]] = []
+        silent: list[ProviderError] = []
+        for each, store in stores:
+            try:
+                found += [(each, file) for file in store.files()]
+            except ProviderError as error:
+                silent.append(error)
+        if silent and len(silent) == len(stores):
+            raise type(silent[0])(*(problem for error in silent for problem in error.problems))
+        return Kept(found, silent)
 
     def delete(self, file_ids: Sequence[str], name: str | None = None) -> list[str]:
         """Delete files of ours by id; returns the ids. Raises ProviderError; NotFound, and deletes none, for others."""
-        found = {file.file_id: store for _, store in self._stores(name) for file in store.files()}
+        stores, kept = dict(self._stores(name)), self.files(name)
+        found = {file.file_id: stores[each] for each, file in kept.files}
         if left := set(file_ids) - found.keys():
             raise NotFound(
                 Problem(
                     code="E706",
                     what=f"no file of ours is called {', '.join(sorted(left))}",
-                    why="only files that ft has uploaded are touched",
+                    why="only files that ft has uploaded are touched; "
+                    + ("not every provider answers" if kept.silent else "each provider has answered"),
                     fix="`ft files` lists them",
                 )
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.cli.output import confirm, must, out, out_json, paint, say, table, tell
+from finetune.cli.output import complain, confirm, must, out, out_json, paint, say, table, tell
 from finetune.cli.recipes import AsJson, Yes
 from finetune.wiring import Desk
 
@@ -48,6 +48,7 @@ def files(
 ) -> None:
     """List the files that ft has uploaded to hosted APIs, or delete some.
 
+    A provider that does not answer is told on stderr; the command fails when none answers, or the one asked for.
     Files of a job that still runs are needed there. `dataset.keep_upload: false` deletes them when the job has ended.
 
     Examples: ft files · ft files --provider openai --delete file-abc -y
@@ -66,7 +67,9 @@ def files(
         else:
             out("\n".join(f"{file_id}  deleted" for file_id in gone))
         return
-    found = desk.offers.files(provider)
+    found, silent = desk.offers.files(provider)
+    for error in silent:
+        complain(error)
     if as_json:
         out_json([desk.views.remote_file(name, file) for name, file in found])
     elif found:
@@ -76,7 +79,7 @@ def files(
         ]
         table(("PROVIDER", "FILE", "NAME", "BYTES", "UPLOADED"), rows)
     else:
-        say("no files of ours are at any provider that is set up here")
+        say("no files of ours are at any provider that is set up here and answers")
 
 
 def sandbox(

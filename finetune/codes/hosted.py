@@ -50,7 +50,8 @@ CODES: dict[str, CodeText] = {
     ),
     "E406": CodeText(
         "a service that has ended",
-        "The provider answers 410: the service is gone for good. No retry helps. The recipe can train elsewhere.",
+        "The provider answers 410, or that it takes no more jobs of this account: the service is gone for good. "
+        "No retry helps. The recipe can train elsewhere.",
     ),
     "E407": CodeText(
         "a request that the provider refuses",

@@ -4,10 +4,8 @@ A create is free: with `auto_start: false` the job is validated, told its price,
 """
 
 import re
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +15,7 @@ from finetune.abilities import RemoteFile
 from finetune.errors import AuthenticationFailed, Problem
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
+from finetune.providers.keyed import HONOURED, Opened, missing
 from finetune.providers.mistral_look import STATES, WAITING, Cursor, observed, remote
 from finetune.providers.mistral_terms import HYPERPARAMETERS, WANDB_KEY, faults, hyperparameters, wandb
 from finetune.providers.mistral_wire import VENDOR, Answer, Wire
@@ -52,17 +51,12 @@ class MistralProvider:
     #: A list may miss what was created a moment ago; how long is not published.
     grace_s = 30.0
     max_poll_s = 60.0
-    honours = frozenset(
-        {
-            *("base_model", "method", "provider_options", "register.alias", "limits.max_cost", "limits.data"),
-            *HYPERPARAMETERS.values(),
-        }
-    )
+    honours = HONOURED | frozenset(HYPERPARAMETERS.values())
 
     def __init__(self, kit: ProviderKit, *, read_s: float = _READ_S) -> None:
         """`read_s` bounds the wait for an answer, in seconds; uploads have ten minutes."""
         self._kit, self._read_s = kit, read_s
-        self._opening = threading.Lock()
+        self._opened: Opened[Wire] = Opened()
 
     def check(self, recipe: Recipe) -> list[Problem]:
         """See `ports.Provider.check`."""
@@ -73,11 +67,11 @@ class MistralProvider:
         found = _package()
         key, address = self._key(), self._address()
         if not key:
-            found.append(_missing(f"{_KEY} is not set", f"export {_KEY}=..., or try it: `ft submit --sandbox`"))
+            found.append(missing(f"{_KEY} is not set", f"export {_KEY}=..., or try it: `ft submit --sandbox`"))
         elif not key.isascii() or not key.isprintable() or " " in key:
-            found.append(_missing(f"{_KEY} holds something that no header can carry", "copy the key anew"))
+            found.append(missing(f"{_KEY} holds something that no header can carry", "copy the key anew"))
         if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
-            found.append(_missing(f"{_ADDRESS} is no address", f"write it like {VENDOR}, or unset it"))
+            found.append(missing(f"{_ADDRESS} is no address", f"write it like {VENDOR}, or unset it"))
         return found
 
     def reach(self) -> str:
@@ -176,13 +170,9 @@ class MistralProvider:
 
     @property
     def _wire(self) -> Wire:
-        with self._opening:
-            return self._opened
+        return self._opened.get(self.unconfigured, self._open)
 
-    @cached_property
-    def _opened(self) -> Wire:
-        if missing := self.unconfigured():
-            raise AuthenticationFailed(*missing)
+    def _open(self) -> Wire:
         return Wire(
             _TITLE,
             self._kit.clock,
@@ -223,7 +213,7 @@ class MistralProvider:
         if integration := wandb(recipe, self._kit.environ):
             if len(integration["api_key"]) != _WANDB_KEY_LENGTH:
                 fix = f"export {WANDB_KEY}=..., {_WANDB_KEY_LENGTH} characters, where the workers run"
-                raise AuthenticationFailed(_missing(f"{WANDB_KEY} does not hold a key", fix))
+                raise AuthenticationFailed(missing(f"{WANDB_KEY} does not hold a key", fix))
             wanted["integrations"] = [models.WandbIntegration(**integration)]
         return wanted
 
@@ -287,12 +277,8 @@ def _package() -> list[Problem]:
     try:
         said = metadata.version("mistralai")
     except metadata.PackageNotFoundError:
-        return [_missing("the package mistralai is not installed", install)]
+        return [missing("the package mistralai is not installed", install)]
     numbers = tuple(int(each) for each in re.findall(r"\d+", said)[:3])
     if _SINCE <= numbers < _UNTIL:
         return []
-    return [_missing(f"mistralai {said} has no fine-tuning jobs; 2.5.1 is the last that has", install)]
-
-
-def _missing(what: str, fix: str) -> Problem:
-    return Problem(code="E412", what=what, why="nothing can be sent without it", fix=fix)
+    return [missing(f"mistralai {said} has no fine-tuning jobs; 2.5.1 is the last that has", install)]

@@ -1,9 +1,7 @@
 """OpenAI's fine-tuning API, and whatever speaks its protocol at another address (`OPENAI_BASE_URL`)."""
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
@@ -14,7 +12,8 @@ from finetune.errors import AuthenticationFailed, Problem, ProviderError, StateE
 from finetune.files import unwritable, write_whole
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
-from finetune.providers.openai_check import SUFFIX_MOST, environment, missing, numbers, options, region
+from finetune.providers.keyed import HONOURED, Opened, missing
+from finetune.providers.openai_check import SUFFIX_MOST, environment, numbers, options, region
 from finetune.providers.openai_files import Files, not_ready
 from finetune.providers.openai_look import STATES, Cursor, as_wished, checkpoint, observed, remote
 from finetune.providers.openai_notice import SECRET, subject
@@ -53,18 +52,12 @@ class OpenAiProvider:
     #: A list may miss what was created a moment ago.
     grace_s = 20.0
     max_poll_s = 60.0
-    honours = frozenset(
-        {
-            *("base_model", "method", "seed", "provider_options", "register.alias"),
-            *("training.epochs", "training.batch_size", "training.learning_rate_multiplier"),
-            *("limits.max_cost", "limits.data"),
-        }
-    )
+    honours = HONOURED | {"seed", "training.epochs", "training.batch_size", "training.learning_rate_multiplier"}
 
     def __init__(self, kit: ProviderKit, *, read_s: float = _READ_S) -> None:
         """`read_s` bounds the wait for an answer, in seconds."""
         self._kit, self._read_s = kit, read_s
-        self._opening = threading.Lock()
+        self._opened: Opened[Wire] = Opened()
         self._roster = Roster(self._jobs, kit.clock)
 
     # What is checked before anything is sent.
@@ -205,13 +198,9 @@ class OpenAiProvider:
 
     @property
     def _wire(self) -> Wire:
-        with self._opening:
-            return self._opened
+        return self._opened.get(self.unconfigured, self._open)
 
-    @cached_property
-    def _opened(self) -> Wire:
-        if faults := self.unconfigured():
-            raise AuthenticationFailed(*faults)
+    def _open(self) -> Wire:
         return Wire(
             self.title,
             self._kit.clock,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from finetune.errors import Problem
 from finetune.jobs import Json
+from finetune.providers.keyed import missing
 from finetune.spec import Recipe, explicit
 
 SUFFIX_MOST: Final = 64
@@ -77,11 +78,6 @@ def host_of(address: str | None) -> str | None:
     except ValueError:
         return None
     return parts.hostname if parts.scheme in ("http", "https") else None
-
-
-def missing(what: str, fix: str) -> Problem:
-    """Something without which nothing can be sent."""
-    return Problem(code="E412", what=what, why="nothing can be sent without it", fix=fix)
 
 
 def not_taken(field: str, value: str | None, why: str, fix: str) -> Problem:

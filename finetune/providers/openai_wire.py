@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _EXHAUSTED: Final = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quotaExceeded"}
 )
+#: The code of a 403 that no other key mends: the organisation can create no jobs any more.
+_ENDED: Final = "training_not_available"
 #: A longer Retry-After is taken for so much, seconds: somebody looks again after a day.
 _LONGEST_S: Final = 86_400.0
 #: As many as the API gives at most.
@@ -125,15 +127,18 @@ class Wire:
         return self.troubles.nonsense(doing, str(error), creating=creating)
 
     def _refused(self, doing: str, error: "openai.APIStatusError", *, creating: bool) -> ProviderError:
+        request_id = error.request_id or error.response.headers.get("apim-request-id")
+        if error.code == _ENDED:
+            return self.troubles.ended(doing, error.status_code, _words(error), request_id=request_id)
         after_s = self._after(error.response.headers)
-        exhausted = not _EXHAUSTED.isdisjoint({error.code, str(error.type)})
+        exhausted = not _EXHAUSTED.isdisjoint({str(error.code), str(error.type)})
         if error.status_code == 429 and after_s and not exhausted:
             self._pace.hush(after_s)
         return self.troubles.refused(
             doing,
             error.status_code,
             _words(error),
-            request_id=error.request_id or error.response.headers.get("apim-request-id"),
+            request_id=request_id,
             creating=creating,
             after_s=after_s,
             exhausted=exhausted,

@@ -59,7 +59,7 @@ class Troubles:
         if exhausted:
             return ProviderError(self._of_quota(doing, why))
         if status == 410:
-            return ProviderError(self._of_gone(doing, why))
+            return self.ended(doing, status, words, request_id=request_id)
         if status == 404 and not creating:
             what = f"{self._title} does not have what we asked for when we wanted to {doing}"
             return ProviderError(Problem(code="E402", what=what, why=why, fix="`ft submit --force` trains again"))
@@ -69,6 +69,13 @@ class Troubles:
             error.after_s = after_s
             return error
         return ProviderError(self._of_refusal(doing, status, why))
+
+    def ended(self, doing: str, status: int, words: str, *, request_id: str | None = None) -> ProviderError:
+        """A refusal because the service is no more, for this account or for all."""
+        why = self._why(words, request_id)
+        what = f"{self._title} has ended this service ({doing}, {status})"
+        fix = "`ft providers` says who takes jobs today; open weights train on this machine with `provider: local`"
+        return ProviderError(Problem(code="E406", what=what, why=why, fix=fix))
 
     def unreachable(self, doing: str, words: str, *, sent: bool, creating: bool = False) -> ProviderError:
         """No answer. `sent` is False only when it is certain that the request never left (no connection)."""
@@ -105,11 +112,6 @@ class Troubles:
     def _of_quota(self, doing: str, why: str) -> Problem:
         what = f"the quota or budget at {self._title} is used up ({doing})"
         return Problem(code="E408", what=what, why=why, fix="raise it in the provider's console, then submit again")
-
-    def _of_gone(self, doing: str, why: str) -> Problem:
-        what = f"{self._title} has ended this service ({doing}, 410)"
-        fix = "`ft providers` says who takes jobs today; open weights train on this machine with `provider: local`"
-        return Problem(code="E406", what=what, why=why, fix=fix)
 
     def _of_busy(self, doing: str, status: int, why: str) -> Problem:
         if status == 429:

@@ -1,15 +1,14 @@
 """Vertex AI: tuning of Google's own models and of some open ones, with training files in a bucket of the user's."""
 
-import threading
 from collections.abc import Sequence
-from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Final
 
 from finetune.abilities import RemoteFile
-from finetune.errors import AuthenticationFailed, Problem, ProviderError
+from finetune.errors import Problem, ProviderError
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
+from finetune.providers.keyed import HONOURED, Opened, missing
 from finetune.providers.vertex_bucket import Bucket
 from finetune.providers.vertex_look import ENDED, STATES, Cursor, observed, remote, word
 from finetune.providers.vertex_recipe import RUN_KEY, problems, request, unfit
@@ -46,18 +45,15 @@ class VertexProvider:
     #: The list is not promised to show at once what was created.
     grace_s = 30.0
     max_poll_s = 60.0
-    honours = frozenset(
-        {
-            *("base_model", "method", "provider_options", "register.alias", "limits.max_cost", "limits.data"),
-            *("training.epochs", "training.learning_rate", "training.learning_rate_multiplier"),
-            *("training.batch_size", "lora.r"),
-        }
-    )
+    honours = HONOURED | {
+        *("training.epochs", "training.learning_rate", "training.learning_rate_multiplier"),
+        *("training.batch_size", "lora.r"),
+    }
 
     def __init__(self, kit: ProviderKit, *, read_s: float = _READ_S, part_bytes: int = _PART_BYTES) -> None:
         """`read_s` bounds the wait for an answer, seconds; `part_bytes` a chunk of an upload, a multiple of 256 KiB."""
         self._kit, self._read_s, self._part_bytes = kit, read_s, part_bytes
-        self._opening = threading.Lock()
+        self._opened: Opened[Wire] = Opened()
 
     # What is checked before anything is sent.
 
@@ -68,12 +64,12 @@ class VertexProvider:
     def unconfigured(self) -> list[Problem]:
         """See `abilities.Keyed`. Whether there is a credential, only a request can tell where it is not a variable."""
         found = [
-            _missing(f"the package {package} is not installed", "pip install 'ft-orchestrator[vertex]'")
+            missing(f"the package {package} is not installed", "pip install 'ft-orchestrator[vertex]'")
             for module, package in _PACKAGES.items()
             if not _installed(module)
         ]
         found += [
-            _missing(f"{name} is not set", f"export {name}=... ({meaning}), or try `ft submit --sandbox`")
+            missing(f"{name} is not set", f"export {name}=... ({meaning}), or try `ft submit --sandbox`")
             for name, meaning in _VARIABLES.items()
             if not self._kit.environ.get(name)
         ]
@@ -157,13 +153,9 @@ class VertexProvider:
 
     @property
     def _wire(self) -> Wire:
-        with self._opening:
-            return self._opened
+        return self._opened.get(self.unconfigured, self._open)
 
-    @cached_property
-    def _opened(self) -> Wire:
-        if missing := self.unconfigured():
-            raise AuthenticationFailed(*missing)
+    def _open(self) -> Wire:
         kit = self._kit
         return Wire(kit.environ, kit.clock, read_s=self._read_s, per_s=kit.requests_per_s)
 
@@ -184,7 +176,3 @@ def _installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _missing(what: str, fix: str) -> Problem:
-    return Problem(code="E412", what=what, why="nothing can be sent without it", fix=fix)

@@ -293,6 +293,46 @@ def test_files_are_listed_and_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatc
     assert desk.call("files", "--provider", "nobody").code_and_fault == (5, "E705")
 
 
+def test_files_are_listed_though_one_provider_refuses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openai import OpenAI
+
+    name = "ft-0123456789abcdef0123456789abcdef-train.jsonl"
+    row = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    with sandboxed(monkeypatch, OpenAiSandbox(), MistralSandbox()):
+        with OpenAI() as client:
+            mine = client.files.create(file=(name, row), purpose="fine-tune")
+        monkeypatch.setenv("MISTRAL_API_KEY", "wrong-SECRET")
+        shown = desk.call("files")
+        assert (shown.code, shown.codes) == (0, ["E405"])
+        assert [line.split()[:2] for line in shown.out.splitlines()[1:]] == [["openai", mine.id]]
+        assert [line.split(":")[0] for line in shown.err.splitlines()] == ["error E405", "  why", "  fix"]
+        assert "Mistral does not accept the credential" in shown.err
+        assert "SECRET" not in shown.err
+        listed = desk.call("files", "--json")
+        assert (listed.code, listed.codes) == (0, ["E405"])
+        assert [(one["provider"], one["file"]) for one in listed.json] == [("openai", mine.id)]
+        # Who asks for this one alone gets nothing.
+        alone = desk.call("files", "--provider", "mistral", "--json")
+        assert (alone.code_and_fault, alone.out) == ((9, "E405"), "")
+        assert desk.call("files", "--delete", mine.id, "--provider", "openai", "-y").code == 0
+        empty = desk.call("files")
+        assert (empty.code, empty.out) == (0, "")
+        assert "error E405: " in empty.err
+        assert "no files of ours are at any provider that is set up here and answers" in empty.err
+        assert desk.call("files", "--json").json == []
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_files_of_nobody_are_listed_when_none_answers(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+) -> None:
+    with sandboxed(monkeypatch, OpenAiSandbox(), MistralSandbox()):
+        monkeypatch.setenv("MISTRAL_API_KEY", "wrong-SECRET")
+        monkeypatch.setenv("OPENAI_BASE_URL", UNREACHED)
+        ran = desk.call("files", *as_json)
+    assert (ran.code, ran.codes, ran.out) == (9, ["E405", "E403"], "")
+
+
 @pytest.mark.parametrize("option", ["--speed", "--fault-rate"])
 def test_a_number_that_is_none_is_refused(desk: Desk, option: str) -> None:
     assert desk.run("sandbox", option, "nan").code_and_fault == (2, "E901")

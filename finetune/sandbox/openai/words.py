@@ -101,8 +101,11 @@ def no_quota() -> Refused:
 
 def closed() -> Refused:
     """The service takes no new jobs any more."""
-    message = "Creating fine-tuning jobs is no longer available to your organization."
-    return Refused(403, message, code="fine_tuning_not_available")
+    message = (
+        "OpenAI is winding down the fine-tuning platform and your organization is no longer able to create new "
+        "fine-tuning training jobs."
+    )
+    return Refused(403, message, code="training_not_available")
 
 
 def kind(value: Any) -> str:

@@ -73,6 +73,14 @@ def test_a_used_up_quota_is_for_good(troubles, creating):
     assert (type(error), error.problems[0].code, error.retry) == (ProviderError, "E408", False)
 
 
+@pytest.mark.parametrize("status", [403, 410])
+def test_a_service_that_has_ended_is_for_good(troubles, status):
+    error = troubles.ended(DOING, status, f"no more, {SECRET}", request_id="req_1")
+    assert (type(error), error.problems[0].code, error.retry) == (ProviderError, "E406", False)
+    assert error.problems[0].what == f"Vendor has ended this service (create the job, {status})"
+    assert error.problems[0].why == "Vendor says: no more, *** (request req_1)"
+
+
 @pytest.mark.parametrize(
     ("sent", "creating", "kind", "code"),
     [

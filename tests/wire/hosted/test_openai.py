@@ -1143,6 +1143,43 @@ def test_a_key_that_is_not_taken(rigs, key, call):
         assert "Incorrect API key provided: ***" in problem.why
 
 
+#: As it was seen on the wire in 2026.
+CLOSED = {
+    "message": "OpenAI is winding down the fine-tuning platform and your organization is no longer able to create new "
+    "fine-tuning training jobs. Learn more https://developers.openai.com/api/docs/deprecations#"
+    "update-to-openais-self-serve-fine-tuning",
+    "type": "invalid_request_error",
+    "param": None,
+    "code": "training_not_available",
+}
+
+
+def test_an_organisation_that_can_create_no_jobs_any_more(rig):
+    job = rig.create()
+    rig.sandbox.instead["create"] = lambda request: Reply(status=403, body={"error": CLOSED})
+    error, problem = fails(lambda: rig.provider.create(rig.recipe(), rig.provider.upload(rig.data), KEY))
+    assert (type(error), problem.code, error.retry) == (ProviderError, "E406", False)
+    assert problem.what == "OpenAI has ended this service (create the job, 403)"
+    assert f"{CLOSED['code']}: {CLOSED['message']}" in problem.why
+    assert "`provider: local`" in problem.fix
+    # What it has goes on.
+    assert rig.provider.poll(job, None).raw_state == "validating_files"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "missing_scope", "message": "You have insufficient permissions. Missing scopes: model.request"},
+        {"code": None, "message": "The project is archived and no longer able to create new fine-tuning jobs."},
+        {"code": ["training_not_available"], "message": "m"},
+    ],
+)
+def test_another_403_is_about_the_key(rig, body):
+    rig.sandbox.instead["create"] = lambda request: Reply(status=403, body={"error": body})
+    error, problem = fails(lambda: rig.provider.create(rig.recipe(), RemoteData(ids={"train": "file-x"}), KEY))
+    assert (type(error), problem.code) == (AuthenticationFailed, "E405")
+
+
 def test_an_unknown_job_is_not_there(rig):
     error, problem = fails(lambda: rig.provider.poll("ftjob-never", None))
     assert (type(error), problem.code) == (ProviderError, "E402")

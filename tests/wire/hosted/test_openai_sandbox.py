@@ -618,7 +618,7 @@ def test_from_a_day_on_nobody_can_create() -> None:
             sandbox.clock.advance((date(2999, 1, 6) - sandbox.clock.now().date()).days * 86_400.0)
             with pytest.raises(openai.PermissionDeniedError) as refusal:
                 client.fine_tuning.jobs.create(model=MODEL, training_file=training)
-            assert refusal.value.code == "fine_tuning_not_available"
+            assert refusal.value.code == "training_not_available"
             assert client.fine_tuning.jobs.retrieve(job.id).status == "succeeded"
 
 
