@@ -68,6 +68,16 @@ class Job:
     provider_state: str | None = None
     #: Set once by a user; the lifecycle turns it into `cancelled` when the provider confirms.
     cancel_requested: bool = False
+    #: From -100 to 100: the higher goes first among those that wait.
+    priority: int = 0
+    #: When its turn came, UTC: from then on it counts as under way. None while it waits (`finetune.turns`).
+    admitted_at: datetime | None = None
+    #: A user's wish to pause, set and lifted by users only; the lifecycle turns it into `held`.
+    hold_requested: bool = False
+    #: True while it is paused because of that wish: before its start, or at the provider.
+    held: bool = False
+    #: When it is ended if it has not trained by then, UTC; None: there is no deadline.
+    deadline_at: datetime | None = None
     #: When `advance` should look again, UTC. None in a final state, but while a second job may turn up (doubt_until).
     due_at: datetime | None = None
     #: 1 from the first attempt on; 0 before there is one.

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from finetune import doubt
+from finetune import doubt, wishes
 from finetune.abilities import Keyed, Reporting, Startable, Storing
 from finetune.errors import (
     AuthenticationFailed,
@@ -81,7 +81,7 @@ class Lifecycle:
             return None
         try:
             with self._ways.hold(lease):
-                change = self._ended(lease.job, self._step(lease))
+                change = self._ended(lease.job, wishes.late(lease.job, self._clock.now()) or self._step(lease))
             job = self._jobs.apply(lease, change, self._clock.now())
         except LeaseLost:
             return None
@@ -104,7 +104,11 @@ class Lifecycle:
     def _start(self, lease: Lease) -> Change:
         if lease.job.cancel_requested:
             return self._end(JobState.CANCELLED, "cancelled before it started")
-        return self._go(JobState.PREPARING, "handing the data to the provider")
+        if lease.job.hold_requested:
+            # It gives its turn back.
+            fields: Json = {"held": True, "admitted_at": None}
+            return Change(state=lease.job.state, due_at=lease.job.deadline_at, fields=fields)
+        return self._go(JobState.PREPARING, "handing the data to the provider", held=False)
 
     def _upload(self, lease: Lease) -> Change:
         job = lease.job
@@ -168,7 +172,9 @@ class Lifecycle:
             return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem), **news)
         if seen.quote is not None and not job.cancel_requested:
             return self._quoted(job, provider, seen.quote, fields, news)
-        return Change(state=job.state, due_at=self._next_poll(job, provider), fields=fields, **news)
+        held = wishes.held(job, provider, seen.state, self._clock.now())
+        news["events"] = (*news["events"], *held.events)
+        return Change(state=job.state, due_at=self._next_poll(job, provider), fields=fields | held.fields, **news)
 
     def _quoted(self, job: Job, provider: Provider, quote: Json, fields: Json, news: Json) -> Change:
         """The provider has named its price and waits: write it down, then start, or not above the recipe's limit."""
@@ -223,7 +229,8 @@ class Lifecycle:
             return doubt.unseen(job, _what(error), now)
 
     def _ended(self, job: Job, change: Change) -> Change:
-        """With what follows from an end: uploads that go, and a watch where a create is in doubt."""
+        """With what follows from an end: a deadline's failure, uploads that go, a watch where a create is in doubt."""
+        change = wishes.ended(job, change)
         if change.state not in FINAL or job.final:
             return change
         return doubt.ended(job, self._tidied(job, change), self._clock.now())

@@ -242,6 +242,8 @@ class Run:
     #: Everything the trainer needs, JSON.
     request: Json
     cancel_requested: bool = False
+    #: A wish to pause: the trainer saves and ends; no worker takes the run until it is lifted.
+    hold_requested: bool = False
     #: How often a trainer was started; the first is 1. Names the report file.
     starts: int = 0
     #: How often a trainer, or its worker, ended without a word; interruptions that were asked for do not count.
@@ -288,8 +290,12 @@ class RunStore(Protocol):
         """Ask for the end. A run that nobody has started yet is cancelled at once."""
         ...
 
+    def hold_run(self, run_key: str, hold: bool) -> None:
+        """Set or lift the wish to pause. Idempotent."""
+        ...
+
     def due_runs(self, now: datetime, limit: int) -> Sequence[Due]:
-        """Runs that wait for a worker, oldest first: queued, or running with a lease that has ended."""
+        """Runs that wait for a worker (queued, or a lease has ended): by priority, owners with least live, then age."""
         ...
 
 

@@ -1,11 +1,19 @@
 """How a worker is woken: by the name of a task. The only room of `finetune` that knows Celery."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 from finetune.errors import Problem, WorkerError
 from finetune.tasks import QUEUE_OF
+
+#: A Redis that falls silent must hold nobody: seconds, and no second try.
+_IMPATIENT = {"socket_connect_timeout": 2, "socket_timeout": 2, "max_retries": 0}
+#: How long the workers' answers are waited for.
+_ANSWERS_S = 1.0
 
 
 class EmbeddedQueue:
@@ -39,22 +47,85 @@ class CeleryQueue:
 
         app = Celery("ft-client", broker=self._url, set_as_current=False)
         app.conf.update(
-            broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 2},
+            broker_transport_options=dict(_IMPATIENT),
             broker_connection_timeout=2,
             task_ignore_result=True,
         )
         return app
 
 
+class BrokerFacts(TypedDict):
+    """What a Redis says of itself, and the workers that listen there; `doctor.Broker` says what each means."""
+
+    address: str
+    version: str | None
+    append_only: bool | None
+    snapshots: bool | None
+    disk_fails: bool
+    policy: str | None
+    ahead_s: float
+    late: dict[str, bool]
+
+
 def ping(broker_url: str) -> str:
-    """Connect to the broker and say to what. Blocks for two seconds at most. Raises WorkerError (E802)."""
+    """Connect to the broker and say to what. Blocks for four seconds at most. Raises WorkerError (E802)."""
+    with _connected(broker_url) as connection:
+        return str(connection.as_uri())
+
+
+def look(broker_url: str, now: Callable[[], datetime]) -> BrokerFacts:
+    """Ask the broker and the workers about themselves. Blocks for some seconds at most. Raises WorkerError (E802)."""
+    with _connected(broker_url) as connection:
+        client = connection.default_channel.client
+        asked = now()
+        seconds, micros = client.time()
+        said, answered = datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros), now()
+        info = _told(client.info)
+        save = _told(lambda: client.config_get("save")).get("save")
+        return BrokerFacts(
+            address=str(connection.as_uri()),
+            version=info.get("redis_version"),
+            append_only=None if "aof_enabled" not in info else bool(info["aof_enabled"]),
+            snapshots=None if save is None else bool(save),
+            disk_fails="err" in (info.get("rdb_last_bgsave_status"), info.get("aof_last_write_status")),
+            policy=info.get("maxmemory_policy"),
+            ahead_s=(said - (asked + (answered - asked) / 2)).total_seconds(),
+            late=_listeners(connection),
+        )
+
+
+def _told(ask: Callable[[], Any]) -> dict[str, Any]:
+    """The answer; empty where an access rule or the server's owner forbids the question, as managed ones do."""
+    from redis.exceptions import ResponseError
+
+    try:
+        return dict(ask())
+    except ResponseError:
+        return {}
+
+
+def _listeners(connection: Any) -> dict[str, bool]:
+    """Our workers that answer at this broker: Celery's name of each, and whether it acknowledges late."""
+    from celery import Celery
+
+    app = Celery("ft-doctor", broker=connection.as_uri(include_password=True), set_as_current=False)
+    answers = app.control.inspect(timeout=_ANSWERS_S, connection=connection).conf() or {}
+    # Other programs may have workers of their own on the same Redis.
+    ours = {name: conf for name, conf in answers.items() if set(QUEUE_OF) <= set(conf.get("task_routes") or ())}
+    return {name: bool(conf.get("task_acks_late")) for name, conf in ours.items()}
+
+
+@contextmanager
+def _connected(broker_url: str) -> Iterator[Any]:
     from kombu.connection import Connection
     from kombu.exceptions import OperationalError
+    from redis.exceptions import RedisError
 
-    connection = Connection(broker_url, connect_timeout=2, transport_options={"socket_connect_timeout": 2})
+    connection = Connection(broker_url, connect_timeout=2, transport_options=dict(_IMPATIENT))
     try:
-        connection.ensure_connection(max_retries=1, timeout=2)
-    except (OperationalError, OSError) as error:
+        connection.ensure_connection(max_retries=0)
+        yield connection
+    except (OperationalError, RedisError, OSError) as error:
         raise WorkerError(
             Problem(
                 code="E802",
@@ -65,4 +136,3 @@ def ping(broker_url: str) -> str:
         ) from None
     finally:
         connection.release()
-    return str(connection.as_uri())

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from finetune.errors import Problem, WaitTimeout
+from finetune.errors import Problem, UsageError, WaitTimeout
 from finetune.jobs import Event, Job, Metric
 from finetune.ports import Clock, JobStore, Queue
 from finetune.tasks import ADVANCE
+from finetune.turns import HIGHEST, TurnStore
 
 _LOOK_S = 0.25
 
@@ -23,8 +24,12 @@ class Update:
 class Service:
     """Shows jobs and takes wishes about them. Holds no state of its own."""
 
-    def __init__(self, jobs: JobStore, queue: Queue, clock: Clock) -> None:
-        self._jobs, self._queue, self._clock = jobs, queue, clock
+    def __init__(
+        self, jobs: JobStore, turns: TurnStore, queue: Queue, clock: Clock, *, pausable: Callable[[str], bool]
+    ) -> None:
+        """`pausable` says whether a provider of this name can hold a job that it has."""
+        self._jobs, self._turns, self._queue, self._clock = jobs, turns, queue, clock
+        self._pausable = pausable
 
     def job(self, job_id: str) -> Job:
         """One job, by id or the beginning of it. Raises NotFound."""
@@ -46,6 +51,29 @@ class Service:
         """Ask for the end; `watch` or `wait` tell when it is reached. Idempotent. Raises NotFound."""
         job = self._jobs.request_cancel(job_id, self._clock.now())
         self._queue.wake(ADVANCE, job.id)
+        return job
+
+    def hold(self, job_id: str) -> Job:
+        """Ask for a pause. Idempotent. Raises NotFound, and UsageError where the provider cannot pause what it has."""
+        job = self._jobs.get(job_id)
+        if job.run_key is not None and not job.final and not self._pausable(job.provider):
+            raise UsageError(_no_pause(job))
+        return self._rung(self._turns.request_hold(job.id, True, self._clock.now()))
+
+    def lift(self, job_id: str) -> Job:
+        """Ask it to go on. Idempotent. Raises NotFound."""
+        return self._rung(self._turns.request_hold(job_id, False, self._clock.now()))
+
+    def prioritise(self, job_id: str, priority: int) -> Job:
+        """Set when its turn comes. Raises NotFound, UsageError."""
+        if abs(priority) > HIGHEST:
+            what, why = f"priority {priority}", f"priorities are from -{HIGHEST} to {HIGHEST}"
+            raise UsageError(Problem(code="E901", what=what, why=why, fix="0 is usual, the highest goes first"))
+        return self._turns.prioritise(job_id, priority, self._clock.now())
+
+    def _rung(self, job: Job) -> Job:
+        if job.due_at is not None and job.due_at <= self._clock.now():
+            self._queue.wake(ADVANCE, job.id)
         return job
 
     def follow(self, job_id: str, *, each: Callable[[], object] | None = None) -> Iterator[Update]:
@@ -89,6 +117,15 @@ class Service:
             if each is not None:
                 each()
             self._clock.sleep(_LOOK_S)
+
+
+def _no_pause(job: Job) -> Problem:
+    return Problem(
+        code="E812",
+        what=f"{job.provider} cannot pause {job.id}, which it has as {job.provider_state or job.state}",
+        why="its API has no such call; only a job that still waits here could be held back",
+        fix=f"`ft cancel {job.id}` ends it",
+    )
 
 
 def _too_long(running: Sequence[Job], timeout: timedelta | None) -> Problem:

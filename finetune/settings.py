@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from finetune.errors import Problem, UsageError
 
@@ -29,8 +30,13 @@ class Settings:
     #: FT_SANDBOX: the providers that are stand-ins here, with commas (`ft sandbox` prints it): they bill nothing, their
     #: dates are no obstacle, and no other hosted API gets a job. Empty: all are real.
     sandbox: frozenset[str]
+    #: FT_LIMITS: how many jobs may be under way at once: of each owner, at a provider, with one of its base models, as
+    #: `owner=4,openai=10,openai/gpt-4o-mini=2`. Empty: no limit.
+    limits: Mapping[str, int]
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
+    #: FT_LOG_FORMAT: how workers and server write their log lines.
+    log_format: Literal["text", "json"] = "text"
 
     @property
     def embedded(self) -> bool:
@@ -80,7 +86,9 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         max_poll_s=_positive("FT_MAX_POLL_S", env["FT_MAX_POLL_S"]) if env.get("FT_MAX_POLL_S") else None,
         requests_per_s=_positive("FT_REQUESTS_PER_S", env.get("FT_REQUESTS_PER_S") or "10"),
         sandbox=frozenset(name for name in (env.get("FT_SANDBOX") or "").split(",") if name),
+        limits=_limits(env.get("FT_LIMITS") or ""),
         port=_port(env.get("FT_PORT") or "8765"),
+        log_format=_log_format(env.get("FT_LOG_FORMAT") or "text"),
     )
 
 
@@ -90,6 +98,22 @@ def _home(text: str) -> Path:
     except RuntimeError as error:
         fix = "write the whole path"
         raise UsageError(Problem(code="E902", what=f"FT_HOME is {text!r}", why=str(error), fix=fix)) from None
+
+
+def _limits(text: str) -> dict[str, int]:
+    found = {}
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = each.rpartition("=")
+        if not name.strip() or not number.strip().isdecimal():
+            problem = Problem(
+                code="E902",
+                what=f"FT_LIMITS has {each!r}",
+                why="each limit is a name and a whole number: owner, a provider, or provider/base_model",
+                fix="write FT_LIMITS=owner=4,openai=10",
+            )
+            raise UsageError(problem)
+        found[name.strip()] = int(number)
+    return found
 
 
 def _broker(url: str | None) -> str | None:
@@ -129,6 +153,15 @@ def _port(text: str) -> int:
             fix="export FT_PORT=8765, or unset it",
         )
     )
+
+
+def _log_format(text: str) -> Literal["text", "json"]:
+    if text == "text":
+        return "text"
+    if text == "json":
+        return "json"
+    what, fix = f"FT_LOG_FORMAT is {text!r}", "export FT_LOG_FORMAT=json, or unset it"
+    raise UsageError(Problem(code="E902", what=what, why="it is text or json", fix=fix))
 
 
 def _flag(name: str, text: str) -> bool:

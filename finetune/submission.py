@@ -4,19 +4,21 @@ import getpass
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from finetune.abilities import Keyed
 from finetune.catalogue import Cost, DataRules, Method
 from finetune.data import KIND_OF, DataReport, DataRequest
-from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem
+from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem, UsageError
 from finetune.jobs import Event, Job, JobState
 from finetune.plan import Choice, Eligible, Plan, choose, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
 from finetune.spec import Recipe, RecipeFile, canonical
 from finetune.tasks import ADVANCE
+from finetune.turns import Caps
 
 
 class Data(Protocol):
@@ -49,6 +51,8 @@ class Market:
     rules_of: RulesOf
     eligible: Eligible
     cost_of: CostOf
+    #: What may be under way at once. Without any, nothing waits for its turn.
+    caps: Caps = field(default_factory=dict)
 
 
 #: Fields of a recipe that change nothing in the outcome: where the data is, how it is checked, who was chosen.
@@ -62,6 +66,8 @@ class Ready:
     file: RecipeFile
     data: PreparedData
     plan: Plan
+    #: See `Job.priority`.
+    priority: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,29 +155,67 @@ class Submitter:
 
         Raises StateError.
         """
-        now = self._clock.now()
         recipe, plan = canonical(ready.file.recipe), ready.plan
-        job = Job(
-            id=self._new_id(),
+        job = self._new(
             name=ready.file.recipe.name,
-            owner=_login(),
             provider=plan.provider,
             base_model=plan.base_model,
             recipe=recipe,
             fingerprint=_fingerprint(ready),
-            state=JobState.QUEUED,
-            due_at=now,
+            priority=ready.priority,
             data=_record(ready.data),
             cost=_priced(plan),
+            deadline_s=ready.file.recipe.limits.deadline_s,
+        )
+        length = f"{plan.steps} steps" if plan.steps else f"{plan.epochs} epochs"
+        job, created = self._queued(job, f"queued: {plan.target}, {length}", force=force)
+        return Submission(job=job, created=created, plan=plan)
+
+    def bills(self, job: Job) -> bool:
+        """Whether a user must be asked before `again`: it bills, with no limit set."""
+        hosted = isinstance(self._providers.get(job.provider), Keyed)
+        return hosted and Recipe.model_validate(job.recipe).limits.max_cost is None
+
+    def again(self, job: Job) -> tuple[Job, bool]:
+        """A new job with the recipe and data of one that failed or was cancelled; True if it is new. Rings.
+
+        Another that goes on, or has succeeded, for the same work answers instead. Raises UsageError for a job that has
+        not ended so, NotEligible when its target takes it no more, AuthenticationFailed, StateError.
+        """
+        if job.state not in (JobState.FAILED, JobState.CANCELLED):
+            raise UsageError(_not_over(job))
+        recipe = Recipe.model_validate(job.recipe)
+        against = [each for each in self._market.eligible(job.provider, recipe) if each.level == "error"]
+        if against:
+            raise NotEligible(*against)
+        if job.provider in self._providers and (missing := self._unconfigured(job.provider)):
+            raise AuthenticationFailed(*missing)
+        same = ("name", "provider", "base_model", "recipe", "fingerprint", "data", "priority")
+        estimate = {key: job.cost.get(key) for key in ("low", "high", "basis")} if job.cost else None
+        new = self._new(**{key: getattr(job, key) for key in same}, cost=estimate, deadline_s=recipe.limits.deadline_s)
+        return self._queued(new, f"queued: {job.target}, again after {job.id}", force=False)
+
+    def _new(self, *, deadline_s: int | None, **fields: Any) -> Job:
+        now = self._clock.now()
+        deadline_at = None if deadline_s is None else now + timedelta(seconds=deadline_s)
+        return Job(
+            **fields,
+            id=self._new_id(),
+            owner=_login(),
+            state=JobState.QUEUED,
+            admitted_at=None if self._market.caps else now,
+            deadline_at=deadline_at,
+            due_at=deadline_at if self._market.caps else now,
             created_at=now,
             changed_at=now,
         )
-        length = f"{plan.steps} steps" if plan.steps else f"{plan.epochs} epochs"
-        told = Event(kind="state", message=f"queued: {plan.target}, {length}", at=now)
+
+    def _queued(self, job: Job, note: str, *, force: bool) -> tuple[Job, bool]:
+        told = Event(kind="state", message=note, at=job.created_at)
         job, created = self._jobs.submit(job, told, force=force)
-        if created:
+        if created and not self._market.caps:
             self._queue.wake(ADVANCE, job.id)
-        return Submission(job=job, created=created, plan=plan)
+        return job, created
 
     def _choose(self, file: RecipeFile) -> tuple[Choice | None, tuple[Problem, ...]]:
         """The target, or everything that stands against all of them."""
@@ -239,6 +283,15 @@ def _priced(plan: Plan) -> dict[str, object] | None:
         return None
     low, high = (None if each is None else str(each) for each in (cost.low_usd, cost.high_usd))
     return {"low": low, "high": high, "basis": cost.basis}
+
+
+def _not_over(job: Job) -> Problem:
+    return Problem(
+        code="E811",
+        what=f"{job.id} is {job.state}: there is nothing to try again",
+        why="a job is tried again when it has failed or was cancelled",
+        fix="`ft submit recipe.yaml --force` trains again what has succeeded",
+    )
 
 
 def _login() -> str:

@@ -26,9 +26,11 @@ class Sweep:
         ring: Callable[[str, str], None],
         *,
         tasks: Collection[str],
+        admit: Callable[[datetime], object] = lambda now: None,
     ) -> None:
+        """`admit` lets those start whose turn it is."""
         self._jobs, self._runs, self._clock, self._ring = jobs, runs, clock, ring
-        self._tasks = tasks
+        self._tasks, self._admit = tasks, admit
         #: What was rung for: which task and wait, and when.
         self._rung: dict[tuple[str, Due], datetime] = {}
 
@@ -40,6 +42,7 @@ class Sweep:
         now = self._clock.now()
         waiting: list[tuple[str, Due]] = []
         if ADVANCE in self._tasks:
+            self._admit(now)
             waiting += [(ADVANCE, due) for due in self._jobs.due(now, _BATCH)]
         if TRAIN in self._tasks:
             waiting += [(TRAIN, due) for due in self._runs.due_runs(now, _BATCH)]

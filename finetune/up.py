@@ -13,7 +13,7 @@ from types import FrameType
 
 from finetune.errors import Problem, StateError, WorkerError
 from finetune.files import unwritable
-from finetune.ports import BeatStore, Clock
+from finetune.ports import Beat, BeatStore, Clock
 from finetune.process import end_group, spawn
 from finetune.tasks import QUEUES
 
@@ -28,9 +28,14 @@ _RESTART_S = 2.0
 Say = Callable[[str], None]
 
 
+def alive(beats: BeatStore, clock: Clock) -> list[Beat]:
+    """The workers that live at this moment."""
+    return beats.workers(clock.now() - _ALIVE)
+
+
 def living(beats: BeatStore, clock: Clock) -> set[str]:
     """The queues that some worker serves at this moment."""
-    return {queue for beat in beats.workers(clock.now() - _ALIVE) for queue in beat.queues}
+    return {queue for beat in alive(beats, clock) for queue in beat.queues}
 
 
 class Helpers:

@@ -10,10 +10,12 @@ from finetune.jobs import Event, Job, Json, Metric, ModelVersion
 if TYPE_CHECKING:
     # Importing these would bring the recipe's whole schema, which `ft status` does without.
     from finetune.abilities import RemoteFile
+    from finetune.board import Entry
     from finetune.data import DataReport
     from finetune.data.survey import Survey
     from finetune.offers import Offer
     from finetune.plan import Plan
+    from finetune.ports import Beat
 
 
 def job(one: Job) -> Json:
@@ -28,6 +30,10 @@ def job(one: Job) -> Json:
         "state": str(one.state),
         "provider_state": one.provider_state,
         "cancel_requested": one.cancel_requested,
+        "priority": one.priority,
+        "hold_requested": one.hold_requested,
+        "held": one.held,
+        "deadline_at": _time(one.deadline_at),
         "attempt": one.attempt,
         "remote_id": one.remote_id,
         "data": {key: one.data.get(key) for key in ("train_rows", "validation_rows", "digest")},
@@ -38,6 +44,30 @@ def job(one: Job) -> Json:
         "created_at": _time(one.created_at),
         "changed_at": _time(one.changed_at),
         "finished_at": _time(one.finished_at),
+    }
+
+
+def queued(one: "Entry") -> Json:
+    """An unfinished job, with its place in the queue."""
+    recipe = one.job.recipe.get("limits") or {}
+    return {
+        **job(one.job),
+        "position": one.position,
+        "waits_for": one.waits_for,
+        "eta_s": one.eta_s,
+        "max_cost": recipe.get("max_cost"),
+    }
+
+
+def worker(one: "Beat", trains: list[str]) -> Json:
+    """A worker that lives."""
+    return {
+        "worker": one.worker,
+        "queues": list(one.queues),
+        "host": one.host,
+        "pid": one.pid,
+        "seen_at": _time(one.seen_at),
+        "trains": trains,
     }
 
 

@@ -6,8 +6,9 @@ import os
 import sys
 import warnings
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
+from finetune.logs import to_json
 from finetune.process import die_with_parent
 from finetune.tasks import QUEUES
 from workers import tasks
@@ -23,7 +24,7 @@ def main() -> int:
     asked = _arguments()
     if asked.parent:
         die_with_parent(asked.parent)
-    _log()
+    _log(as_json=tasks.parts().settings.log_format == "json")
     loop = Loop(tasks.parts(), [asked.queue], until_idle=asked.until_idle)
     worker_ready.connect(lambda **_: logging.getLogger("ft.worker").info("%s: ready", asked.queue), weak=False)
 
@@ -52,10 +53,15 @@ def main() -> int:
     return 0
 
 
-def _log() -> None:
+def _log(*, as_json: bool) -> None:
     """Our own lines on stderr; of the libraries only what went wrong."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    if as_json:
+        handler = to_json()
+        # Whoever listens to this signal tells Celery to leave the root logger as it is.
+        setup_logging.connect(lambda **_: None, weak=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
     ours = logging.getLogger("ft.worker")
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)

@@ -5,6 +5,7 @@ import threading
 from functools import cache
 
 from finetune.errors import FtError
+from finetune.logs import about
 from finetune.tasks import ADVANCE, TRAIN
 from finetune.wiring import Parts
 from workers.app import app
@@ -30,21 +31,23 @@ def nothing() -> None:
 @app.task(name=ADVANCE)
 def advance(job_id: str) -> None:
     """One step of one job. Twice, late or in vain does no harm."""
-    try:
-        job = parts().lifecycle.advance(job_id)
-    except FtError as error:
-        # The store: the row is as it was, and the sweep rings again.
-        log.error("%s: %s", job_id, error)
-    else:
-        if job is not None:
-            log.info("%s is %s", job.id, job.state)
+    with about(job_id=job_id):
+        try:
+            job = parts().lifecycle.advance(job_id)
+        except FtError as error:
+            # The store: the row is as it was, and the sweep rings again.
+            log.error("%s: %s", job_id, error)
+        else:
+            if job is not None:
+                log.info("%s is %s", job.id, job.state, extra={"run_key": job.run_key})
 
 
 @app.task(name=TRAIN)
 def train(run_key: str) -> None:
     """One local training, to its end or the worker's."""
-    try:
-        log.info("%s: training", run_key)
-        parts().supervisor.run(run_key, stopping.is_set)
-    except FtError as error:
-        log.error("%s: %s", run_key, error)
+    with about(run_key=run_key):
+        try:
+            log.info("%s: training", run_key)
+            parts().supervisor.run(run_key, stopping.is_set)
+        except FtError as error:
+            log.error("%s: %s", run_key, error)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.cli import data, hosted, jobs, models, recipes, serve
+from finetune.cli import data, hosted, jobs, models, queue, recipes, serve
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
@@ -49,6 +49,12 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
     ("logs", jobs.logs),
     ("wait", jobs.wait),
     ("cancel", jobs.cancel),
+    ("queue", queue.queue),
+    ("workers", queue.workers),
+    ("pause", queue.pause),
+    ("resume", queue.resume),
+    ("priority", queue.priority),
+    ("retry", queue.retry),
     ("promote", models.promote),
     ("chat", models.chat),
     ("providers", hosted.providers),

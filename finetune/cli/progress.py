@@ -62,9 +62,14 @@ def progress_text(progress: Json) -> str:
     if progress.get("tokens_per_s") is not None:
         parts.append(f"{progress['tokens_per_s']:,.0f} tokens/s")
     if progress.get("eta_s") is not None:
-        minutes, seconds = divmod(round(progress["eta_s"]), 60)
-        parts.append(f"{minutes}:{seconds:02} left")
+        parts.append(f"{minutes(progress['eta_s'])} left")
     return " · ".join(parts)
+
+
+def minutes(seconds: float) -> str:
+    """`12:05`."""
+    whole, rest = divmod(round(seconds), 60)
+    return f"{whole}:{rest:02}"
 
 
 class _Lines:

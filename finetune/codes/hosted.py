@@ -1,4 +1,4 @@
-"""E306 to E313, E405 to E415, E705, E706, E906: hosted providers, their dates and bills, and the sandbox."""
+"""E306 to E314, E405 to E415, E705, E706, E906: hosted providers, their dates and bills, and the sandbox."""
 
 from finetune.codes.text import CodeText
 
@@ -42,6 +42,11 @@ CODES: dict[str, CodeText] = {
         "a job that bills and that nobody has allowed",
         "A hosted API bills for training. On a terminal ft shows the price and asks; elsewhere it wants -y, or a "
         "recipe with limits.max_cost, which allows every job below it.",
+    ),
+    "E314": CodeText(
+        "a deadline that has passed",
+        "limits.deadline counts from the submission, with all waiting. What had not trained by then was cancelled, and "
+        "the job counts as failed; a training that had ended is kept.",
     ),
     "E405": CodeText(
         "a credential that is not accepted",

@@ -169,6 +169,16 @@ CODES: dict[str, CodeText] = {
         "a wait that ended before the job",
         "`ft wait --timeout` is over. The job goes on; `ft watch JOB` shows how far it is.",
     ),
+    "E811": CodeText(
+        "a job that cannot be tried again",
+        "`ft retry` starts a new job with recipe and data of one that has failed or was cancelled. One that goes on "
+        "has nothing to try again, and one that has succeeded is trained again only by `ft submit --force`.",
+    ),
+    "E812": CodeText(
+        "a job that cannot be paused",
+        "The provider has no call for it. A job that waits in ft's own queue can always be held back, and a local "
+        "training saves a checkpoint from which it goes on.",
+    ),
     "E901": CodeText(
         "a command that cannot be carried out so",
         "The message says what to write instead.",

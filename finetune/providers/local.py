@@ -57,7 +57,7 @@ class LocalProvider:
             *("training.epochs", "training.batch_size", "training.learning_rate", "training.max_seq_length"),
             *("training.warmup_ratio", "training.weight_decay", "training.lr_scheduler", "training.max_grad_norm"),
             # Training here costs nothing that is billed, and the data stays here.
-            *("limits.max_cost", "limits.data", "register.alias"),
+            *("limits.max_cost", "limits.data", "limits.deadline", "register.alias"),
         }
     )
 
@@ -98,8 +98,9 @@ class LocalProvider:
         # The row is read before the reports: whatever the row says has ended is then complete in the reports.
         lines, cursor = self._reports(run, cursor)
         events, metrics, progress = _news(lines)
+        paused = run.hold_requested and run.state == "queued"
         return Observation(
-            state=_STATES[run.state],
+            state="paused" if paused else _STATES[run.state],
             raw_state=self._raw_state(run),
             cursor=cursor,
             events=tuple(events),
@@ -112,6 +113,15 @@ class LocalProvider:
     def cancel(self, remote_id: str) -> None:
         """See `ports.Provider.cancel`. The supervisor ends the process group, then the row."""
         self._kit.runs().cancel_run(remote_id, self._kit.clock.now())
+
+    def pause(self, remote_id: str) -> None:
+        """See `abilities.Pausable.pause`: the trainer saves a checkpoint and ends."""
+        self._kit.runs().hold_run(remote_id, True)
+
+    def resume(self, remote_id: str) -> None:
+        """See `abilities.Pausable.resume`: it goes on from that checkpoint."""
+        self._kit.runs().hold_run(remote_id, False)
+        self._kit.queue.wake(TRAIN, remote_id)
 
     def _request(self, recipe: Recipe, data: RemoteData, run_key: str) -> Json:
         training = recipe.training.model_dump(
@@ -148,6 +158,8 @@ class LocalProvider:
     def _raw_state(self, run: Run) -> str:
         if run.state == "running" and (run.lease_until is None or run.lease_until <= self._kit.clock.now()):
             return "waiting for a worker (the last one is gone)"
+        if run.state == "queued" and run.hold_requested:
+            return "paused"
         if run.state == "queued":
             return "waiting for a worker" if run.starts == 0 else "waiting for a worker (interrupted)"
         return run.state

@@ -64,14 +64,16 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(app: Any, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def serve(
+    app: Any, host: str, port: int, on_ready: Callable[[str], None], lines: logging.Formatter | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way (5 s at most) and return. Blocks.
 
     Port 0 takes a free one. `on_ready` is told the URL once connections are accepted. What fails while it answers
-    goes to standard error, with its traceback. Raises ServingError E757 when the address cannot be had. In a thread
-    other than the main one no signal is listened to.
+    goes to standard error, with its traceback, as `lines` writes it (None: as text). Raises ServingError E757 when the
+    address cannot be had. In a thread other than the main one no signal is listened to.
     """
-    with _logging(), _bound(host, port) as taken:
+    with _logging(lines), _bound(host, port) as taken:
         Server(app, lambda: on_ready(_url(host, taken))).run(sockets=[taken])
 
 
@@ -100,10 +102,11 @@ def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _logging() -> Iterator[None]:
+def _logging(lines: logging.Formatter | None) -> Iterator[None]:
     """Print the server's log, whatever the libraries did to Python's logging."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(lines or text)
     log.addHandler(handler)
     propagated, log.propagate = log.propagate, False
     try:

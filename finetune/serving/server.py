@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,24 @@ log = logging.getLogger("finetune.serving")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+#: The figures of this moment in the text format of Prometheus. Blocks. Raises FtError.
+Figures = Callable[[], bytes]
+_FIGURES_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 #: Tokens that may be asked for at once; more wait for a token's time.
 _THREADS = 32
 #: The client is gone: nobody reads this.
 _LEFT = Response(status_code=499)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """What the server does beside answering; None: it has no such route."""
+
+    #: Takes in what hosted APIs post to `/webhooks/PROVIDER`.
+    notices: Receive | None = None
+    #: What `/metrics` says.
+    figures: Figures | None = None
 
 
 def create_app(
@@ -51,18 +66,18 @@ def create_app(
     runtime_adapters: bool = False,
     max_body_bytes: int = 4 * 1024 * 1024,
     allowed_hosts: Sequence[str] | None = None,
-    notices: Receive | None = None,
+    sides: Sides | None = None,
 ) -> Starlette:
     """The server as an ASGI application; loads nothing.
 
-    With `api_key` every route but /health wants `Authorization: Bearer KEY`. `runtime_adapters` opens
+    With `api_key` every route but /health and the webhooks wants `Authorization: Bearer KEY`. `runtime_adapters` opens
     `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`: they read folders that the caller names, so switch them on
     only behind a key or on a loopback address. `allowed_hosts` are the names it answers to, without ports; None: to
     any. Without a key name the loopback ones, else any web page can reach the server through its reader's browser.
-    `notices` takes in what hosted APIs post to `/webhooks/PROVIDER`.
     """
+    sides = sides or Sides()
     house = _House(Models(source, pool), pool, max_body_bytes)
-    routes = [
+    routes: list[tuple[str, Handler, str]] = [
         ("/v1/models", house.list_models, "GET"),
         # Ids hold slashes.
         ("/v1/models/{name:path}", house.show_model, "GET"),
@@ -73,10 +88,12 @@ def create_app(
             ("/v1/load_lora_adapter", house.load_adapter, "POST"),
             ("/v1/unload_lora_adapter", house.unload_adapter, "POST"),
         ]
+    if sides.figures is not None:
+        routes.append(("/metrics", _page(sides.figures), "GET"))
     return Starlette(
         routes=[
             Route("/health", _health, methods=["GET"]),
-            *([] if notices is None else [notices_route(notices)]),
+            *([] if sides.notices is None else [notices_route(sides.notices)]),
             *(Route(path, _guarded(handler, api_key), methods=[method]) for path, handler, method in routes),
         ],
         exception_handlers={HTTPException: _http_error},
@@ -211,6 +228,15 @@ async def _events(
         if asked.include_usage:
             yield event(replies.usage_chunk(head, generation))
         yield event("[DONE]")
+
+
+def _page(figures: Figures) -> Handler:
+    """GET /metrics."""
+
+    async def show(request: Request) -> Response:
+        return Response(await to_thread.run_sync(figures), media_type=_FIGURES_TYPE)
+
+    return show
 
 
 def _guarded(handler: Handler, api_key: str | None) -> Handler:

@@ -2,8 +2,10 @@
 
 from finetune.store.beats import SqlBeats
 from finetune.store.database import Database
+from finetune.store.figures import SqlFigures
 from finetune.store.jobs import SqlJobs
 from finetune.store.models import SqlModels
 from finetune.store.runs import SqlRuns
+from finetune.store.turns import SqlTurns
 
-__all__ = ["Database", "SqlBeats", "SqlJobs", "SqlModels", "SqlRuns"]
+__all__ = ["Database", "SqlBeats", "SqlFigures", "SqlJobs", "SqlModels", "SqlRuns", "SqlTurns"]

@@ -15,7 +15,7 @@ from finetune.errors import FtError, LeaseLost, Problem, StateError, StoreBusy
 from finetune.files import unwritable
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
-REVISION = "0002"
+REVISION = "0003"
 _BUSY_S = 15.0
 
 

@@ -5,12 +5,12 @@ from dataclasses import fields as dataclass_fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, case, insert, or_, select, update
+from sqlalchemy import Row, and_, case, func, insert, or_, select, update
 
 from finetune.jobs import Json
 from finetune.ports import Due, Run
 from finetune.store.database import Conflict, Database, taken_over
-from finetune.store.schema import runs
+from finetune.store.schema import jobs, runs
 
 _COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
 
@@ -78,10 +78,37 @@ class SqlRuns:
             queued = and_(mine, runs.c.state == "queued")
             connection.execute(update(runs).where(queued).values(state="cancelled"))
 
+    def hold_run(self, run_key: str, hold: bool) -> None:
+        """See `ports.RunStore.hold_run`."""
+        with self._db.write(durable=True) as connection:
+            connection.execute(update(runs).where(runs.c.run_key == run_key).values(hold_requested=hold))
+
+    def training(self, now: datetime) -> list[Run]:
+        """The runs that a living worker has, oldest first."""
+        live = and_(runs.c.state == "running", runs.c.lease_until > now)
+        wanted = select(*_COLUMNS).where(live).order_by(runs.c.created_at)
+        with self._db.read() as connection:
+            return [_run(row) for row in connection.execute(wanted)]
+
     def due_runs(self, now: datetime, limit: int) -> Sequence[Due]:
         """See `ports.RunStore.due_runs`."""
+        theirs = jobs.alias()
+        live = and_(runs.c.state == "running", runs.c.lease_until > now)
+        busy = (
+            select(theirs.c.owner, func.count().label("count"))
+            .join(runs, runs.c.run_key == theirs.c.run_key)
+            .where(live)
+            .group_by(theirs.c.owner)
+            .subquery()
+        )
         wanted = (
-            select(runs.c.run_key, runs.c.lease_token).where(_waiting(now)).order_by(runs.c.created_at).limit(limit)
+            select(runs.c.run_key, runs.c.lease_token)
+            .outerjoin(jobs, jobs.c.run_key == runs.c.run_key)
+            .outerjoin(busy, busy.c.owner == jobs.c.owner)
+            .where(_waiting(now))
+            .order_by(func.coalesce(jobs.c.priority, 0).desc(), func.coalesce(busy.c.count, 0))
+            .order_by(runs.c.created_at, runs.c.run_key)
+            .limit(limit)
         )
         with self._db.read() as connection:
             return [Due(*row) for row in connection.execute(wanted)]
@@ -89,7 +116,9 @@ class SqlRuns:
 
 def _waiting(now: datetime) -> Any:
     free = or_(runs.c.lease_until.is_(None), runs.c.lease_until <= now)
-    return and_(runs.c.state.in_(("queued", "running")), free)
+    # One that is paused waits for nobody, unless it is to be ended.
+    wanted = or_(runs.c.hold_requested.is_(False), runs.c.cancel_requested)
+    return and_(runs.c.state.in_(("queued", "running")), free, wanted)
 
 
 def _run(row: Row[Any]) -> Run:

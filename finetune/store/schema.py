@@ -49,6 +49,11 @@ jobs = Table(
     Column("state", String(16), nullable=False),
     Column("provider_state", String(64)),
     Column("cancel_requested", Boolean, nullable=False),
+    Column("priority", Integer, nullable=False, default=0),
+    Column("admitted_at", Utc),
+    Column("hold_requested", Boolean, nullable=False, default=False),
+    Column("held", Boolean, nullable=False, default=False),
+    Column("deadline_at", Utc),
     Column("due_at", Utc),
     Column("attempt", Integer, nullable=False),
     Column("run_key", String(64)),
@@ -73,6 +78,9 @@ jobs = Table(
     Index("jobs_due", "due_at"),
     Index("jobs_created", "created_at"),
     Index("jobs_remote", "remote_id"),
+    # Of a hundred thousand jobs few are unfinished (NULL), and most questions are about those.
+    Index("jobs_finished", "finished_at"),
+    Index("jobs_run", "run_key"),
 )
 
 attempts = Table(
@@ -113,6 +121,7 @@ runs = Table(
     Column("state", String(16), nullable=False),
     Column("request", _Json, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
+    Column("hold_requested", Boolean, nullable=False, default=False),
     Column("starts", Integer, nullable=False),
     Column("deaths", Integer, nullable=False),
     Column("process", String(128)),

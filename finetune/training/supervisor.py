@@ -30,6 +30,8 @@ LONG_PAUSE = timedelta(seconds=60)
 _RENEW_S = 1.0
 _LOOK_S = 0.2
 _GRACE_S = 10.0
+#: So many runs are tried for, of those that wait.
+_TRIES = 8
 
 
 class Supervisor:
@@ -50,14 +52,16 @@ class Supervisor:
         self._runs_dir, self._adapters_dir, self._command = runs_dir, adapters_dir, command
 
     def run(self, run_key: str, stopping: Callable[[], bool]) -> None:
-        """Train until the run has ended or the worker is `stopping`. Blocks. Silent if somebody else has the run.
+        """Train what is next until it has ended or the worker is `stopping`. Blocks. Silent if nothing waits.
+
+        `run_key` is why the bell rang; another run may be more urgent, and its own bell will then ring for this one.
 
         Raises StoreBusy or StateError when the store cannot be used; the trainer is ended first.
         """
         if stopping():
             # A message that came with the wish to stop: the run is for another worker.
             return
-        run = self._runs.claim_run(run_key, self._worker, self._clock.now(), LEASE)
+        run = self._next(run_key)
         if run is None:
             return
         try:
@@ -66,12 +70,23 @@ class Supervisor:
             # Whoever took the run over writes its end.
             return
 
+    def _next(self, run_key: str) -> Run | None:
+        now = self._clock.now()
+        waiting = [due.key for due in self._runs.due_runs(now, _TRIES)]
+        # Others look at the same moment: whoever claims a run first has it.
+        for key in [*waiting, run_key]:
+            if run := self._runs.claim_run(key, self._worker, now, LEASE):
+                return run
+        return None
+
     def _take(self, run: Run, stopping: Callable[[], bool]) -> None:
         if run.process and (left := same_process(run.process)):
             # Its worker is gone, and the system did not end it with the worker.
             end_group(left, grace_s=_GRACE_S)
         if run.cancel_requested:
             self._end(run, state="cancelled")
+        elif run.hold_requested:
+            self._end(run, state="queued")
         elif run.deaths >= MAX_DEATHS:
             self._end(run, state="failed", error=_too_often("the last time with its worker"))
         else:
@@ -107,12 +122,12 @@ class Supervisor:
             self._cancelled(run, child.pid, told, gone=gone)
         else:
             # A trainer that has just begun may end by the signal itself, before it could say so by its exit code.
-            self._ended(run, last, told, INTERRUPTED if stopping() and code < 0 else code)
+            self._ended(run, last, told, INTERRUPTED if (stopping() or run.hold_requested) and code < 0 else code)
 
     def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
         """Renew the lease until the trainer ends by itself, or must end."""
         renewed = self._clock.now()
-        while child.poll() is None and not run.cancel_requested and not stopping():
+        while child.poll() is None and not (run.cancel_requested or run.hold_requested or stopping()):
             self._clock.sleep(_LOOK_S)
             if (self._clock.now() - renewed).total_seconds() >= _RENEW_S:
                 renewed = self._clock.now()

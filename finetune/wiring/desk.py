@@ -14,13 +14,14 @@ from finetune.wiring.parts import Parts
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from finetune.board import Entry
     from finetune.codes import CodeText
-    from finetune.doctor import Check
+    from finetune.doctor import Broker, Check
     from finetune.evaluation.compare import Comparison
     from finetune.inbox import Inbox
     from finetune.jobs import Job, Json
     from finetune.offers import Offers
-    from finetune.ports import Chat, Served
+    from finetune.ports import Beat, Chat, Served
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
     from finetune.wiring.rehearsal import Sandboxes
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
 _ANSWER_TOKENS = 256
+#: Jobs that are being tried again whose reason the queue shows, at most.
+_TRIED = 50
 
 
 class Desk(Parts):
@@ -107,6 +110,26 @@ class Desk(Parts):
 
         return Lookout(self.beats, self.clock, self._say)
 
+    def board(self) -> "list[Entry]":
+        """The queue: unfinished jobs, in order, with what each waits for."""
+        from finetune.board import entries
+        from finetune.up import alive
+
+        jobs = self.jobs.recent(unfinished=True)
+        tried = [job.id for job in jobs if job.failures][:_TRIED]
+        said = {job_id: events[-1] for job_id in tried if (events := self.jobs.events(job_id))}
+        warnings = {job_id: event.message for job_id, event in said.items() if event.kind == "warning"}
+        now = self.clock.now()
+        return entries(jobs, alive(self.beats, self.clock), self.settings.limits, now, said=warnings)
+
+    def living(self) -> "list[tuple[Beat, list[str]]]":
+        """Workers that live, and the runs that each trains."""
+        from finetune.up import alive
+
+        busy = self.runs.training(self.clock.now())
+        found = alive(self.beats, self.clock)
+        return [(beat, [run.run_key for run in busy if run.worker == beat.worker]) for beat in found]
+
     def can_answer(self, name: str) -> bool:
         """Whether this machine has the model itself, not only its name at a provider."""
         return any(model.id == name for model in self.registry.served())
@@ -140,12 +163,14 @@ class Desk(Parts):
 
     def serve(self, host: str, port: int | None, parent: int | None) -> None:
         """Run the embedded server until SIGINT or SIGTERM. Blocks. Raises ServingError."""
+        from finetune.logs import to_json
         from finetune.process import die_with_parent
         from finetune.serving.run import serve
-        from finetune.serving.server import create_app
+        from finetune.serving.server import Sides, create_app
 
         if parent:
             die_with_parent(parent)
+        lines = to_json().formatter if self.settings.log_format == "json" else None
         _guard_address(host, self.settings.api_key)
         key = self.settings.api_key
         # Without a key only this machine may ask, and no web page may pass for it under another host's name.
@@ -156,10 +181,10 @@ class Desk(Parts):
             api_key=key,
             runtime_adapters=True,
             allowed_hosts=hosts,
-            notices=self.inbox.receive,
+            sides=Sides(notices=self.inbox.receive, figures=self.metrics.page),
         )
         asked = self.settings.port if port is None else port
-        serve(app, host, asked, lambda url: self._say(f"serving on {url}/v1"))
+        serve(app, host, asked, lambda url: self._say(f"serving on {url}/v1"), lines)
 
     def up(self, host: str, port: int | None) -> None:
         """Run workers and server until SIGINT or SIGTERM. Blocks. Raises WorkerError, StateError."""
@@ -192,15 +217,29 @@ class Desk(Parts):
     def doctor(self) -> "list[Check]":
         """See `doctor.examine`."""
         from finetune.doctor import examine
-        from finetune.queue import ping
-        from finetune.up import living
+        from finetune.up import alive
 
         return examine(
             self.settings.home,
             database=self._examine_database,
-            broker=lambda: ping(self.settings.broker_url) if self.settings.broker_url else None,
-            served=lambda: living(self.beats, self.clock),
+            broker=self._examine_broker,
+            alive=lambda: alive(self.beats, self.clock),
+            ahead=self._database_ahead,
         )
+
+    def _examine_broker(self) -> "Broker | None":
+        from finetune.doctor import Broker
+        from finetune.queue import look
+
+        return Broker(**look(self.settings.broker_url, self.clock.now)) if self.settings.broker_url else None
+
+    def _database_ahead(self) -> float | None:
+        if self.database.sqlite:
+            return None
+        asked = self.clock.now()
+        with self.database.read() as connection:
+            said = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        return float((said - asked - (self.clock.now() - asked) / 2).total_seconds())
 
     def _examine_database(self) -> str:
         self.database.examine()

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from finetune.data.tokens import Tokens
     from finetune.jobs import Lease
     from finetune.lifecycle import Lifecycle
+    from finetune.metrics import Metrics
     from finetune.ports import BaseLoader, LoadedBase, Provider, Queue
     from finetune.registry import Registry
     from finetune.service import Service
     from finetune.serving.pool import Pool
     from finetune.spec import Recipe
-    from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns
+    from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns, SqlTurns
     from finetune.submission import Market, Submitter
     from finetune.sweep import Sweep
     from finetune.training.supervisor import Supervisor
@@ -82,6 +83,13 @@ class Parts:
         return SqlJobs(self.database)
 
     @cached_property
+    def turns(self) -> "SqlTurns":
+        """Jobs that wait for their turn."""
+        from finetune.store import SqlTurns
+
+        return SqlTurns(self.database, self.jobs)
+
+    @cached_property
     def runs(self) -> "SqlRuns":
         """The local provider's books."""
         from finetune.store import SqlRuns
@@ -101,6 +109,14 @@ class Parts:
         from finetune.store import SqlBeats
 
         return SqlBeats(self.database)
+
+    @cached_property
+    def metrics(self) -> "Metrics":
+        """What Prometheus reads."""
+        from finetune.metrics import Metrics
+        from finetune.store import SqlFigures
+
+        return Metrics(SqlFigures(self.database), self.clock)
 
     @cached_property
     def queue(self) -> "Queue":
@@ -163,7 +179,12 @@ class Parts:
         """What a user can ask for."""
         from finetune.service import Service
 
-        return Service(self.jobs, self.queue, self.clock)
+        return Service(self.jobs, self.turns, self.queue, self.clock, pausable=self._pausable)
+
+    def _pausable(self, name: str) -> bool:
+        from finetune.abilities import Pausable
+
+        return isinstance(self.provider(name), Pausable)
 
     @cached_property
     def submitter(self) -> "Submitter":
@@ -199,7 +220,9 @@ class Parts:
     def _market(self) -> "Market":
         from finetune.submission import Market
 
-        return Market(rules_of=self._rules_of, eligible=self._eligible, cost_of=self._cost_of)
+        return Market(
+            rules_of=self._rules_of, eligible=self._eligible, cost_of=self._cost_of, caps=self.settings.limits
+        )
 
     def _eligible(self, provider: str, recipe: "Recipe") -> "list[Problem]":
         from finetune.catalogue.eligible import against
@@ -284,7 +307,8 @@ class Parts:
         """A sweep that rings for these tasks."""
         from finetune.sweep import Sweep
 
-        return Sweep(self.jobs, self.runs, self.clock, ring, tasks=tasks)
+        admit = partial(self.turns.admit, caps=self.settings.limits)
+        return Sweep(self.jobs, self.runs, self.clock, ring, tasks=tasks, admit=admit)
 
     @cached_property
     def load_base(self) -> "BaseLoader":

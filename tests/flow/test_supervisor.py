@@ -252,3 +252,26 @@ def test_a_trainer_that_is_stopped_as_it_begins_is_no_death(shop):
     shop.supervisor().run("k", lambda: next(answers, True))
     run = shop.runs.get_run("k")
     assert (run.state, run.starts, run.deaths) == ("queued", 1, 0)
+
+
+def test_a_paused_training_ends_its_trainer_and_goes_on_when_lifted(shop):
+    shop.add("polite")
+    thread = shop.start()
+    shop.wait_for("process")
+    shop.provider.pause("k")
+    thread.join(timeout=20)
+    run = shop.runs.get_run("k")
+    assert (run.state, run.deaths, run.process) == ("queued", 0, None)
+    assert shop.provider.poll("k", None).state == "paused"
+    shop.supervisor().run("k", never)
+    assert shop.runs.get_run("k").starts == 1
+    shop.provider.resume("k")
+    shop.supervisor().run("k", never)
+    assert (shop.runs.get_run("k").state, shop.runs.get_run("k").starts) == ("succeeded", 2)
+
+
+def test_a_bell_for_one_run_takes_the_most_urgent(shop):
+    shop.add("succeed", "first")
+    shop.add("succeed", "second")
+    shop.supervisor().run("second", never)
+    assert [shop.runs.get_run(key).state for key in ("first", "second")] == ["succeeded", "queued"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetune.jobs import Event, Job, JobState
 from finetune.lifecycle import Lifecycle
-from finetune.store import Database, SqlJobs, SqlModels
+from finetune.store import Database, SqlJobs, SqlModels, SqlTurns
 from finetune.testing import FakeProvider, ListQueue, ManualClock
 
 RECIPE = {
@@ -24,6 +24,7 @@ class World:
         self.url = url
         self.database = Database.open(url)
         self.jobs, self.models = SqlJobs(self.database), SqlModels(self.database)
+        self.turns = SqlTurns(self.database, self.jobs)
         self.clock, self.queue = ManualClock(), ListQueue()
         self.provider = provider or FakeProvider()
         self.lifecycle = self.worker("w1")

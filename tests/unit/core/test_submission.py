@@ -1,6 +1,8 @@
 """From a recipe to a job: checked whole, planned, and the same only once."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,12 @@ import pytest
 from finetune.catalogue import Cost, DataRules
 from finetune.data.room import Room
 from finetune.data.tokens import Guess
-from finetune.errors import DataError, NotEligible, RecipeError, WaitTimeout
+from finetune.errors import DataError, NotEligible, Problem, RecipeError, UsageError, WaitTimeout
 from finetune.jobs import JobState
 from finetune.plan import choose, ignored
 from finetune.service import Service
 from finetune.spec import parse
+from finetune.store import SqlTurns
 from finetune.submission import Market, Submitter
 from finetune.tasks import ADVANCE
 from finetune.testing import FakeProvider
@@ -42,6 +45,10 @@ def world(tmp_path):
     )
     yield world
     world.database.close()
+
+
+def service_of(world, pausable=lambda provider: False):
+    return Service(world.jobs, SqlTurns(world.database, world.jobs), world.queue, world.clock, pausable=pausable)
 
 
 def send(world, file, **how):
@@ -141,7 +148,7 @@ def test_an_unknown_provider_names_the_known(world):
 
 def test_follow_tells_each_event_once_and_ends_with_the_job(world):
     job = send(world, recipe(world)).job
-    service = Service(world.jobs, world.queue, world.clock)
+    service = service_of(world)
     updates = list(service.follow(job.id, each=lambda: world.lifecycle.advance(job.id)))
     told = [event.message for update in updates for event in update.events]
     assert told == [event.message for event in world.jobs.events(job.id)]
@@ -150,7 +157,7 @@ def test_follow_tells_each_event_once_and_ends_with_the_job(world):
 
 def test_wait_ends_in_time(world):
     job = send(world, recipe(world)).job
-    service = Service(world.jobs, world.queue, world.clock)
+    service = service_of(world)
     from datetime import timedelta
 
     with pytest.raises(WaitTimeout) as caught:
@@ -208,3 +215,75 @@ def test_how_the_data_is_checked_makes_no_other_job(world):
     first = send(world, recipe(world))
     again = send(world, recipe(world, TEXT + "privacy: warn\n", "dataset.format=openai"))
     assert (again.created, again.job.id) == (False, first.job.id)
+
+
+def failed(world, *overrides):
+    job = send(world, recipe(world, TEXT, *overrides)).job
+    world.provider.script = ("failed",)
+    return world.run(job.id)
+
+
+def test_again_is_a_new_job_of_the_same_work(world):
+    old = failed(
+        world, "limits.deadline=2h", "limits.max_cost=5 USD", "allow_ignored=[limits.deadline, limits.max_cost]"
+    )
+    world.clock.sleep(60)
+    world.queue.rung.clear()
+
+    new, created = world.submitter.again(old)
+
+    assert created
+    assert (new.recipe, new.data, new.fingerprint) == (old.recipe, old.data, old.fingerprint)
+    assert (new.state, new.attempt, new.remote_id, new.error) == (JobState.QUEUED, 0, None, None)
+    assert new.deadline_at == world.clock.now() + timedelta(hours=2)
+    assert world.queue.rung == [(ADVANCE, new.id)]
+    assert world.jobs.events(new.id)[0].message == f"queued: fake/some-model, again after {old.id}"
+    world.provider.script = ("succeeded",)
+    assert world.run(new.id).state is JobState.SUCCEEDED
+    again, created = world.submitter.again(old)
+    assert (again.id, created) == (new.id, False)
+
+
+def test_what_goes_on_cannot_be_tried_again(world):
+    job = send(world, recipe(world)).job
+    with pytest.raises(UsageError, match="E811"):
+        world.submitter.again(job)
+
+
+def test_what_its_target_takes_no_more_is_not_tried_again(world):
+    old = failed(world)
+    world.submitter._market = replace(
+        world.submitter._market, eligible=lambda provider, recipe: [Problem(code="E307", what="gone")]
+    )
+    with pytest.raises(NotEligible, match="gone"):
+        world.submitter.again(old)
+
+
+def test_with_caps_a_job_waits_for_its_turn(world):
+    world.submitter._market = replace(world.submitter._market, caps={"owner": 1})
+    job = send(world, recipe(world)).job
+    assert (job.admitted_at, job.due_at) == (None, None)
+    assert world.queue.rung == []
+    assert SqlTurns(world.database, world.jobs).admit(world.clock.now(), {"owner": 1}) == [job.id]
+    assert world.run(job.id).state is JobState.SUCCEEDED
+
+
+def test_what_the_provider_has_is_paused_only_where_it_can(world):
+    job = send(world, recipe(world)).job
+    service = service_of(world)
+    assert service.hold(job.id).hold_requested
+    service.lift(job.id)
+    world.run(job.id, until=lambda job: job.state is JobState.RUNNING)
+    with pytest.raises(UsageError, match="E812"):
+        service.hold(job.id)
+    assert service_of(world, lambda provider: provider == "fake").hold(job.id).hold_requested
+    world.jobs.request_cancel(job.id, world.clock.now())
+    world.run(job.id)
+    assert service.hold(job.id).final
+
+
+@pytest.mark.parametrize("value", [-101, 101])
+def test_a_priority_has_bounds(world, value):
+    job = send(world, recipe(world)).job
+    with pytest.raises(UsageError, match="from -100 to 100"):
+        service_of(world).prioritise(job.id, value)

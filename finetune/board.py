@@ -1,0 +1,138 @@
+"""The queue as users see it: what is under way, who comes next, and what each waits for. Worked out from rows alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from finetune.jobs import Job, JobState
+from finetune.ports import Beat
+from finetune.tasks import ADVANCE, QUEUE_OF, TRAIN
+from finetune.turns import Caps, Load, Place, in_turn
+
+_LOCAL = "local"
+#: How the local provider says that no worker has a run yet.
+_UNTAKEN = "waiting for a worker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One unfinished job."""
+
+    job: Job
+    #: 1 for the next to start; None once it is under way.
+    position: int | None
+    #: What it waits for, in words; None when it trains.
+    waits_for: str | None
+    #: Seconds until its training ends, as its trainer reckons; None where nobody does.
+    eta_s: float | None
+
+
+def entries(
+    jobs: Iterable[Job], workers: Sequence[Beat], caps: Caps, now: datetime, *, said: Mapping[str, str] | None = None
+) -> list[Entry]:
+    """Unfinished jobs: those under way by age, then those that wait, in the order of their turns, then the paused.
+
+    `workers` live; `said` has the last warning of jobs that are being tried again.
+    """
+    found = [job for job in jobs if not job.final]
+    under_way = sorted((job for job in found if _under_way(job)), key=lambda job: (job.created_at, job.id))
+    paused = [job for job in found if not _under_way(job) and job.hold_requested]
+    load, free = Load(caps), Load({})
+    for job in found:
+        if job.admitted_at is not None:
+            load.add(job.owner, job.provider, job.base_model)
+        if _under_way(job):
+            free.add(job.owner, job.provider, job.base_model)
+    places = {job.id: _place(job) for job in found if not _under_way(job) and not job.hold_requested}
+    by_id = {job.id: job for job in found}
+    waiting = [by_id[place.id] for place in in_turn(places.values(), free)]
+    look = _Look(workers, load, [job for job in under_way if _trains_here(job)], said or {}, now)
+    order = [*under_way, *waiting, *sorted(paused, key=lambda job: (job.created_at, job.id))]
+    position = {job.id: number for number, job in enumerate(waiting, start=1)}
+    return [
+        Entry(job=job, position=position.get(job.id), waits_for=look.waits_for(job), eta_s=_eta_s(job)) for job in order
+    ]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What there is to wait for."""
+
+    workers: Sequence[Beat]
+    load: Load
+    training: Sequence[Job]
+    said: Mapping[str, str]
+    now: datetime
+
+    def waits_for(self, job: Job) -> str | None:
+        """The first of its obstacles, None if there is none."""
+        return self._wish(job) or self._turn(job) or self._worker(job) or self._pause(job) or self._answer(job)
+
+    def _wish(self, job: Job) -> str | None:
+        if job.cancel_requested:
+            return "its end: cancel requested"
+        if job.hold_requested:
+            return f"`ft resume {job.id}`: it is paused" if job.held or job.state is JobState.QUEUED else "its pause"
+        return None
+
+    def _turn(self, job: Job) -> str | None:
+        if job.admitted_at is not None:
+            return None
+        return self.load.obstacle(_place(job)) or "its turn, at the next sweep"
+
+    def _worker(self, job: Job) -> str | None:
+        queues = {queue for worker in self.workers for queue in worker.queues}
+        if QUEUE_OF[ADVANCE] not in queues:
+            return f"a worker: none listens on {QUEUE_OF[ADVANCE]}, `ft up` starts them"
+        if not _untaken(job):
+            return None
+        if QUEUE_OF[TRAIN] not in queues:
+            return f"a worker: none listens on {QUEUE_OF[TRAIN]}, `ft up` starts them"
+        busy = ", ".join(f"{other.id}{_share(other)}" for other in self.training[:3])
+        return f"a {QUEUE_OF[TRAIN]} worker" + (f", held by {busy}" if busy else "")
+
+    def _pause(self, job: Job) -> str | None:
+        if not job.failures or job.due_at is None or job.due_at <= self.now:
+            return None
+        left = f"the next try, in {(job.due_at - self.now).total_seconds():.0f} s"
+        return f"{left}: {self.said[job.id]}" if job.id in self.said else left
+
+    def _answer(self, job: Job) -> str | None:
+        if job.create_sent_at is not None:
+            return "the provider's list: whether it has the job"
+        if job.state in (JobState.QUEUED, JobState.PREPARING, JobState.SUBMITTING):
+            return f"a free {QUEUE_OF[ADVANCE]} worker" if job.state is JobState.QUEUED else None
+        return None
+
+
+def _under_way(job: Job) -> bool:
+    held_back = job.state is JobState.QUEUED and job.hold_requested
+    return job.admitted_at is not None and not _untaken(job) and not held_back
+
+
+def _eta_s(job: Job) -> float | None:
+    return (job.progress or {}).get("eta_s")
+
+
+def _untaken(job: Job) -> bool:
+    return job.provider == _LOCAL and (job.provider_state or "").startswith((_UNTAKEN, "queued"))
+
+
+def _trains_here(job: Job) -> bool:
+    return job.provider == _LOCAL and job.provider_state == "running"
+
+
+def _share(job: Job) -> str:
+    done, total = ((job.progress or {}).get(key) for key in ("step", "total_steps"))
+    return f" at {100 * done // total}%" if done is not None and total else ""
+
+
+def _place(job: Job) -> Place:
+    return Place(
+        id=job.id,
+        owner=job.owner,
+        provider=job.provider,
+        base_model=job.base_model,
+        priority=job.priority,
+        created_at=job.created_at,
+    )

@@ -1,0 +1,57 @@
+"""What users want of a job while it goes on: a pause, and an end by a deadline. Wishes, until they are reached."""
+
+from dataclasses import asdict, replace
+from datetime import datetime
+
+from finetune.abilities import Pausable
+from finetune.errors import Problem
+from finetune.jobs import FINAL, Change, Event, Job, JobState
+from finetune.ports import Provider
+
+
+def held(job: Job, provider: Provider, state: str, now: datetime) -> Change:
+    """What a wish to pause, or its end, asks for in this provider state. Sends at most one request.
+
+    What was paused at the provider itself, not through ft, is left as it is. Raises what `Pausable` raises.
+    """
+    change = Change(state=job.state, due_at=None, fields={})
+    if not isinstance(provider, Pausable) or job.cancel_requested or job.hold_requested == job.held:
+        return change
+    if job.hold_requested is not (state == "paused"):
+        (provider.pause if job.hold_requested else provider.resume)(str(job.remote_id))
+        return change
+    told = Event(kind="state", message="paused" if job.hold_requested else "goes on", at=now)
+    return replace(change, fields={"held": job.hold_requested}, events=(told,))
+
+
+def late(job: Job, now: datetime) -> Change | None:
+    """The wish to cancel, once the deadline has passed; None otherwise. What has trained by then is kept."""
+    ends = job.final or job.cancel_requested or job.state is JobState.REGISTERING
+    if ends or job.deadline_at is None or now < job.deadline_at:
+        return None
+    told = Event(kind="warning", message="limits.deadline has passed: cancelling", at=now)
+    problem = asdict(_too_late(job.deadline_at))
+    error = {key: problem[key] for key in ("code", "what", "why", "fix")}
+    return Change(state=job.state, due_at=now, fields={"cancel_requested": True, "error": error}, events=(told,))
+
+
+def ended(job: Job, change: Change) -> Change:
+    """The change, looked at again no later than the deadline; a cancel that a deadline asked for is a failure."""
+    if change.state not in FINAL:
+        by = None if job.cancel_requested or job.final else job.deadline_at
+        return replace(change, due_at=min(change.due_at, by)) if change.due_at and by else change
+    if change.state is JobState.CANCELLED and job.error and not job.final:
+        why = Event(kind="error", message=f"failed: {job.error['what']}", at=change.events[-1].at)
+        return replace(change, state=JobState.FAILED, events=(*change.events, why))
+    if change.state is JobState.SUCCEEDED and job.error:
+        return replace(change, fields={**change.fields, "error": None})
+    return change
+
+
+def _too_late(deadline_at: datetime) -> Problem:
+    return Problem(
+        code="E314",
+        what=f"not trained by {deadline_at:%Y-%m-%d %H:%M:%S} UTC",
+        why="limits.deadline counts from the submission, and waiting counts too",
+        fix="`ft queue` shows what jobs wait for; raise limits.deadline and submit again",
+    )

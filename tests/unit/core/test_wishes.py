@@ -1,0 +1,145 @@
+"""Pauses and deadlines, through the lifecycle."""
+
+from datetime import timedelta
+
+import pytest
+
+from finetune.jobs import JobState
+from finetune.testing import FakeProvider
+from tests.support.jobs import World, sqlite
+
+
+class PausableFake(FakeProvider):
+    """One more step of its script a poll, but not while it is paused."""
+
+    def __init__(self, **how):
+        super().__init__(**how)
+        self.paused, self.asked = False, []
+
+    def pause(self, remote_id):
+        self.asked.append("pause")
+        self.paused = True
+
+    def resume(self, remote_id):
+        self.asked.append("resume")
+        self.paused = False
+
+    def _state(self, remote_id, step):
+        state = super()._state(remote_id, step)
+        return "paused" if self.paused and state == "running" else state
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(sqlite(tmp_path), PausableFake(script=("queued", *["running"] * 20, "succeeded")))
+    yield world
+    world.database.close()
+
+
+def hold(world, wish=True):
+    world.turns.request_hold("ft_1", wish, world.clock.now())
+
+
+def steps(world, count):
+    for _ in range(count):
+        job = world.jobs.get("ft_1")
+        if job.due_at and job.due_at > world.clock.now():
+            world.clock.sleep((job.due_at - world.clock.now()).total_seconds())
+        world.lifecycle.advance("ft_1")
+    return world.jobs.get("ft_1")
+
+
+def events(world):
+    return [event.message for event in world.jobs.events("ft_1")]
+
+
+def test_a_job_that_has_not_begun_gives_its_turn_back(world):
+    world.submit(admitted_at=world.clock.now())
+    hold(world)
+    job = steps(world, 1)
+    assert (job.state, job.held, job.admitted_at, job.due_at) == (JobState.QUEUED, True, None, None)
+    hold(world, False)
+    assert world.turns.admit(world.clock.now(), {}) == ["ft_1"]
+    job = world.run()
+    assert (job.state, job.held) == (JobState.SUCCEEDED, False)
+
+
+def test_a_running_job_is_paused_at_the_provider_and_goes_on(world):
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    hold(world)
+    job = world.run(until=lambda job: job.held)
+    assert (job.state, job.provider_state) == (JobState.RUNNING, "FAKE_PAUSED")
+    assert steps(world, 3).held
+    hold(world, False)
+    job = world.run(until=lambda job: not job.held)
+    assert world.provider.asked == ["pause", "resume"]
+    assert world.run().state is JobState.SUCCEEDED
+    told = [
+        message for message in events(world) if message in ("pause requested", "paused", "resume requested", "goes on")
+    ]
+    assert told == ["pause requested", "paused", "resume requested", "goes on"]
+
+
+def test_what_was_paused_at_the_provider_is_left_alone(world):
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    world.provider.paused = True
+    steps(world, 5)
+    assert world.provider.asked == []
+
+
+def test_a_paused_job_can_be_cancelled(world):
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    hold(world)
+    world.run(until=lambda job: job.held)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    assert world.run().state is JobState.CANCELLED
+
+
+def deadline(world, seconds, **fields):
+    return world.submit(deadline_at=world.clock.now() + timedelta(seconds=seconds), **fields)
+
+
+def test_what_has_not_trained_by_its_deadline_is_cancelled_there_and_has_failed(world):
+    deadline(world, 5, admitted_at=world.clock.now())
+    start = world.clock.now()
+    job = world.run()
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "E314")
+    assert world.provider._cancelled == {"ft_1-a1-1"}
+    assert job.finished_at - start < timedelta(seconds=8)
+    assert events(world)[-1].startswith("failed: not trained by 20")
+
+
+def test_one_that_never_had_its_turn_fails_at_its_deadline_too(world):
+    end = world.clock.now() + timedelta(hours=1)
+    world.submit(deadline_at=end, due_at=end)
+    job = world.run()
+    assert (job.state, job.error["code"], job.finished_at) == (JobState.FAILED, "E314", end)
+    assert world.provider.made == {}
+
+
+def test_one_that_is_paused_before_its_start_fails_at_its_deadline(world):
+    deadline(world, 60, admitted_at=world.clock.now())
+    hold(world)
+    assert steps(world, 1).due_at == world.jobs.get("ft_1").deadline_at
+    assert world.run().state is JobState.FAILED
+
+
+def test_a_training_that_ends_in_time_is_kept(world):
+    deadline(world, 3600, admitted_at=world.clock.now())
+    assert world.run().state is JobState.SUCCEEDED
+
+
+def test_a_training_that_ends_before_the_cancel_reaches_it_is_kept(world, monkeypatch):
+    monkeypatch.setattr(world.provider, "cancel", lambda remote_id: None)
+    deadline(world, 5, admitted_at=world.clock.now())
+    job = world.run()
+    assert (job.state, job.error, job.model) == (JobState.SUCCEEDED, None, "bot@v1")
+
+
+def test_a_user_who_cancels_before_the_deadline_has_cancelled(world):
+    deadline(world, 600, admitted_at=world.clock.now())
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    assert (world.run().state, world.jobs.get("ft_1").error) == (JobState.CANCELLED, None)
