@@ -19,7 +19,8 @@ demo: $(DEMO) ## train the quickstart recipe on this machine and follow it; FT_H
 	$(BIN)/ft submit recipes/quickstart.yaml --follow
 
 test: $(TEST) servers lint types ## set everything up, then lint, types, import contracts and all tests (what CI runs)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(BIN)/pytest -m alone
 
 servers: ## install Redis and PostgreSQL where they are missing; the tests start their own
 	@tests/setup/servers.sh

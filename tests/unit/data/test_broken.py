@@ -3,6 +3,7 @@
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,14 @@ def told(broken: Broken, folder: Path) -> tuple[Problem, ...]:
     return found
 
 
-@pytest.mark.parametrize("broken", CORPUS, ids=lambda broken: f"{broken.code}-{broken.name}")
+def entries() -> Iterator[object]:
+    """The corpus. What takes a good part of the time that it may take is measured alone."""
+    for broken in CORPUS:
+        marks = [pytest.mark.alone] if broken.name.startswith("200,000 messages") else []
+        yield pytest.param(broken, marks=marks, id=f"{broken.code}-{broken.name}")
+
+
+@pytest.mark.parametrize("broken", list(entries()))
 def test_it_is_told_with_its_code_and_line(broken: Broken, tmp_path: Path) -> None:
     found = told(broken, tmp_path)
 

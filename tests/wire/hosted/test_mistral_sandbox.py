@@ -602,6 +602,7 @@ def test_an_odd_state(bench):
     assert bench.status(job) == "QUEUED"
 
 
+@pytest.mark.alone
 def test_ten_thousand_jobs_are_as_fast_as_one(bench):
     file = bench.sandbox.files.get(bench.file)
     routes = {route.operation: route.answer for route in super(Watched, bench.sandbox).routes()}

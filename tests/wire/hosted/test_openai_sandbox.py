@@ -736,6 +736,7 @@ def test_lists_lag_when_told(server: Server, client: OpenAI, training: str) -> N
     assert [each.id for each in client.fine_tuning.jobs.list(metadata={"run_key": "k"})] == [job.id]
 
 
+@pytest.mark.alone
 def test_ten_thousand_jobs() -> None:
     sandbox = OpenAiSandbox()
     training = sandbox.files.add("rows.jsonl", "fine-tune", lines(12)).id

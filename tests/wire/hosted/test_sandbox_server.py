@@ -161,6 +161,7 @@ def test_a_cut_is_a_reset(server: Server, toy: Toy, kind: Kind, done: int) -> No
     assert len(toy.done) == done
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("kind", "done"), [("hang_before", 0), ("hang_after", 1)])
 def test_a_hang_is_silence_then_a_reset(server: Server, toy: Toy, kind: Kind, done: int) -> None:
     fault(server, kind, seconds=0.2)

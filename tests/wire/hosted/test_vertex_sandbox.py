@@ -578,6 +578,7 @@ def test_the_ledger_has_every_job(server):
     assert first.raw_state == "JOB_STATE_PENDING"
 
 
+@pytest.mark.alone
 def test_ten_thousand_jobs_are_no_burden():
     sandbox = VertexSandbox()
     server = served(sandbox)
