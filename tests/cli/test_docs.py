@@ -13,6 +13,7 @@ from finetune import settings, views
 from finetune.cli import exits
 from finetune.cli.main import app
 from finetune.errors import Problem
+from finetune.jobs import Change
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from tests.cli.desk import RECIPE, Desk
@@ -67,7 +68,8 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     """JSON of everything there is, in all its states."""
     ended, failed = desk.ended(), desk.ended("failed", args=("--force",))
     forced = desk.call("submit", "recipe.yaml", "--force", "--json").json
-    desk.say(ended_job := desk.submit("--set", "seed=9"), "something")
+    limits = ("--set", "limits.deadline=6h", "--set", "limits.max_cost=5 USD")
+    desk.say(ended_job := desk.submit("--set", "seed=9", *limits), "something")
     jobs = desk.call("status", "--json").json
     jobs[0]["cost"] = {"low": "1.00", "high": "2.00", "basis": "tokens"}
     jobs[0]["progress"] = {"step": 1, "total_steps": 2, "loss": None, "tokens_per_s": 1.5, "eta_s": 2.0}
@@ -92,12 +94,27 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         remote_files = desk.call("files", "--json").json
         patch.setenv("OPENAI_API_KEY", "wrong")
         offers.append(desk.call("providers", "openai", "--json").json)
+    with desk.world() as world:
+        now = world.clock.now()
+        world.jobs.request_cancel(forced["id"], now)
+        lease = world.jobs.claim(ended_job, "test", now, now - now)
+        assert lease is not None
+        change = Change(state=lease.job.state, due_at=now, fields={"progress": jobs[0]["progress"]})
+        world.jobs.apply(lease, change, now)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FT_LIMITS", "owner=0")
+        desk.submit("--set", "seed=10")
+        queued = desk.call("queue", "--json").json
+    desk.staff()
+    workers = desk.call("workers", "--json").json
     promoted = [desk.call("promote", "bot@v1", "--to", "a", "--json").json for _ in range(2)]
     models = desk.call("models", "list", "--json").json
     problems = [problem for report in reports for problem in report["problems"]]
     return {
         "Job": jobs,
         "Submit": [{key: forced[key] for key in forced.keys() - jobs[0].keys()}],
+        "Queued job": [{key: one[key] for key in one.keys() - jobs[0].keys()} for one in queued],
+        "Worker": workers,
         "Event": [event for log in logs for event in log["events"]],
         "Metric": [metric for log in logs for metric in log["metrics"]],
         "Model": models,

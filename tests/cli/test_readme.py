@@ -35,6 +35,7 @@ WORDS = {
     "MODEL": "quickstart@v1",
     "ALIAS": "production",
     "CODE": "E301",
+    "N": "5",
     "PROVIDER": "openai",
     "FILE": "file-abc",
 }
@@ -246,13 +247,26 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer: Newcomer) -> No
     as_shown(printed)
     as_promised(printed)
     known = json.loads(newcomer.shell("ft models show quickstart@v1 --json"))
+    cancelled = a_cancelled_job(newcomer)
     for line in table(README):
         words = without_options(line)
-        for name, value in {**WORDS, "JOB": known["job_id"], "PROMPT": "Hello?"}.items():
+        # Only what failed or was cancelled can be tried again.
+        job_id = cancelled if words[1] == "retry" else known["job_id"]
+        for name, value in {**WORDS, "JOB": job_id, "PROMPT": "Hello?"}.items():
             words = [value if word.removesuffix("...") == name else word for word in words]
         assert not [word for word in words if word.isupper() and not re.fullmatch(r"E\d+", word)], line
         with newcomer.stack:
             newcomer.do(shlex.join(words))
+
+
+def a_cancelled_job(newcomer: Newcomer) -> str:
+    """A job that was cancelled before it began."""
+    job_id = newcomer.shell("ft submit recipes/quickstart.yaml --set seed=99 -q").strip()
+    newcomer.shell(f"ft cancel {job_id} -y")
+    with newcomer.stack:
+        newcomer.do("ft worker")
+        newcomer.shell(f"ft wait {job_id} || test $? = 3")
+    return job_id
 
 
 def as_shown(printed: str) -> None:

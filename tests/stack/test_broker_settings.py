@@ -141,7 +141,7 @@ def test_a_silent_redis_holds_no_worker(site, base, broker, tmp_path):
         job_id = site.submit(recipes.write(tmp_path / "b", base, name="b"))
         wait_until(lambda: "Timeout" in site.log(), 30, "the workers to notice", every_s=0.2)
         # The time that passes is what is tested: that no beat is missed in it.
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="seem dead"):
             wait_until(lambda: living(site) != {"remote", "gpu"}, _SILENT_S, "a worker to seem dead", every_s=0.3)
     finally:
         os.kill(broker.pid, signal.SIGCONT)

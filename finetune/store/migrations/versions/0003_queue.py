@@ -18,3 +18,4 @@ def upgrade() -> None:
     op.execute("UPDATE jobs SET admitted_at = created_at")
     op.create_index("jobs_finished", "jobs", ["finished_at"])
     op.create_index("jobs_run", "jobs", ["run_key"])
+    op.create_index("jobs_state", "jobs", ["state", "provider", "finished_at"])
