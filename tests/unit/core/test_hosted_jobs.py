@@ -154,6 +154,24 @@ def test_a_job_cancelled_while_its_create_is_lost_is_looked_for_until_the_hour_i
     assert sum("ft_1-a1-1: cancelled it" in message for message in events(world)) == 1
 
 
+def test_what_ends_slowly_is_told_once_and_waited_for(world, monkeypatch):
+    world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
+    world.submit()
+    world.run(until=lambda job: job.create_sent_at is not None)
+    world.jobs.request_cancel("ft_1", world.clock.now())
+    world.run()
+    world.provider.hidden, asked = set(), []
+    # It is not cancelled at once.
+    monkeypatch.setattr(world.provider, "cancel", asked.append)
+    world.run(until=lambda job: len(asked) == 5)
+    world.provider._cancelled = {"ft_1-a1-1"}
+
+    watched(world)
+
+    assert asked == ["ft_1-a1-1"] * 5
+    assert sum("ft_1-a1-1: cancelled it" in message for message in events(world)) == 1
+
+
 def test_nothing_that_turns_up_ends_the_watch_after_an_hour(world):
     world.provider.faults, world.provider.hidden = ["create_after"], {"ft_1-a1-1"}
     world.submit()

@@ -143,3 +143,20 @@ def test_a_user_who_cancels_before_the_deadline_has_cancelled(world):
     deadline(world, 600, admitted_at=world.clock.now())
     world.jobs.request_cancel("ft_1", world.clock.now())
     assert (world.run().state, world.jobs.get("ft_1").error) == (JobState.CANCELLED, None)
+
+
+def test_a_deadline_is_seen_when_it_comes_however_rare_the_looks_are(world):
+    world.provider.max_poll_s, world.provider.script = 60.0, ("running",) * 500
+    end = deadline(world, 1000, admitted_at=world.clock.now()).deadline_at
+    world.run(until=lambda job: job.cancel_requested, steps=200)
+    assert world.clock.now() == end
+
+
+def test_a_deadline_that_passes_while_the_model_is_recorded_changes_nothing(world):
+    world.provider.script = ("succeeded",)
+    deadline(world, 60, admitted_at=world.clock.now())
+    world.run(until=lambda job: job.state is JobState.REGISTERING)
+    world.clock.sleep(120)
+    job = world.run()
+    assert (job.state, job.cancel_requested) == (JobState.SUCCEEDED, False)
+    assert not any("limits.deadline" in message for message in events(world))
