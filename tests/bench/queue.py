@@ -25,6 +25,7 @@ from celery import Celery
 from sqlalchemy import insert
 
 from finetune.board import entries
+from finetune.clock import SystemClock
 from finetune.jobs import Event, Job, JobState
 from finetune.queue import CeleryQueue
 from finetune.store import Database, SqlBeats, SqlJobs
@@ -37,6 +38,7 @@ from tests.support.servers import PostgresServer, RedisServer
 LATENCY, THROUGHPUT = 2.0, 0.5
 #: Milliseconds of database time for `ft queue` and for `ft status`, at most.
 LOOK_MS = 100.0
+CLOCK = SystemClock()
 TTL = timedelta(seconds=30)
 
 
@@ -130,7 +132,7 @@ def speed(count: int) -> bool:
                     # The first ones open connections.
                     if number >= 10:
                         taken[name].append(took)
-                    time.sleep(0.02)
+                    CLOCK.sleep(0.02)
             rates: dict[str, list[float]] = {"a bare task": [], "steps": []}
             for _ in range(3):
                 rates["a bare task"].append(line.throughput(line.task, count, 1))

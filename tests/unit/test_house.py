@@ -166,6 +166,15 @@ def test_what_is_installed_is_what_is_locked() -> None:
     assert rows == [], "after a change of dependencies: make lock"
 
 
+def test_no_test_with_strategies_draws_from_the_shared_generator() -> None:
+    """What Hypothesis draws must repeat. Generators of our own, with a seed, do."""
+    asked = re.compile(r"^import random$.*(?<!\.)\brandom\.[a-z]|^from random import (?!Random\b)", re.M | re.S)
+    texts = {path: (ROOT / path).read_text() for path in files() if path.parts[0] == "tests" and path.suffix == ".py"}
+    strategies = {path: text for path, text in texts.items() if re.search(r"^(from|import) hypothesis", text, re.M)}
+    assert len(strategies) > 20
+    assert [str(path) for path, text in strategies.items() if asked.search(text)] == []
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     import finetune
 
