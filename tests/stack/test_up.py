@@ -112,6 +112,7 @@ def workers_of(home):
     return found
 
 
+@pytest.mark.alone
 def test_detaching_leaves_the_job_going(base, tmp_path):
     """Ctrl-C in --follow: we stop looking, the workers it brought do not stop working."""
     recipe = recipes.write(tmp_path / "a", base, epochs=40)
