@@ -1,17 +1,19 @@
 """The queue as users see it: what is under way, who comes next, and what each waits for. Worked out from rows alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from finetune.jobs import Job, JobState
-from finetune.ports import Beat
+from finetune.ports import Beat, Clock, JobStore, Run
 from finetune.tasks import ADVANCE, QUEUE_OF, TRAIN
-from finetune.turns import Caps, Load, Place, in_turn
+from finetune.turns import Caps, Load, in_turn
 
 _LOCAL = "local"
 #: How the local provider says that no worker has a run yet.
 _UNTAKEN = "waiting for a worker"
+#: Jobs that are being tried again whose reason is shown, at most.
+_TRIED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +45,42 @@ def entries(
             load.add(job.owner, job.provider, job.base_model)
         if _under_way(job):
             free.add(job.owner, job.provider, job.base_model)
-    places = {job.id: _place(job) for job in found if not _under_way(job) and not job.hold_requested}
-    by_id = {job.id: job for job in found}
-    waiting = [by_id[place.id] for place in in_turn(places.values(), free)]
+    waiting = in_turn((job for job in found if not _under_way(job) and not job.hold_requested), free)
     look = _Look(workers, load, [job for job in under_way if _trains_here(job)], said or {}, now)
     order = [*under_way, *waiting, *sorted(paused, key=lambda job: (job.created_at, job.id))]
     position = {job.id: number for number, job in enumerate(waiting, start=1)}
     return [
         Entry(job=job, position=position.get(job.id), waits_for=look.waits_for(job), eta_s=_eta_s(job)) for job in order
     ]
+
+
+class Board:
+    """Puts the questions to the stores. Holds no state of its own."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        training: Callable[[datetime], list[Run]],
+        alive: Callable[[], list[Beat]],
+        caps: Caps,
+        clock: Clock,
+    ) -> None:
+        """`training` are the runs that living workers have, `alive` the workers that live."""
+        self._jobs, self._training, self._alive = jobs, training, alive
+        self._caps, self._clock = caps, clock
+
+    def entries(self) -> list[Entry]:
+        """See `entries`: the queue of this moment. Raises StateError."""
+        jobs = self._jobs.recent(unfinished=True)
+        tried = [job.id for job in jobs if job.failures][:_TRIED]
+        last = {job_id: events[-1] for job_id in tried if (events := self._jobs.events(job_id))}
+        said = {job_id: event.message for job_id, event in last.items() if event.kind == "warning"}
+        return entries(jobs, self._alive(), self._caps, self._clock.now(), said=said)
+
+    def workers(self) -> list[tuple[Beat, list[str]]]:
+        """Workers that live, and the run keys of what each trains."""
+        busy = self._training(self._clock.now())
+        return [(beat, [run.run_key for run in busy if run.worker == beat.worker]) for beat in self._alive()]
 
 
 @dataclass(frozen=True)
@@ -78,7 +107,7 @@ class _Look:
     def _turn(self, job: Job) -> str | None:
         if job.admitted_at is not None:
             return None
-        return self.load.obstacle(_place(job)) or "its turn, at the next sweep"
+        return self.load.obstacle(job) or "its turn, at the next sweep"
 
     def _worker(self, job: Job) -> str | None:
         queues = {queue for worker in self.workers for queue in worker.queues}
@@ -125,14 +154,3 @@ def _trains_here(job: Job) -> bool:
 def _share(job: Job) -> str:
     done, total = ((job.progress or {}).get(key) for key in ("step", "total_steps"))
     return f" at {100 * done // total}%" if done is not None and total else ""
-
-
-def _place(job: Job) -> Place:
-    return Place(
-        id=job.id,
-        owner=job.owner,
-        provider=job.provider,
-        base_model=job.base_model,
-        priority=job.priority,
-        created_at=job.created_at,
-    )

@@ -53,8 +53,7 @@ def ended(job: Job, change: Change, now: datetime) -> Change:
     `job` is as it was before.
     """
     fields = {"create_sent_at": job.create_sent_at, "doubt_until": job.doubt_until, **change.fields}
-    lost = fields["create_sent_at"] is not None and (fields.get("remote_id") or job.remote_id) is None
-    until = fields["doubt_until"] or (now + DOUBT if lost else None)
+    until = fields["doubt_until"] or (now + DOUBT if fields["create_sent_at"] else None)
     return replace(change, due_at=now, fields={**change.fields, "doubt_until": until}) if until else change
 
 

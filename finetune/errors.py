@@ -65,6 +65,11 @@ class Problem:
         parts = (self.file, self.line, self.column)
         return ":".join(str(part) for part in parts if part is not None)
 
+    @property
+    def brief(self) -> dict[str, str]:
+        """code, what, why and fix: what a job's row keeps of it."""
+        return {"code": self.code, "what": self.what, "why": self.why, "fix": self.fix}
+
     def lines(self) -> list[str]:
         """What a user reads: what (with code and place), where else, why, fix. Empty ones are left out."""
         place = f"{self.where}: " if self.where else ""

@@ -10,7 +10,7 @@ can be repeated. A step is one method; what it wants written is a `Change`; `Job
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -169,7 +169,7 @@ class Lifecycle:
             return self._end(JobState.CANCELLED, f"{by}; nothing runs there any more", **fields, **news)
         if seen.state == "failed":
             problem = seen.problem or _unexplained(seen.raw_state)
-            return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem), **news)
+            return self._end(JobState.FAILED, problem.what, **fields, error=problem.brief, **news)
         if seen.quote is not None and not job.cancel_requested:
             return self._quoted(job, provider, seen.quote, fields, news)
         held = wishes.held(job, provider, seen.state, self._clock.now())
@@ -184,7 +184,7 @@ class Lifecycle:
         if limit is not None and (usd > limit if usd is not None else not unpriced_too):
             provider.cancel(str(job.remote_id))
             problem = _too_dear(usd, limit)
-            return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem), **news)
+            return self._end(JobState.FAILED, problem.what, **fields, error=problem.brief, **news)
         now = self._clock.now()
         if (job.cost or {}).get("quote") == quote:
             if isinstance(provider, Startable):
@@ -291,7 +291,7 @@ class Lifecycle:
         ours = isinstance(error, (InternalError, AuthenticationFailed))
         patient = error.retry or (ours and costs) or isinstance(error, InternalError)
         if not patient or (failures >= MAX_FAILURES and not costs):
-            return self._end(JobState.FAILED, problem.what, **fields, error=_error(problem))
+            return self._end(JobState.FAILED, problem.what, **fields, error=problem.brief)
         # Spread, so that a thousand jobs do not come back in the same moment; and as late as the provider wants it.
         spread = 0.75 + 0.5 * self._ways.chance()
         wait_s = max(
@@ -350,10 +350,6 @@ def prepared(job: Job) -> PreparedData:
         digest=data["digest"],
         format=data["format"],
     )
-
-
-def _error(problem: Problem) -> Json:
-    return {key: asdict(problem)[key] for key in ("code", "what", "why", "fix")}
 
 
 def _too_dear(usd: Decimal | None, limit: Decimal) -> Problem:

@@ -171,10 +171,14 @@ class Submitter:
         job, created = self._queued(job, f"queued: {plan.target}, {length}", force=force)
         return Submission(job=job, created=created, plan=plan)
 
+    def hosted(self, provider: str) -> bool:
+        """Whether this provider trains elsewhere, and bills."""
+        return isinstance(self._providers.get(provider), Keyed)
+
     def bills(self, job: Job) -> bool:
-        """Whether a user must be asked before `again`: it bills, with no limit set."""
-        hosted = isinstance(self._providers.get(job.provider), Keyed)
-        return hosted and Recipe.model_validate(job.recipe).limits.max_cost is None
+        """Whether a user must be asked before `again`, as by `asks`."""
+        free = not self.hosted(job.provider) or Recipe.model_validate(job.recipe).limits.max_cost is not None
+        return not free and self._jobs.answering(job.fingerprint) is None
 
     def again(self, job: Job) -> tuple[Job, bool]:
         """A new job with the recipe and data of one that failed or was cancelled; True if it is new. Rings.

@@ -1,5 +1,6 @@
 """What workers do, by name: the tasks, and the queue that each waits in. One queue a pool of workers."""
 
+from datetime import timedelta
 from typing import Final
 
 #: One step of a job.
@@ -9,3 +10,5 @@ TRAIN: Final = "ft.train"
 QUEUE_OF: Final[dict[str, str]] = {ADVANCE: "remote", TRAIN: "gpu"}
 #: All queues; a job of the local provider needs a worker for each.
 QUEUES: Final = tuple(QUEUE_OF.values())
+#: A worker beats every two seconds; one that missed three of them is not counted on.
+ALIVE: Final = timedelta(seconds=7)

@@ -6,9 +6,8 @@ a cap holds back is passed over, so a full target holds up nobody who wants anot
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from finetune.jobs import Job
 
@@ -21,16 +20,41 @@ HIGHEST: Final = 100
 Caps = Mapping[str, int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A job as far as its turn goes."""
+class Place(Protocol):
+    """A job as far as its turn goes: a `jobs.Job`, or a row with these columns."""
 
-    id: str
-    owner: str
-    provider: str
-    base_model: str
-    priority: int
-    created_at: datetime
+    @property
+    def id(self) -> str:
+        """See `Job.id`."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """See `Job.owner`."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """See `Job.provider`."""
+        ...
+
+    @property
+    def base_model(self) -> str:
+        """See `Job.base_model`."""
+        ...
+
+    @property
+    def priority(self) -> int:
+        """See `Job.priority`."""
+        ...
+
+    @property
+    def created_at(self) -> datetime:
+        """See `Job.created_at`."""
+        ...
+
+
+AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 
 class Load:
@@ -58,10 +82,10 @@ class Load:
         return None
 
 
-def in_turn(waiting: Iterable[Place], load: Load) -> list[Place]:
+def in_turn(waiting: Iterable[AnyPlace], load: Load) -> list[AnyPlace]:
     """Those that may start now, in their order. `load` counts them as under way afterwards."""
-    chosen: list[Place] = []
-    classes: dict[int, dict[str, deque[Place]]] = {}
+    chosen: list[AnyPlace] = []
+    classes: dict[int, dict[str, deque[AnyPlace]]] = {}
     for place in sorted(waiting, key=lambda each: (-each.priority, each.created_at, each.id)):
         classes.setdefault(place.priority, {}).setdefault(place.owner, deque()).append(place)
     for owners in classes.values():

@@ -15,12 +15,10 @@ from finetune.errors import Problem, StateError, WorkerError
 from finetune.files import unwritable
 from finetune.ports import Beat, BeatStore, Clock
 from finetune.process import end_group, spawn
-from finetune.tasks import QUEUES
+from finetune.tasks import ALIVE, QUEUES
 
 #: `-P`: the folder that the user stands in must not lend its `workers.py` or `celery.py` to ours.
 PYTHON = (sys.executable, "-P")
-#: A worker beats every two seconds; one that missed three of them is not counted on.
-_ALIVE = timedelta(seconds=7)
 _GRACE_S = 20.0
 #: For workers of a rehearsal, in which nothing is worth waiting for.
 _SHORT_GRACE_S = 5.0
@@ -30,7 +28,7 @@ Say = Callable[[str], None]
 
 def alive(beats: BeatStore, clock: Clock) -> list[Beat]:
     """The workers that live at this moment."""
-    return beats.workers(clock.now() - _ALIVE)
+    return beats.workers(clock.now() - ALIVE)
 
 
 def living(beats: BeatStore, clock: Clock) -> set[str]:
@@ -53,7 +51,7 @@ class Helpers:
         Raises WorkerError (E803) when one that was started here has failed.
         """
         now = self._clock.now()
-        if now - self._asked_at < _ALIVE / 3:
+        if now - self._asked_at < ALIVE / 3:
             return []
         self._asked_at = now
         for queue, child in self._children.items():
@@ -93,7 +91,7 @@ class Lookout:
     def look(self) -> None:
         """Cheap to call often."""
         now = self._clock.now()
-        if now - self._looked_at < _ALIVE:
+        if now - self._looked_at < ALIVE:
             return
         self._looked_at = now
         missing = set(QUEUES) - living(self._beats, self._clock)

@@ -1,6 +1,6 @@
 """What users want of a job while it goes on: a pause, and an end by a deadline. Wishes, until they are reached."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 
 from finetune.abilities import Pausable
@@ -30,9 +30,8 @@ def late(job: Job, now: datetime) -> Change | None:
     if ends or job.deadline_at is None or now < job.deadline_at:
         return None
     told = Event(kind="warning", message="limits.deadline has passed: cancelling", at=now)
-    problem = asdict(_too_late(job.deadline_at))
-    error = {key: problem[key] for key in ("code", "what", "why", "fix")}
-    return Change(state=job.state, due_at=now, fields={"cancel_requested": True, "error": error}, events=(told,))
+    fields = {"cancel_requested": True, "error": _too_late(job.deadline_at).brief}
+    return Change(state=job.state, due_at=now, fields=fields, events=(told,))
 
 
 def ended(job: Job, change: Change) -> Change:

@@ -99,27 +99,34 @@ def _stay(desk: Desk, made: "list[Submission]", shown: _Shown) -> int:
 
 
 def _approve(desk: Desk, ready: "Ready", *, force: bool, yes: bool) -> None:
-    """Say what it costs and ask. Raises NotEligible when nobody allows it, UsageError when it has no stand-in."""
-    cost, target, stand_ins = ready.plan.cost, ready.plan.target, desk.settings.sandbox
-    if stand_ins and ready.plan.hosted and ready.plan.provider not in stand_ins:
+    """Say what it costs and ask. Raises what `allow` raises."""
+    cost, target = ready.plan.cost, ready.plan.target
+    price = show.price(cost) if cost else ""
+    if cost:
+        say(f"cost: {ready.file.recipe.name} on {target}: {price}")
+    allow(desk, ready.plan.provider, target, price, asks=desk.submitter.asks(ready, force=force), yes=yes)
+
+
+def allow(desk: Desk, provider: str, target: str, price: str, *, asks: bool, yes: bool) -> None:
+    """Let a job start that bills; `asks` says whether somebody must be asked.
+
+    Raises NotEligible (E313) when nobody allows it, UsageError (E906) in a sandbox without a stand-in for it.
+    """
+    stand_ins = desk.settings.sandbox
+    if stand_ins and provider not in stand_ins and desk.submitter.hosted(provider):
         what, why = f"{target} would bill", f"this is a sandbox, with stand-ins for {', '.join(sorted(stand_ins))} only"
         fix = "leave --sandbox out, or unset FT_SANDBOX and FT_HOME, to train there"
         raise UsageError(Problem(code="E906", what=what, why=why, fix=fix))
-    if cost is None:
+    if stand_ins or not asks or confirm(f"start it at {target}?", yes=yes, unasked=False):
         return
-    price = show.price(cost)
-    say(f"cost: {ready.file.recipe.name} on {target}: {price}")
-    if stand_ins or not desk.submitter.asks(ready, force=force):
-        return
-    if not confirm(f"start it at {target}?", yes=yes, unasked=False):
-        raise NotEligible(
-            Problem(
-                code="E313",
-                what=f"nobody has allowed a job that bills at {target}",
-                why=f"it costs {price}, and the recipe has no limits.max_cost",
-                fix="repeat it with -y, or write `limits: {max_cost: ... USD}` into the recipe",
-            )
+    raise NotEligible(
+        Problem(
+            code="E313",
+            what=f"nobody has allowed a job that bills at {target}",
+            why=f"it costs {price}, and the recipe has no limits.max_cost",
+            fix="repeat it with -y, or write `limits: {max_cost: ... USD}` into the recipe",
         )
+    )
 
 
 def status(

@@ -1,13 +1,15 @@
 """queue, workers, pause, resume, priority, retry: what is about the queue."""
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.cli.jobs import JobId
-from finetune.cli.output import confirm, must, out, out_json, say, table
+from finetune.cli import show
+from finetune.cli.jobs import JobId, allow
+from finetune.cli.output import must, out, out_json, say, table
 from finetune.cli.recipes import AsJson, Yes
 from finetune.wiring import Desk
 
@@ -31,7 +33,7 @@ def queue(
     never = "one JSON document cannot grow"
     must(not (watch and as_json), "--watch and --json do not go together", never, "leave one out")
     if as_json:
-        out_json([desk.views.queued(entry) for entry in desk.board()])
+        out_json([desk.views.queued(entry) for entry in desk.board.entries()])
         return
     try:
         _draw(desk, clear=watch)
@@ -48,7 +50,7 @@ def workers(as_json: AsJson = False) -> None:
     Examples: ft workers · ft workers --json
     """
     desk = Desk(say=say)
-    found = desk.living()
+    found = desk.board.workers()
     if as_json:
         out_json([desk.views.worker(beat, busy) for beat, busy in found])
     elif found:
@@ -106,12 +108,7 @@ def retry(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
     """
     desk = Desk(say=say)
     old = desk.service.job(job)
-    must(
-        not desk.submitter.bills(old) or confirm(f"start it at {old.target}, which bills?", yes=yes, unasked=False),
-        f"nobody has allowed a job that bills at {old.target}",
-        "the recipe has no limits.max_cost",
-        "repeat it with -y",
-    )
+    allow(desk, old.provider, old.target, show.estimate(old.cost), asks=desk.submitter.bills(old), yes=yes)
     new, created = desk.submitter.again(old)
     if as_json:
         out_json({**desk.views.job(new), "created": created})
@@ -136,20 +133,14 @@ def _wish(job: str, carry_out: "Callable[[Desk, str], Job]", done: str, *, as_js
 
 
 def _draw(desk: Desk, *, clear: bool) -> None:
-    found = desk.board()
+    found = desk.board.entries()
     if clear:
-        out("\x1b[2J\x1b[H" if _terminal() else "")
+        out("\x1b[2J\x1b[H" if sys.stdout.isatty() else "")
     if not found:
         say("nothing waits and nothing runs: `ft status` lists what has ended")
         return
     head = ("#", "STATE", "JOB", "NAME", "OWNER", "TARGET", "PRIORITY", "ETA", "COST", "WAITS FOR")
     table(head, [_row(each) for each in found])
-
-
-def _terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()
 
 
 def _row(entry: "Entry") -> tuple[str, ...]:

@@ -75,6 +75,13 @@ def comparison(found: "Comparison", model: str) -> None:
     say("  ft up        # workers, and an OpenAI-compatible server that answers as these models")
 
 
+def estimate(cost: "Json | None") -> str:
+    """What a job costs, as far as its row tells."""
+    if cost is None:
+        return "nothing that is billed"
+    return _cost(cost)
+
+
 def _cost(cost: "Json") -> str:
     if quote := cost.get("quote"):
         return f"{quote.get('usd') or 'no price'} US dollars, named by the provider"

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ class Database:
         """A connection of its own for `changes`."""
         with self._translated(), self._engine.connect() as connection:
             yield connection
+
+    def now(self) -> datetime | None:
+        """The server's clock; None where the database is a file."""
+        if self.sqlite:
+            return None
+        with self.read() as connection:
+            said: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        return said
 
     def examine(self) -> None:
         """Look through the whole file for damage (SQLite; a server sees to itself). Raises StateError E503."""

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Float, Row, Table, and_, case, cast, func, or_, select
+from sqlalchemy import Connection, Float, Row, and_, case, cast, func, or_, select
 
 from finetune.figures import Backlog, Coded, Figures, InState, Spending
 from finetune.jobs import FINAL, JobState
 from finetune.store.database import Database
-from finetune.store.schema import attempts, events, jobs, runs, workers
-from finetune.tasks import ADVANCE, QUEUE_OF, QUEUES, TRAIN
+from finetune.store.runs import waiting
+from finetune.store.schema import attempts, events, jobs, runs, unleased, workers
+from finetune.tasks import ADVANCE, ALIVE, QUEUE_OF, QUEUES, TRAIN
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-#: As `finetune.up` counts them.
-ALIVE = timedelta(seconds=7)
 #: What `Lifecycle._trouble` says of a step that will be tried again.
 _RETRIED = re.compile(r"\((E\d{3})\); trying again in ")
 _STARTED = f"{JobState.PREPARING}: "
@@ -82,16 +81,12 @@ def _counted(connection: Connection) -> dict[InState, int]:
     return {InState(row.provider, JobState(row.state)): row.jobs for row in connection.execute(wanted)}
 
 
-def _unleased(table: Table, now: datetime) -> Any:
-    return or_(table.c.lease_until.is_(None), table.c.lease_until <= now)
-
-
 def _due(now: datetime, most: int) -> Any:
     """How many jobs are due and unleased, by provider and state, and since when the first of them."""
     # Inside, so that the index on due_at leads: SQLite would read all jobs in the order of their groups.
     each = (
         select(jobs.c.provider, jobs.c.state, jobs.c.due_at)
-        .where(jobs.c.due_at <= now, _unleased(jobs, now))
+        .where(jobs.c.due_at <= now, unleased(jobs, now))
         .order_by(jobs.c.due_at)
         .limit(most)
         .subquery()
@@ -108,11 +103,7 @@ def _lag(due: Sequence[Row[Any]], provider: str, now: datetime) -> float:
 def _waiting_runs(connection: Connection, now: datetime) -> Backlog:
     # A run that was paused, or lost its worker, waits since its lease ended; a new one since it was made.
     since = func.min(func.coalesce(runs.c.lease_until, runs.c.created_at)).label("since")
-    # One that is paused waits for nobody, unless it is to be ended.
-    meant = or_(runs.c.hold_requested.is_(False), runs.c.cancel_requested)
-    wanted = select(func.count().label("runs"), since).where(
-        runs.c.state.in_(("queued", "running")), _unleased(runs, now), meant
-    )
+    wanted = select(func.count().label("runs"), since).where(waiting(now))
     row = connection.execute(wanted).one()
     return _backlog(row.runs, [row.since], now)
 

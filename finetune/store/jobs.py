@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, insert, literal, select, update
 
 from finetune.errors import InternalError, NotFound, Problem
 from finetune.jobs import FINAL, TRANSITIONS, Change, Event, Job, JobState, Json, Lease, Metric
 from finetune.ports import Due
 from finetune.store.database import Conflict, Database, taken_over
-from finetune.store.schema import attempts, events, jobs, metrics
+from finetune.store.schema import attempts, events, jobs, metrics, unleased
 
 _COLUMNS = [jobs.c[field.name] for field in dataclass_fields(Job)]
 #: An ended job may still be due: for a look at what a create in doubt has left (`finetune.doubt`).
@@ -72,7 +72,7 @@ class SqlJobs:
         """See `ports.JobStore.claim`."""
         take = (
             update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.due_at <= now, _free(now))
+            .where(jobs.c.id == job_id, jobs.c.due_at <= now, unleased(jobs, now))
             .values(lease_owner=owner, lease_token=jobs.c.lease_token + 1, lease_until=now + ttl)
             .returning(*_COLUMNS, jobs.c.lease_token)
         )
@@ -137,7 +137,7 @@ class SqlJobs:
         """See `ports.JobStore.due`."""
         wanted = (
             select(jobs.c.id, jobs.c.lease_token)
-            .where(jobs.c.due_at <= now, _free(now))
+            .where(jobs.c.due_at <= now, unleased(jobs, now))
             .order_by(jobs.c.due_at)
             .limit(limit)
         )
@@ -172,10 +172,6 @@ class SqlJobs:
         if row is None:
             raise taken_over(lease.job.id)
         return row
-
-
-def _free(now: datetime) -> Any:
-    return or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
 
 
 def _job(row: Row[Any]) -> Job:

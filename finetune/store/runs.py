@@ -10,7 +10,7 @@ from sqlalchemy import Row, and_, case, func, insert, or_, select, update
 from finetune.jobs import Json
 from finetune.ports import Due, Run
 from finetune.store.database import Conflict, Database, taken_over
-from finetune.store.schema import jobs, runs
+from finetune.store.schema import jobs, runs, unleased
 
 _COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
 
@@ -44,7 +44,7 @@ class SqlRuns:
         """See `ports.RunStore.claim_run`."""
         take = (
             update(runs)
-            .where(runs.c.run_key == run_key, _waiting(now))
+            .where(runs.c.run_key == run_key, waiting(now))
             .values(
                 state="running",
                 worker=worker,
@@ -105,7 +105,7 @@ class SqlRuns:
             select(runs.c.run_key, runs.c.lease_token)
             .outerjoin(jobs, jobs.c.run_key == runs.c.run_key)
             .outerjoin(busy, busy.c.owner == jobs.c.owner)
-            .where(_waiting(now))
+            .where(waiting(now))
             .order_by(func.coalesce(jobs.c.priority, 0).desc(), func.coalesce(busy.c.count, 0))
             .order_by(runs.c.created_at, runs.c.run_key)
             .limit(limit)
@@ -114,11 +114,11 @@ class SqlRuns:
             return [Due(*row) for row in connection.execute(wanted)]
 
 
-def _waiting(now: datetime) -> Any:
-    free = or_(runs.c.lease_until.is_(None), runs.c.lease_until <= now)
+def waiting(now: datetime) -> Any:
+    """The condition that a run waits for a worker."""
     # One that is paused waits for nobody, unless it is to be ended.
     wanted = or_(runs.c.hold_requested.is_(False), runs.c.cancel_requested)
-    return and_(runs.c.state.in_(("queued", "running")), free, wanted)
+    return and_(runs.c.state.in_(("queued", "running")), unleased(runs, now), wanted)
 
 
 def _run(row: Row[Any]) -> Run:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text, or_
 from sqlalchemy import ForeignKey as Ref
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -167,3 +167,8 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     Column("seen_at", Utc, nullable=False),
 )
+
+
+def unleased(table: Table, now: datetime) -> Any:
+    """The condition that no live lease holds a row of `jobs` or `runs`."""
+    return or_(table.c.lease_until.is_(None), table.c.lease_until <= now)

@@ -9,7 +9,7 @@ from finetune.jobs import Job
 from finetune.store.database import Database
 from finetune.store.jobs import SqlJobs
 from finetune.store.schema import events, jobs
-from finetune.turns import Caps, Load, Place, in_turn
+from finetune.turns import Caps, Load, in_turn
 
 #: Any number that nothing else locks in this database.
 _LOCK = 0x6674
@@ -38,8 +38,8 @@ class SqlTurns:
             load = Load(caps)
             for row in connection.execute(_under_way()):
                 load.add(row.owner, row.provider, row.base_model, row.number)
-            places = [Place(**row._mapping) for row in connection.execute(wanted)]
-            chosen = [place.id for place in in_turn(places, load)]
+            rows: list[Any] = list(connection.execute(wanted))
+            chosen = [row.id for row in in_turn(rows, load)]
             if chosen:
                 mine = jobs.c.id.in_(chosen)
                 connection.execute(update(jobs).where(mine).values(admitted_at=now, due_at=now))

@@ -2,7 +2,6 @@
 
 The sandbox looks for an attribute first and catches that a dict has none; it asks of each method of a text, at each
 use, whether it is safe. What is answered here without asking is what it answers always; all else it is asked.
-Rendering takes two thirds of the time (`python tests/bench/tokens.py`).
 """
 
 from typing import Any, Final

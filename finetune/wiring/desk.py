@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,14 +14,14 @@ from finetune.wiring.parts import Parts
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from finetune.board import Entry
+    from finetune.board import Board
     from finetune.codes import CodeText
     from finetune.doctor import Broker, Check
     from finetune.evaluation.compare import Comparison
     from finetune.inbox import Inbox
     from finetune.jobs import Job, Json
     from finetune.offers import Offers
-    from finetune.ports import Beat, Chat, Served
+    from finetune.ports import Chat, Served
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
     from finetune.wiring.rehearsal import Sandboxes
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
 _ANSWER_TOKENS = 256
-#: Jobs that are being tried again whose reason the queue shows, at most.
-_TRIED = 50
 
 
 class Desk(Parts):
@@ -110,25 +108,14 @@ class Desk(Parts):
 
         return Lookout(self.beats, self.clock, self._say)
 
-    def board(self) -> "list[Entry]":
-        """The queue: unfinished jobs, in order, with what each waits for."""
-        from finetune.board import entries
+    @cached_property
+    def board(self) -> "Board":
+        """The queue and its workers."""
+        from finetune.board import Board
         from finetune.up import alive
 
-        jobs = self.jobs.recent(unfinished=True)
-        tried = [job.id for job in jobs if job.failures][:_TRIED]
-        said = {job_id: events[-1] for job_id in tried if (events := self.jobs.events(job_id))}
-        warnings = {job_id: event.message for job_id, event in said.items() if event.kind == "warning"}
-        now = self.clock.now()
-        return entries(jobs, alive(self.beats, self.clock), self.settings.limits, now, said=warnings)
-
-    def living(self) -> "list[tuple[Beat, list[str]]]":
-        """Workers that live, and the runs that each trains."""
-        from finetune.up import alive
-
-        busy = self.runs.training(self.clock.now())
-        found = alive(self.beats, self.clock)
-        return [(beat, [run.run_key for run in busy if run.worker == beat.worker]) for beat in found]
+        living = partial(alive, self.beats, self.clock)
+        return Board(self.jobs, self.runs.training, living, self.settings.limits, self.clock)
 
     def can_answer(self, name: str) -> bool:
         """Whether this machine has the model itself, not only its name at a provider."""
@@ -234,12 +221,9 @@ class Desk(Parts):
         return Broker(**look(self.settings.broker_url, self.clock.now)) if self.settings.broker_url else None
 
     def _database_ahead(self) -> float | None:
-        if self.database.sqlite:
-            return None
         asked = self.clock.now()
-        with self.database.read() as connection:
-            said = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-        return float((said - asked - (self.clock.now() - asked) / 2).total_seconds())
+        said = self.database.now()
+        return (said - asked - (self.clock.now() - asked) / 2).total_seconds() if said else None
 
     def _examine_database(self) -> str:
         self.database.examine()

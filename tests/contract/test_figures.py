@@ -10,7 +10,7 @@ from finetune.figures import Backlog, Coded, InState, Spending
 from finetune.jobs import JobState
 from finetune.ports import Beat
 from finetune.store import Database, SqlBeats, SqlFigures, SqlJobs, SqlRuns
-from finetune.store.figures import ALIVE, Most
+from finetune.store.figures import Most
 from finetune.store.schema import attempts, events, jobs, runs
 from finetune.testing import ManualClock
 from tests.support.jobs import RECIPE, World, sqlite
@@ -127,7 +127,6 @@ def test_living_workers_by_queue(books):
         beats.beat(Beat(worker=name, queues=queues, host="h", pid=1, seen_at=books.now - age * S))
     assert books.look().workers == {"remote": 2, "gpu": 1}
     assert {queue for queue, count in books.look().workers.items() if count} == up.living(beats, books.clock)
-    assert up._ALIVE == ALIVE
 
 
 def test_how_long_jobs_waited_and_ran(books):

@@ -2,21 +2,28 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.turns import Load, Place, in_turn
+from finetune.turns import Load, in_turn
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 
 
+class Place(NamedTuple):
+    id: str
+    owner: str
+    provider: str
+    base_model: str
+    priority: int
+    created_at: datetime
+
+
 def place(number: int, owner: str = "a", *, priority: int = 0, target: str = "openai/m") -> Place:
     provider, base_model = target.split("/")
-    at = START + timedelta(seconds=number)
-    return Place(
-        id=f"ft_{number}", owner=owner, provider=provider, base_model=base_model, priority=priority, created_at=at
-    )
+    return Place(f"ft_{number}", owner, provider, base_model, priority, START + timedelta(seconds=number))
 
 
 def order(places, caps=None, load=None):
