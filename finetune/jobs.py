@@ -72,7 +72,7 @@ class Job:
     priority: int = 0
     #: When its turn came, UTC: from then on it counts as under way. None while it waits (`finetune.turns`).
     admitted_at: datetime | None = None
-    #: A user's wish to pause, set and lifted by users only; the lifecycle turns it into `held`.
+    #: A user's wish to pause, which the lifecycle turns into `held`; dropped when the provider refuses for good.
     hold_requested: bool = False
     #: True while it is paused because of that wish: before its start, or at the provider.
     held: bool = False

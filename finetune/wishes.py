@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from finetune.abilities import Pausable
-from finetune.errors import Problem
+from finetune.errors import AuthenticationFailed, Problem, ProviderError
 from finetune.jobs import FINAL, Change, Event, Job, JobState
 from finetune.ports import Provider
 
@@ -12,16 +12,30 @@ from finetune.ports import Provider
 def held(job: Job, provider: Provider, state: str, now: datetime) -> Change:
     """What a wish to pause, or its end, asks for in this provider state. Sends at most one request.
 
-    What was paused at the provider itself, not through ft, is left as it is. Raises what `Pausable` raises.
+    What was paused at the provider itself, not through ft, is left as it is. A refusal never ends the job: one that
+    does not train yet is asked again at the next look, of one that trains the wish is dropped and the history says why.
+    Raises what may pass, and AuthenticationFailed.
     """
     change = Change(state=job.state, due_at=None, fields={})
     if not isinstance(provider, Pausable) or job.cancel_requested or job.hold_requested == job.held:
         return change
     if job.hold_requested is not (state == "paused"):
-        (provider.pause if job.hold_requested else provider.resume)(str(job.remote_id))
+        try:
+            (provider.pause if job.hold_requested else provider.resume)(str(job.remote_id))
+        except ProviderError as error:
+            if error.retry or isinstance(error, AuthenticationFailed):
+                raise
+            return _refused(job, change, error, state, now)
         return change
     told = Event(kind="state", message="paused" if job.hold_requested else "goes on", at=now)
     return replace(change, fields={"held": job.hold_requested}, events=(told,))
+
+
+def _refused(job: Job, change: Change, error: ProviderError, state: str, now: datetime) -> Change:
+    if job.hold_requested and state != "running":
+        return change
+    told = Event(kind="warning", message=f"{error.problems[0].what}; it stays as it is", at=now)
+    return replace(change, fields={"hold_requested": job.held}, events=(told,))
 
 
 def late(job: Job, now: datetime) -> Change | None:

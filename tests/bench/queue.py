@@ -4,7 +4,7 @@
    same Redis, same PostgreSQL, same worker process, in turns. One at a time for the latency; for the throughput all at
    once, and all steps of all jobs count, as each is a task and a committed change.
 2. A table with HISTORY jobs, 1 in 50 unfinished, against one with a thousand, on SQLite and PostgreSQL: what `ft queue`
-   and `ft status` ask, and claims.
+   and `ft status` ask, a scrape of `/metrics`, and claims.
 
 Exits with 1 when a target is missed.
 """
@@ -28,7 +28,7 @@ from finetune.board import entries
 from finetune.clock import SystemClock
 from finetune.jobs import Event, Job, JobState
 from finetune.queue import CeleryQueue
-from finetune.store import Database, SqlBeats, SqlJobs
+from finetune.store import Database, SqlBeats, SqlFigures, SqlJobs
 from finetune.store.schema import jobs as table
 from finetune.tasks import ADVANCE
 from tests.support.process import Child, wait_until
@@ -188,6 +188,7 @@ def asked(url: str, count: int) -> dict[str, float]:
         "ft status": lambda: store.recent(limit=20),
         "ft queue, rows": lambda: store.recent(unfinished=True),
         "ft queue, all": look,
+        "/metrics": lambda: SqlFigures(database).look(now),
         "due": lambda: store.due(now, 200),
         "claim": claim,
     }

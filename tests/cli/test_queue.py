@@ -6,6 +6,14 @@ from finetune.cli import exits
 from finetune.jobs import JobState
 from tests.cli.desk import Desk
 
+HOSTED = """\
+version: 1
+name: bot
+provider: openai
+base_model: gpt-4o-mini-2024-07-18
+dataset: {path: data.jsonl}
+"""
+
 
 def test_an_empty_queue_says_what_to_do(desk: Desk) -> None:
     ran = desk.call("queue")
@@ -107,3 +115,13 @@ def test_a_failed_job_is_tried_again(desk: Desk) -> None:
 
 def test_what_succeeded_is_not_tried_again(desk: Desk) -> None:
     assert desk.call("retry", desk.ended("succeeded").id).code_and_fault == (exits.USAGE, "E811")
+
+
+def test_a_retry_that_bills_wants_a_yes_as_a_submit_does(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-is-sent")
+    desk.recipe.write_text(HOSTED)
+    old = desk.ended("failed", args=("-y",))
+    assert desk.call("retry", old.id).code_and_fault == (exits.NOT_ELIGIBLE, "E313")
+    assert desk.call("retry", old.id, "-y", "--json").json["created"] is True
+    # It answers already: nothing more would be billed.
+    assert desk.call("retry", old.id, "--json").json["created"] is False

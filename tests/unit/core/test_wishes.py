@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from finetune.errors import AuthenticationFailed, Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import JobState
 from finetune.testing import FakeProvider
 from tests.support.jobs import World, sqlite
@@ -79,6 +80,61 @@ def test_a_running_job_is_paused_at_the_provider_and_goes_on(world):
         message for message in events(world) if message in ("pause requested", "paused", "resume requested", "goes on")
     ]
     assert told == ["pause requested", "paused", "resume requested", "goes on"]
+
+
+def refusing(world, monkeypatch, method, error):
+    asked = []
+
+    def refuse(remote_id):
+        asked.append(method)
+        raise error(Problem(code="E407", what="the fake refuses"))
+
+    monkeypatch.setattr(world.provider, method, refuse)
+    return asked
+
+
+def test_a_pause_that_is_refused_before_it_trains_is_asked_again(world, monkeypatch):
+    world.provider.script = (*["queued"] * 4, *["running"] * 5, "succeeded")
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_QUEUED")
+    with monkeypatch.context() as patch:
+        asked = refusing(world, patch, "pause", ProviderError)
+        hold(world)
+        job = steps(world, 2)
+        assert (job.state, job.hold_requested, asked) == (JobState.RUNNING, True, ["pause"] * 2)
+    assert world.run(until=lambda job: job.held).provider_state == "FAKE_PAUSED"
+
+
+def test_a_pause_that_is_refused_while_it_trains_is_told_and_the_training_goes_on(world, monkeypatch):
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    asked = refusing(world, monkeypatch, "pause", ProviderError)
+    hold(world)
+    job = world.run()
+    assert (job.state, job.hold_requested, job.held, asked) == (JobState.SUCCEEDED, False, False, ["pause"])
+    assert events(world).count("the fake refuses; it stays as it is") == 1
+
+
+def test_a_resume_that_is_refused_leaves_it_paused(world, monkeypatch):
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    hold(world)
+    world.run(until=lambda job: job.held)
+    refusing(world, monkeypatch, "resume", ProviderError)
+    hold(world, False)
+    job = steps(world, 3)
+    assert (job.state, job.hold_requested, job.held) == (JobState.RUNNING, True, True)
+
+
+@pytest.mark.parametrize("error", [ProviderUnavailable, AuthenticationFailed])
+def test_a_pause_that_cannot_be_asked_for_is_tried_again(world, monkeypatch, error):
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    with monkeypatch.context() as patch:
+        refusing(world, patch, "pause", error)
+        hold(world)
+        assert steps(world, 1).failures == 1
+    assert world.run(until=lambda job: job.held).state is JobState.RUNNING
 
 
 def test_what_was_paused_at_the_provider_is_left_alone(world):
