@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/demo.stamp
 TEST := $(VENV)/test.stamp
+# Two files at a time. Unit tests have processes of their own: Hypothesis sees it when a thread that some package left
+# behind draws from Python's shared generator.
+PARALLEL := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone'
 # Not empty when .venv is missing, or when the Python that it was made from is gone.
 BROKEN := $(shell test -x $(BIN)/python || echo broken)
 
@@ -19,7 +22,8 @@ demo: $(DEMO) ## train the quickstart recipe on this machine and follow it; FT_H
 	$(BIN)/ft submit recipes/quickstart.yaml --follow
 
 test: $(TEST) servers lint types ## set everything up, then lint, types, import contracts and all tests (what CI runs)
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(PARALLEL) tests/stack tests/cli tests/flow tests/wire tests/contract
+	$(PARALLEL) tests/unit
 	$(BIN)/pytest -m alone
 
 servers: ## install Redis and PostgreSQL where they are missing; the tests start their own
