@@ -175,6 +175,14 @@ def test_no_test_with_strategies_draws_from_the_shared_generator() -> None:
     assert [str(path) for path, text in strategies.items() if asked.search(text)] == []
 
 
+def test_no_script_hides_a_module_of_python() -> None:
+    """`python tests/bench/tokens.py` puts its folder first: a `queue.py` beside it would be Python's own to all."""
+    scripts = {("tests", "bench"), ("tests", "setup")}
+    names = {path.stem for path in files() if path.parts[:2] in scripts and path.suffix == ".py"}
+    assert "tokens" in names
+    assert names & sys.stdlib_module_names == set()
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     import finetune
 

@@ -1,4 +1,4 @@
-"""The worker of `tests.bench.queue`: ours, with a fake provider, and beside it a bare task that inserts one row.
+"""The worker of `tests.bench.job_queue`: ours, with a fake provider, and beside it a bare task that inserts one row.
 
 Every step and every insert appends `KIND KEY TIME` to the file that BENCH_DONE names, after its commit.
 """

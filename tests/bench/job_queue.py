@@ -1,4 +1,4 @@
-"""What the queue costs: `python -m tests.bench.queue [JOBS] [HISTORY]`; 400 and 100000. Starts Redis and PostgreSQL.
+"""What the queue costs: `python -m tests.bench.job_queue [JOBS] [HISTORY]`; 400 and 100000. Has its own servers.
 
 1. From a submit to the end of the first step with a fake provider, against a Celery task with one committed insert:
    same Redis, same PostgreSQL, same worker process, in turns. One at a time for the latency; for the throughput all at
@@ -77,7 +77,7 @@ class Line:
             connection.execute("CREATE TABLE bench (key text PRIMARY KEY, at timestamptz)")
         self.queue, self.bare = CeleryQueue(broker), Celery("bare", broker=broker, set_as_current=False)
         env = {**os.environ, "FT_DATABASE_URL": url, "FT_BROKER_URL": broker, "FT_HOME": str(folder)}
-        argv = [sys.executable, "-m", "tests.bench.queue_worker", "--queue", "remote"]
+        argv = [sys.executable, "-m", "tests.bench.job_queue_worker", "--queue", "remote"]
         log = (folder / "worker.log").open("wb")
         self.worker = Child(
             argv, stop_signal=signal.SIGTERM, env={**env, "BENCH_DONE": str(self.done)}, stdout=log, stderr=log
