@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finetune.jobs import Job, JobState
+from finetune.placement import Need, Site, from_row, need_of, suits, summary
 from finetune.ports import Beat, Clock, JobStore, Run
 from finetune.tasks import ADVANCE, QUEUE_OF, TRAIN
 from finetune.turns import Caps, Load, in_turn
@@ -12,6 +13,8 @@ from finetune.turns import Caps, Load, in_turn
 _LOCAL = "local"
 #: How the local provider says that no worker has a run yet.
 _UNTAKEN = "waiting for a worker"
+#: Holders of a place that are named, at most.
+_HOLDERS = 3
 #: Jobs that are being tried again whose reason is shown, at most.
 _TRIED = 50
 
@@ -30,11 +33,17 @@ class Entry:
 
 
 def entries(
-    jobs: Iterable[Job], workers: Sequence[Beat], caps: Caps, now: datetime, *, said: Mapping[str, str] | None = None
+    jobs: Iterable[Job],
+    workers: Sequence[Beat],
+    caps: Caps,
+    now: datetime,
+    *,
+    runs: Iterable[Run] = (),
+    said: Mapping[str, str] | None = None,
 ) -> list[Entry]:
     """Unfinished jobs: those under way by age, then those that wait, in the order of their turns, then the paused.
 
-    `workers` live; `said` has the last warning of jobs that are being tried again.
+    `workers` live; `runs` are what they train; `said` has the last warning of jobs that are being tried again.
     """
     found = [job for job in jobs if not job.final]
     under_way = sorted((job for job in found if _under_way(job)), key=lambda job: (job.created_at, job.id))
@@ -46,7 +55,9 @@ def entries(
         if _under_way(job):
             free.add(job.owner, job.provider, job.base_model)
     waiting = in_turn((job for job in found if not _under_way(job) and not job.hold_requested), free)
-    look = _Look(workers, load, [job for job in under_way if _trains_here(job)], said or {}, now)
+    places = {run.run_key: run for run in runs}
+    training = [(job, places[str(job.run_key)]) for job in under_way if job.run_key in places]
+    look = _Look(workers, load, training, said or {}, now)
     order = [*under_way, *waiting, *sorted(paused, key=lambda job: (job.created_at, job.id))]
     position = {job.id: number for number, job in enumerate(waiting, start=1)}
     return [
@@ -75,12 +86,13 @@ class Board:
         tried = [job.id for job in jobs if job.failures][:_TRIED]
         last = {job_id: events[-1] for job_id in tried if (events := self._jobs.events(job_id))}
         said = {job_id: event.message for job_id, event in last.items() if event.kind == "warning"}
-        return entries(jobs, self._alive(), self._caps, self._clock.now(), said=said)
+        now = self._clock.now()
+        return entries(jobs, self._alive(), self._caps, now, runs=self._training(now), said=said)
 
-    def workers(self) -> list[tuple[Beat, list[str]]]:
-        """Workers that live, and the run keys of what each trains."""
+    def workers(self) -> list[tuple[Beat, list[Run]]]:
+        """Workers that live, and what each trains."""
         busy = self._training(self._clock.now())
-        return [(beat, [run.run_key for run in busy if run.worker == beat.worker]) for beat in self._alive()]
+        return [(beat, [run for run in busy if run.worker == beat.worker]) for beat in self._alive()]
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class _Look:
 
     workers: Sequence[Beat]
     load: Load
-    training: Sequence[Job]
+    training: Sequence[tuple[Job, Run]]
     said: Mapping[str, str]
     now: datetime
 
@@ -117,8 +129,24 @@ class _Look:
             return None
         if QUEUE_OF[TRAIN] not in queues:
             return f"a worker: none listens on {QUEUE_OF[TRAIN]}, `ft up` starts them"
-        busy = ", ".join(f"{other.id}{_share(other)}" for other in self.training[:3])
-        return f"a {QUEUE_OF[TRAIN]} worker" + (f", held by {busy}" if busy else "")
+        return self._place(need_of(job.recipe.get("resources") or {}))
+
+    def _place(self, need: Need) -> str:
+        trainers = [worker for worker in self.workers if QUEUE_OF[TRAIN] in worker.queues]
+        able = [worker for worker in trainers if suits(need, Site(worker.worker, worker.devices, worker.slots))]
+        if not able:
+            cards = summary(device for worker in trainers for device in worker.devices)
+            return f"{need}: no worker has that, they have {cards or 'no GPU'}"
+        names = {worker.worker for worker in able}
+        cards_too = {device.id for worker in able for device in worker.devices}
+        on_card = any(worker.devices for worker in able) and need.gpus != 0
+        holds = [
+            f"{job.id}{_share(job)}"
+            for job, run in self.training
+            if (cards_too & set(from_row(run.placed).devices) if on_card else run.worker in names)
+        ]
+        what = str(need) if on_card else f"a {QUEUE_OF[TRAIN]} worker"
+        return what + (f", held by {', '.join(holds[:_HOLDERS])}" if holds else "")
 
     def _pause(self, job: Job) -> str | None:
         if not job.failures or job.due_at is None or job.due_at <= self.now:
@@ -145,10 +173,6 @@ def _eta_s(job: Job) -> float | None:
 
 def _untaken(job: Job) -> bool:
     return job.provider == _LOCAL and (job.provider_state or "").startswith((_UNTAKEN, "queued"))
-
-
-def _trains_here(job: Job) -> bool:
-    return job.provider == _LOCAL and job.provider_state == "running"
 
 
 def _share(job: Job) -> str:

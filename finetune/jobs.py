@@ -109,6 +109,8 @@ class Job:
     error: Json | None = None
     #: Failures of the present step in a row; drives the back-off.
     failures: int = 0
+    #: The trace that its submit began, as W3C `traceparent`; None where nothing is traced.
+    trace: str | None = None
     created_at: datetime
     #: When a state last changed, UTC.
     changed_at: datetime

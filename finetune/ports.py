@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from finetune.errors import Problem
 from finetune.jobs import Change, Event, Job, Json, Lease, Metric, ModelVersion, ProviderState
+from finetune.placement import Device, Site
 
 if TYPE_CHECKING:
     from finetune.spec import Recipe
@@ -251,6 +252,10 @@ class Run:
     #: host:pid:start_ticks of the running trainer's process group; None when none was started.
     process: str | None = None
     worker: str | None = None
+    #: gpus, memory_mb and base_model that it asks for (`placement.Need`); None: what there is.
+    need: Json | None = None
+    #: The devices that it has, or had last, and how much of each (`placement.Share`); None before its first start.
+    placed: Json | None = None
     lease_token: int = 0
     #: No other worker takes it before: the lease of a running one, a pause of a queued one. None: at once.
     lease_until: datetime | None = None
@@ -262,21 +267,14 @@ class Run:
 
 
 class RunStore(Protocol):
-    """The books of the local provider. A run is claimed by one worker at a time, with a fencing token."""
+    """The books of the local provider. A run is with one worker at a time (`Placements`), with a fencing token."""
 
-    def add_run(self, run_key: str, request: Json, now: datetime) -> Run:
+    def add_run(self, run_key: str, request: Json, now: datetime, need: Json | None = None) -> Run:
         """Insert a queued run, or answer with the one that has this key. Idempotent."""
         ...
 
     def get_run(self, run_key: str) -> Run | None:
         """The run, or None."""
-        ...
-
-    def claim_run(self, run_key: str, worker: str, now: datetime, ttl: timedelta) -> Run | None:
-        """Take a queued run, or a running one whose lease has ended (its worker died: one more death); else None.
-
-        Sets running and adds one to `starts`.
-        """
         ...
 
     def update_run(self, run: Run, now: datetime, *, ttl: timedelta | None = None, **fields: Any) -> Run:
@@ -294,8 +292,21 @@ class RunStore(Protocol):
         """Set or lift the wish to pause. Idempotent."""
         ...
 
+
+class Placements(Protocol):
+    """Gives runs their places on one worker's devices (`placement.Site`)."""
+
+    site: Site
+
     def due_runs(self, now: datetime, limit: int) -> Sequence[Due]:
-        """Runs that wait for a worker (queued, or a lease has ended): by priority, owners with least live, then age."""
+        """Runs that wait for a worker and that this one could take now: by priority, owners with least live, age."""
+        ...
+
+    def claim_run(self, now: datetime, ttl: timedelta) -> Run | None:
+        """Take the first of them: a queued run, or a running one whose worker died (one more death); else None.
+
+        Sets running and `placed`, and adds one to `starts`. Workers that ask at once give no device away twice.
+        """
         ...
 
 
@@ -327,6 +338,10 @@ class Beat:
     host: str
     pid: int
     seen_at: datetime
+    #: What it trains on, if it trains.
+    devices: tuple[Device, ...] = ()
+    #: Trainings at once on its processor.
+    slots: int = 1
 
 
 class BeatStore(Protocol):

@@ -1,12 +1,16 @@
 """Every environment variable of the product, read once. Plain: pydantic-settings would double the start-up time."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from finetune.errors import Problem, UsageError
+
+#: `[NAME:]COUNTxSIZE`.
+_GPUS = re.compile(r"(?:[A-Za-z0-9_-]{1,32}:)?[0-9]{1,3}x[0-9]{1,6}(?:\.[0-9]{1,3})?(?:MB|GB|TB)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,8 @@ class Settings:
     #: FT_LIMITS: how many jobs may be under way at once: of each owner, at a provider, with one of its base models, as
     #: `owner=4,openai=10,openai/gpt-4o-mini=2`. Empty: no limit.
     limits: Mapping[str, int]
+    #: FT_GPUS: cards that a worker says it has instead of asking the driver: `none`, or `2x80GB` to simulate some.
+    gpus: str | None = None
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
     #: FT_LOG_FORMAT: how workers and server write their log lines.
@@ -87,6 +93,7 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         requests_per_s=_positive("FT_REQUESTS_PER_S", env.get("FT_REQUESTS_PER_S") or "10"),
         sandbox=frozenset(name for name in (env.get("FT_SANDBOX") or "").split(",") if name),
         limits=_limits(env.get("FT_LIMITS") or ""),
+        gpus=_gpus(env.get("FT_GPUS") or None),
         port=_port(env.get("FT_PORT") or "8765"),
         log_format=_log_format(env.get("FT_LOG_FORMAT") or "text"),
     )
@@ -114,6 +121,18 @@ def _limits(text: str) -> dict[str, int]:
             raise UsageError(problem)
         found[name.strip()] = int(number)
     return found
+
+
+def _gpus(text: str | None) -> str | None:
+    if text is None or text == "none" or _GPUS.fullmatch(text):
+        return text
+    problem = Problem(
+        code="E902",
+        what=f"FT_GPUS is {text!r}",
+        why="it is none, or cards to simulate: how many, and how much memory each has",
+        fix="write FT_GPUS=2x80GB or FT_GPUS=a100:2x80GB; unset it to have the driver asked",
+    )
+    raise UsageError(problem)
 
 
 def _broker(url: str | None) -> str | None:

@@ -1,9 +1,9 @@
 """The sweep: rings for work that is due and that nobody woke. It is what makes the queue a mere hint."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
-from finetune.ports import Clock, Due, JobStore, RunStore
+from finetune.ports import Clock, Due, JobStore
 from finetune.tasks import ADVANCE, TRAIN
 
 #: Rung again after this long when nobody has taken it; a rung message should expire at twice this.
@@ -21,15 +21,15 @@ class Sweep:
     def __init__(
         self,
         jobs: JobStore,
-        runs: RunStore,
+        due_runs: Callable[[datetime, int], Sequence[Due]],
         clock: Clock,
         ring: Callable[[str, str], None],
         *,
         tasks: Collection[str],
         admit: Callable[[datetime], object] = lambda now: None,
     ) -> None:
-        """`admit` lets those start whose turn it is."""
-        self._jobs, self._runs, self._clock, self._ring = jobs, runs, clock, ring
+        """`due_runs` are the runs that this worker could take (`Placements.due_runs`); `admit` lets those start whose turn it is."""
+        self._jobs, self._due_runs, self._clock, self._ring = jobs, due_runs, clock, ring
         self._tasks, self._admit = tasks, admit
         #: What was rung for: which task and wait, and when.
         self._rung: dict[tuple[str, Due], datetime] = {}
@@ -45,7 +45,7 @@ class Sweep:
             self._admit(now)
             waiting += [(ADVANCE, due) for due in self._jobs.due(now, _BATCH)]
         if TRAIN in self._tasks:
-            waiting += [(TRAIN, due) for due in self._runs.due_runs(now, _BATCH)]
+            waiting += [(TRAIN, due) for due in self._due_runs(now, _BATCH)]
         # What no longer waits is forgotten. A job's next step is another wait: it rings at once.
         self._rung = {each: self._rung[each] for each in waiting if each in self._rung}
         new = [each for each in waiting if each not in self._rung or now - self._rung[each] >= RING_AGAIN]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from finetune.errors import Problem
 from finetune.jobs import Event, Job, Json, Metric, ModelVersion
+from finetune.placement import free_mb, from_row
 
 if TYPE_CHECKING:
     # Importing these would bring the recipe's whole schema, which `ft status` does without.
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from finetune.data.survey import Survey
     from finetune.offers import Offer
     from finetune.plan import Plan
-    from finetune.ports import Beat
+    from finetune.ports import Beat, Run
 
 
 def job(one: Job) -> Json:
@@ -59,15 +60,17 @@ def queued(one: "Entry") -> Json:
     }
 
 
-def worker(one: "Beat", trains: list[str]) -> Json:
-    """A worker that lives."""
+def worker(one: "Beat", runs: "list[Run]") -> Json:
+    """A worker that lives, and what it trains."""
+    shares = [from_row(run.placed) for run in runs]
     return {
         "worker": one.worker,
         "queues": list(one.queues),
         "host": one.host,
         "pid": one.pid,
         "seen_at": _time(one.seen_at),
-        "trains": trains,
+        "trains": [run.run_key for run in runs],
+        "devices": [{**asdict(device), "free_mb": free_mb(device, shares)} for device in one.devices],
     }
 
 

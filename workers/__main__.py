@@ -5,18 +5,23 @@ import logging
 import os
 import sys
 import warnings
+from dataclasses import replace
 
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
+from finetune import traces
 from finetune.logs import to_json
+from finetune.placement import summary
 from finetune.process import die_with_parent
-from finetune.tasks import QUEUES
+from finetune.tasks import QUEUE_OF, QUEUES, TRAIN
 from workers import tasks
 from workers.app import POOL, app
 from workers.loop import Loop
 
-#: Steps at once: each waits for the network most of the time. Trainings at once: one a GPU set.
-_CONCURRENCY = {"remote": 4, "gpu": 1}
+#: Steps at once: each waits for the network most of the time.
+_STEPS = 4
+#: Trainings at once on one card; each has a thread that watches its process.
+_A_CARD = 4
 
 
 def main() -> int:
@@ -25,8 +30,11 @@ def main() -> int:
     if asked.parent:
         die_with_parent(asked.parent)
     _log(as_json=tasks.parts().settings.log_format == "json")
+    concurrency, on = _STEPS, ""
+    if asked.queue == QUEUE_OF[TRAIN]:
+        concurrency, on = _site(asked.concurrency)
     loop = Loop(tasks.parts(), [asked.queue], until_idle=asked.until_idle)
-    worker_ready.connect(lambda **_: logging.getLogger("ft.worker").info("%s: ready", asked.queue), weak=False)
+    worker_ready.connect(lambda **_: logging.getLogger("ft.worker").info("%s: ready%s", asked.queue, on), weak=False)
 
     def on_stop(**_: object) -> None:
         tasks.stopping.set()
@@ -36,21 +44,31 @@ def main() -> int:
     tasks.parts().database  # noqa: B018 -- a database that cannot be opened is said at once, and ends the worker
     # Before Celery has its broker: who waits for work should see that this worker lives.
     loop.start()
-    app.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--loglevel=WARNING",
-            f"--pool={POOL}",
-            f"--concurrency={asked.concurrency or _CONCURRENCY[asked.queue]}",
-            f"--queues={asked.queue}",
-            f"--hostname={asked.queue}-{os.getpid()}@%h",
-            "--without-gossip",
-            "--without-mingle",
-        ]
-    )
+    with traces.running(logging.getLogger("ft.worker").warning, instance=tasks.parts().worker):
+        app.worker_main(
+            [
+                "--quiet",
+                "worker",
+                "--loglevel=WARNING",
+                f"--pool={POOL}",
+                f"--concurrency={asked.concurrency or concurrency}",
+                f"--queues={asked.queue}",
+                f"--hostname={asked.queue}-{os.getpid()}@%h",
+                "--without-gossip",
+                "--without-mingle",
+            ]
+        )
     loop.stop()
     return 0
+
+
+def _site(concurrency: int | None) -> tuple[int, str]:
+    """How many trainings at once, and on what. Without cards all of them are on the processor."""
+    parts = tasks.parts()
+    if parts.site.devices:
+        return _A_CARD * len(parts.site.devices), f", trains on {summary(parts.site.devices)}"
+    parts.site = replace(parts.site, slots=concurrency or 1)
+    return parts.site.slots, ""
 
 
 def _log(*, as_json: bool) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from finetune.errors import FtError
+from finetune.placement import Site
 from finetune.ports import Beat
 from finetune.sweep import RING_AGAIN
-from finetune.tasks import QUEUE_OF
+from finetune.tasks import QUEUE_OF, TRAIN
 from finetune.wiring import Parts
 from workers.app import app
 
@@ -106,8 +107,16 @@ class Loop(threading.Thread):
 
     def _me(self) -> Beat:
         now = self._parts.clock.now()
-        name = self._parts.worker
-        return Beat(worker=name, queues=self._queues, host=socket.gethostname(), pid=os.getpid(), seen_at=now)
+        site = self._parts.site if QUEUE_OF[TRAIN] in self._queues else Site(self._parts.worker)
+        return Beat(
+            worker=site.worker,
+            queues=self._queues,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            seen_at=now,
+            devices=site.devices,
+            slots=site.slots,
+        )
 
 
 class _Elapsed:

@@ -4,6 +4,7 @@ import logging
 import threading
 from functools import cache
 
+from finetune import traces
 from finetune.errors import FtError
 from finetune.logs import about
 from finetune.tasks import ADVANCE, TRAIN
@@ -33,7 +34,7 @@ def advance(job_id: str) -> None:
     """One step of one job. Twice, late or in vain does no harm."""
     with about(job_id=job_id):
         try:
-            job = parts().lifecycle.advance(job_id)
+            job = traces.stepped(parts().lifecycle.advance, job_id)
         except FtError as error:
             # The store: the row is as it was, and the sweep rings again.
             log.error("%s: %s", job_id, error)
@@ -44,10 +45,12 @@ def advance(job_id: str) -> None:
 
 @app.task(name=TRAIN)
 def train(run_key: str) -> None:
-    """One local training, to its end or the worker's."""
-    with about(run_key=run_key):
-        try:
-            log.info("%s: training", run_key)
-            parts().supervisor.run(run_key, stopping.is_set)
-        except FtError as error:
-            log.error("%s: %s", run_key, error)
+    """One local training, to its end or the worker's: the one whose turn it is, whichever the bell rang for."""
+    try:
+        if run := parts().supervisor.claim(stopping.is_set):
+            run_key = run.run_key
+            with about(run_key=run_key), traces.training(run_key, parts().jobs.get, parts().runs.get_run):
+                log.info("%s: training", run_key)
+                parts().supervisor.run(run, stopping.is_set)
+    except FtError as error:
+        log.error("%s: %s", run_key, error, extra={"run_key": run_key})

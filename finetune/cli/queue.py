@@ -49,6 +49,8 @@ def workers(as_json: AsJson = False) -> None:
 
     Examples: ft workers · ft workers --json
     """
+    from finetune.placement import summary
+
     desk = Desk(say=say)
     found = desk.board.workers()
     if as_json:
@@ -62,11 +64,12 @@ def workers(as_json: AsJson = False) -> None:
                 beat.host,
                 str(beat.pid),
                 f"{(now - beat.seen_at).total_seconds():.0f} s ago",
-                " ".join(busy),
+                summary(beat.devices),
+                " ".join(run.run_key for run in busy),
             )
             for beat, busy in found
         ]
-        table(("WORKER", "QUEUES", "HOST", "PID", "SEEN", "TRAINS"), rows)
+        table(("WORKER", "QUEUES", "HOST", "PID", "SEEN", "DEVICES", "TRAINS"), rows)
     else:
         say("no worker lives: `ft up` starts them with the server, `ft worker` without it")
 

@@ -7,6 +7,7 @@ trainer's reports. Nothing here starts a process or imports torch.
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Event, Json, Metric, ProviderState
 from finetune.names import BUILTIN, BUILTINS, folder_of
+from finetune.placement import need_of
 from finetune.ports import (
     Observation,
     PreparedData,
@@ -53,7 +55,7 @@ class LocalProvider:
     max_poll_s = 1.0
     honours = frozenset(
         {
-            *("base_model", "method", "seed", "lora", "local"),
+            *("base_model", "method", "seed", "lora", "local", "resources"),
             *("training.epochs", "training.batch_size", "training.learning_rate", "training.max_seq_length"),
             *("training.warmup_ratio", "training.weight_decay", "training.lr_scheduler", "training.max_grad_norm"),
             # Training here costs nothing that is billed, and the data stays here.
@@ -88,7 +90,9 @@ class LocalProvider:
 
     def create(self, recipe: Recipe, data: RemoteData, run_key: str) -> RemoteJob:
         """See `ports.Provider.create`. This one is idempotent by its run key."""
-        run = self._kit.runs().add_run(run_key, self._request(recipe, data, run_key), self._kit.clock.now())
+        need = {**asdict(need_of(recipe.resources.model_dump())), "base_model": recipe.base_model}
+        request = self._request(recipe, data, run_key)
+        run = self._kit.runs().add_run(run_key, request, self._kit.clock.now(), need)
         self._kit.queue.wake(TRAIN, run_key)
         return _remote(run)
 

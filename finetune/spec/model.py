@@ -248,9 +248,17 @@ class Resources(Section):
     """What a training on own machines needs."""
 
     gpus: int | None = Field(
-        default=None, ge=0, le=4096, description="Number of GPUs. Unset: what there is.", examples=[1]
+        default=None,
+        ge=0,
+        le=4096,
+        description="Number of GPUs. Unset: one, or none where there is none; 0: the processor.",
+        examples=[1],
     )
-    memory: Memory | None = Field(default=None, description="Memory of each GPU, at least.", examples=["24GB"])
+    memory: Memory | None = Field(
+        default=None,
+        description="Memory that it needs of each GPU; it shares the card with others. Unset: the whole card.",
+        examples=["24GB"],
+    )
 
 
 class Local(Section):

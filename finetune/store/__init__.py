@@ -5,7 +5,8 @@ from finetune.store.database import Database
 from finetune.store.figures import SqlFigures
 from finetune.store.jobs import SqlJobs
 from finetune.store.models import SqlModels
+from finetune.store.placement import SqlPlacements
 from finetune.store.runs import SqlRuns
 from finetune.store.turns import SqlTurns
 
-__all__ = ["Database", "SqlBeats", "SqlFigures", "SqlJobs", "SqlModels", "SqlRuns", "SqlTurns"]
+__all__ = ["Database", "SqlBeats", "SqlFigures", "SqlJobs", "SqlModels", "SqlPlacements", "SqlRuns", "SqlTurns"]

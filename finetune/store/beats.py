@@ -1,9 +1,11 @@
 """Which workers live."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
+from finetune.placement import Device, devices_to_rows
 from finetune.ports import Beat
 from finetune.store.database import Database
 from finetune.store.schema import workers
@@ -19,7 +21,7 @@ class SqlBeats:
 
     def beat(self, worker: Beat) -> None:
         """See `ports.BeatStore.beat`."""
-        values = {**vars(worker), "queues": list(worker.queues)}
+        values = {**vars(worker), "queues": list(worker.queues), "devices": devices_to_rows(worker.devices)}
         with self._db.write() as connection:
             mine = update(workers).where(workers.c.worker == worker.worker).values(**values)
             if not connection.execute(mine).rowcount:
@@ -37,7 +39,17 @@ class SqlBeats:
         wanted = select(workers).where(workers.c.seen_at >= since).order_by(workers.c.worker)
         with self._db.read() as connection:
             rows = connection.execute(wanted).all()
-        return [
-            Beat(worker=row.worker, queues=tuple(row.queues), host=row.host, pid=row.pid, seen_at=row.seen_at)
-            for row in rows
-        ]
+        return [beat_of(row) for row in rows]
+
+
+def beat_of(row: Row[Any]) -> Beat:
+    """The worker of a row."""
+    return Beat(
+        worker=row.worker,
+        queues=tuple(row.queues),
+        host=row.host,
+        pid=row.pid,
+        seen_at=row.seen_at,
+        devices=tuple(Device(**each) for each in row.devices or ()),
+        slots=row.slots,
+    )

@@ -1,6 +1,7 @@
 """One database: connections, transactions, migrations, and its faults as errors of ours."""
 
 import os
+import select
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 
 from finetune.errors import FtError, LeaseLost, Problem, StateError, StoreBusy
 from finetune.files import unwritable
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
-REVISION = "0003"
+REVISION = "0004"
 _BUSY_S = 15.0
+#: A connection to a server that lay idle for so long is tried before it is used: a firewall may have forgotten it.
+_IDLE_S = 30.0
 
 
 class Conflict(StateError):
@@ -37,7 +40,10 @@ class Database:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._pid = os.getpid()
         self._max_pages = max_pages
-        self._engine = self._create()
+        # One pool; `write` chooses how a transaction begins.
+        self._engine = self._single = self._create()
+        self._flushed = self._engine.execution_options(ft_write="FULL")
+        self._quick = self._engine.execution_options(ft_write="NORMAL")
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -55,20 +61,24 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads. In SQLite it sees one moment; PostgreSQL shows later statements later rows."""
+        """Statements that only read. In SQLite they see one moment; PostgreSQL shows later statements later rows.
+
+        So PostgreSQL needs no transaction for them, and each is one trip to the server.
+        """
         with self._translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+    def write(self, *, durable: bool = False, once: bool = False) -> Iterator[Connection]:
         """A transaction that writes; in SQLite it takes the write lock at its start, so it cannot deadlock later.
 
         `durable` waits for the disk (an fsync): for what must survive a power cut, such as run keys and remote ids.
+        PostgreSQL always waits: a claim that it lost in a crash would give its token out twice. `once` promises to run
+        one statement there: that is a transaction by itself, and a third of the trips to the server.
         """
-        level = "FULL" if durable else "NORMAL"
-        with self._translated(), self._engine.connect() as connection:
-            with connection.execution_options(ft_write=level).begin():
-                yield connection
+        engine = self._single if once and not self.sqlite else self._flushed if durable else self._quick
+        with self._translated(), engine.begin() as connection:
+            yield connection
 
     def changes(self, connection: Connection) -> int | None:
         """A number that differs once another connection has committed; None where the database has no such number.
@@ -125,7 +135,7 @@ class Database:
 
     def _create(self) -> Engine:
         if not self.sqlite:
-            return create_engine(self.url, pool_pre_ping=True)
+            return _to_server(create_engine(self.url))
         if self.url.database:
             _writable(Path(self.url.database).parent)
         engine = create_engine(self.url, connect_args={"timeout": _BUSY_S})
@@ -163,6 +173,43 @@ class Database:
             yield
         except SQLAlchemyError as error:
             raise _translate(error, self.url.render_as_string(hide_password=True)) from error
+
+
+def _to_server(engine: Engine) -> Engine:
+    """With transactions only where `write` asks for one, and without connections that a restart has cut."""
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _record: Any) -> None:
+        connection.autocommit = True
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        if connection.get_execution_options().get("ft_write"):
+            connection.exec_driver_sql("BEGIN")
+
+    @event.listens_for(engine, "checkin")
+    def _(_connection: Any, record: Any) -> None:
+        record.info["back_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _(connection: Any, record: Any, _proxy: Any) -> None:
+        back_at = record.info.get("back_at")
+        try:
+            if back_at is not None:
+                _try(connection, time.monotonic() - back_at)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError("the server has closed the connection") from error
+
+    return engine
+
+
+def _try(connection: Any, idle_s: float) -> None:
+    """Raises what the driver raises for a lost server. Asks it only when there is a sign of that, or after a while."""
+    # An idle connection has nothing to read but its end, or a notice.
+    said = select.poll()
+    said.register(connection.fileno(), select.POLLIN)
+    if idle_s >= _IDLE_S or said.poll(0):
+        connection.execute("SELECT 1")
 
 
 def _to_wal(connection: sqlite3.Connection) -> None:

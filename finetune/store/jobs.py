@@ -1,20 +1,19 @@
 """Jobs, attempts, events and metrics. `apply` is the only place where a job's state is written."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, insert, literal, select, update
+from sqlalchemy import Connection, Row, and_, insert, select, update
 
 from finetune.errors import InternalError, NotFound, Problem
 from finetune.jobs import FINAL, TRANSITIONS, Change, Event, Job, JobState, Json, Lease, Metric
 from finetune.ports import Due
-from finetune.store.database import Conflict, Database, taken_over
+from finetune.store.database import Database, taken_over
 from finetune.store.schema import attempts, events, jobs, metrics, unleased
+from finetune.store.statements import COLUMNS, FIELDS, OTHERS, append, claiming, run, submitting, writing
 
-_COLUMNS = [jobs.c[field.name] for field in dataclass_fields(Job)]
 #: An ended job may still be due: for a look at what a create in doubt has left (`finetune.doubt`).
 _UNFINISHED = jobs.c.finished_at.is_(None)
 #: States whose job no longer answers for its fingerprint: the same recipe may be submitted again.
@@ -29,31 +28,28 @@ class SqlJobs:
 
     def submit(self, job: Job, event: Event, *, force: bool) -> tuple[Job, bool]:
         """See `ports.JobStore.submit`."""
-        try:
-            with self._db.write(durable=True) as connection:
-                mine = jobs.c.answers_for == job.fingerprint
-                if force:
-                    connection.execute(update(jobs).where(mine).values(answers_for=None))
-                elif row := connection.execute(select(*_COLUMNS).where(mine)).first():
-                    return _job(row), False
-                values = {field.name: getattr(job, field.name) for field in dataclass_fields(Job)}
-                connection.execute(insert(jobs).values(**values, answers_for=job.fingerprint, lease_token=0))
-                _append(connection, job.id, [event])
+        set_ = {name: value for name in FIELDS if (value := getattr(job, name)) is not None}
+        values = {**set_, "answers_for": job.fingerprint, "lease_token": 0}
+        mine = jobs.c.answers_for == job.fingerprint
+        with self._db.write(durable=True, once=not force) as connection:
+            if force:
+                connection.execute(update(jobs).where(mine).values(answers_for=None))
+            if run(connection, submitting, values, [event]):
                 return job, True
-        except Conflict:
-            # PostgreSQL only: another submit of the same fingerprint committed between our look and our insert.
-            return self.submit(job, event, force=force)
+        other = None if force else self.answering(job.fingerprint)
+        # None: it has failed in this moment and answers no more, or two were forced at once.
+        return (other, False) if other else self.submit(job, event, force=force)
 
     def answering(self, fingerprint: str) -> Job | None:
         """See `ports.JobStore.answering`."""
         with self._db.read() as connection:
-            row = connection.execute(select(*_COLUMNS).where(jobs.c.answers_for == fingerprint)).first()
+            row = connection.execute(select(*COLUMNS).where(jobs.c.answers_for == fingerprint)).first()
         return _job(row) if row else None
 
     def get(self, job_id: str) -> Job:
         """See `ports.JobStore.get`."""
         with self._db.read() as connection:
-            found = select(*_COLUMNS).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2)
+            found = select(*COLUMNS).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2)
             rows = connection.execute(found).all()
         exact = [row for row in rows if row.id == job_id]
         if len(exact or rows) == 1 and job_id:
@@ -62,7 +58,7 @@ class SqlJobs:
 
     def recent(self, *, limit: int | None = None, unfinished: bool = False) -> list[Job]:
         """See `ports.JobStore.recent`."""
-        wanted = select(*_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
+        wanted = select(*COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
         if unfinished:
             wanted = wanted.where(_UNFINISHED)
         with self._db.read() as connection:
@@ -70,48 +66,46 @@ class SqlJobs:
 
     def claim(self, job_id: str, owner: str, now: datetime, ttl: timedelta) -> Lease | None:
         """See `ports.JobStore.claim`."""
-        take = (
-            update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.due_at <= now, unleased(jobs, now))
-            .values(lease_owner=owner, lease_token=jobs.c.lease_token + 1, lease_until=now + ttl)
-            .returning(*_COLUMNS, jobs.c.lease_token)
-        )
-        with self._db.write() as connection:
-            row = connection.execute(take).first()
+        asked = {"job": job_id, "now": now, "holder": owner, "until": now + ttl}
+        with self._db.write(once=True) as connection:
+            row = connection.execute(claiming(), asked).first()
         if row is None:
             return None
         return Lease(job=_job(row), owner=owner, token=row.lease_token, until=now + ttl)
 
-    def apply(self, lease: Lease, change: Change, now: datetime) -> Job:
+    def apply(self, lease: Lease, change: Change, now: datetime, *, until: datetime | None = None) -> Job:
         """See `ports.JobStore.apply`."""
         before = lease.job
         moved = change.state != before.state
         if moved and change.state not in TRANSITIONS[before.state]:
             raise InternalError(_illegal(before, change.state))
-        values = {**change.fields, "state": change.state, "due_at": self._due(change, before, now)}
+        values = {**change.fields, "state": change.state, "lease_until": until}
+        if until is None:
+            values |= {"lease_owner": None}
         if moved:
             values |= {"changed_at": now}
         if moved and change.state in FINAL:
             values |= {"finished_at": now}
         if moved and change.state in _GIVEN_UP:
             values |= {"answers_for": None}
-        with self._db.write(durable=moved) as connection:
-            row = self._write(connection, lease, {**values, "lease_owner": None, "lease_until": None})
-            _note_attempt(connection, row, change, now)
-            _append(connection, before.id, change.events)
+        # A wish to cancel that came in while this step ran, and that it did not see, makes the job due at once.
+        values |= {"due_or_now" if change.due_at and not before.cancel_requested else "due_at": change.due_at}
+        alone = not change.metrics and not {"run_key", "remote_id"} & set(change.fields)
+        with self._db.write(durable=moved, once=alone) as connection:
+            job = _written(connection, lease, values, now, change.events)
+            _note_attempt(connection, job, change, now)
             _measure(connection, before.id, change.metrics)
-        return _job(row)
+        return job
 
     def record(self, lease: Lease, now: datetime, fields: Json) -> Lease:
         """See `ports.JobStore.record`."""
-        with self._db.write(durable=True) as connection:
-            row = self._write(connection, lease, fields)
-        return replace(lease, job=_job(row))
+        with self._db.write(durable=True, once=True) as connection:
+            return replace(lease, job=_written(connection, lease, fields, now))
 
     def renew(self, lease: Lease, until: datetime) -> None:
         """See `ports.JobStore.renew`."""
-        with self._db.write() as connection:
-            self._write(connection, lease, {"lease_until": until})
+        with self._db.write(once=True) as connection:
+            _written(connection, lease, {"lease_until": until}, until)
 
     def request_cancel(self, job_id: str, now: datetime) -> Job:
         """See `ports.JobStore.request_cancel`."""
@@ -123,7 +117,7 @@ class SqlJobs:
         )
         with self._db.write(durable=True) as connection:
             if connection.execute(wish).rowcount:
-                _append(connection, job.id, [Event(kind="state", message="cancel requested", at=now)])
+                append(connection, job.id, [Event(kind="state", message="cancel requested", at=now)])
         return self.get(job.id)
 
     def nudge(self, provider: str, remote_id: str, now: datetime) -> str | None:
@@ -158,31 +152,21 @@ class SqlJobs:
             rows = connection.execute(wanted).all()
         return [Metric(step=row.step, name=row.name, value=row.value) for row in rows]
 
-    @staticmethod
-    def _due(change: Change, before: Job, now: datetime) -> Any:
-        """The new due time: now, if the wish to cancel came in while this step ran and did not see it."""
-        if change.due_at is None or before.cancel_requested:
-            return change.due_at
-        return case((jobs.c.cancel_requested, literal(now, jobs.c.due_at.type)), else_=change.due_at)
 
-    @staticmethod
-    def _write(connection: Connection, lease: Lease, values: Json) -> Row[Any]:
-        mine = and_(jobs.c.id == lease.job.id, jobs.c.lease_token == lease.token)
-        row = connection.execute(update(jobs).where(mine).values(**values).returning(*_COLUMNS)).first()
-        if row is None:
-            raise taken_over(lease.job.id)
-        return row
+def _written(connection: Connection, lease: Lease, values: Json, now: datetime, new: Sequence[Event] = ()) -> Job:
+    """Set these columns under the lease, append events; the job afterwards. Raises LeaseLost."""
+    mine = {"job": lease.job.id, "token": lease.token, "holder": lease.owner, "now": now}
+    row = run(connection, writing, values, new, **mine)
+    if row is None:
+        raise taken_over(lease.job.id)
+    known = {name: value for name, value in values.items() if name in FIELDS}
+    # Nobody else may have written anything but `OTHERS`.
+    return replace(lease.job, **{**known, **dict(zip(("id", *(each.name for each in OTHERS)), row, strict=True))})
 
 
 def _job(row: Row[Any]) -> Job:
-    values = {field.name: getattr(row, field.name) for field in dataclass_fields(Job)}
-    return Job(**{**values, "state": JobState(row.state)})
-
-
-def _append(connection: Connection, job_id: str, new: Iterable[Event]) -> None:
-    rows = [{"job_id": job_id, "kind": one.kind, "message": one.message, "at": one.at} for one in new]
-    if rows:
-        connection.execute(insert(events), rows)
+    values = dict(zip(FIELDS, row, strict=False))
+    return Job(**{**values, "state": JobState(values["state"])})
 
 
 def _measure(connection: Connection, job_id: str, new: Iterable[Metric]) -> None:
@@ -200,14 +184,14 @@ def _measure(connection: Connection, job_id: str, new: Iterable[Metric]) -> None
     connection.execute(insert(metrics), values)
 
 
-def _note_attempt(connection: Connection, row: Row[Any], change: Change, now: datetime) -> None:
+def _note_attempt(connection: Connection, job: Job, change: Change, now: datetime) -> None:
     """A new run key is a new attempt; a remote id belongs to the present one."""
     if "run_key" in change.fields:
-        values = {"run_key": row.run_key, "job_id": row.id, "number": row.attempt, "created_at": now}
+        values = {"run_key": job.run_key, "job_id": job.id, "number": job.attempt, "created_at": now}
         connection.execute(insert(attempts).values(**values))
     if "remote_id" in change.fields:
-        mine = attempts.c.run_key == row.run_key
-        connection.execute(update(attempts).where(mine).values(remote_id=row.remote_id))
+        mine = attempts.c.run_key == job.run_key
+        connection.execute(update(attempts).where(mine).values(remote_id=job.remote_id))
 
 
 def _no_job(job_id: str, *, many: bool) -> NotFound:

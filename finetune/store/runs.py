@@ -1,18 +1,18 @@
 """The local provider's own books: which trainings were asked for, who runs them, how they ended."""
 
-from collections.abc import Sequence
 from dataclasses import fields as dataclass_fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, case, func, insert, or_, select, update
+from sqlalchemy import Row, and_, insert, or_, select, update
 
 from finetune.jobs import Json
-from finetune.ports import Due, Run
+from finetune.ports import Run
 from finetune.store.database import Conflict, Database, taken_over
-from finetune.store.schema import jobs, runs, unleased
+from finetune.store.schema import runs, unleased
 
-_COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
+#: What a `Run` is read from.
+COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
 
 
 class SqlRuns:
@@ -21,54 +21,35 @@ class SqlRuns:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add_run(self, run_key: str, request: Json, now: datetime) -> Run:
+    def add_run(self, run_key: str, request: Json, now: datetime, need: Json | None = None) -> Run:
         """See `ports.RunStore.add_run`."""
-        new = Run(run_key=run_key, state="queued", request=request, created_at=now)
+        new = Run(run_key=run_key, state="queued", request=request, need=need, created_at=now)
         try:
             with self._db.write(durable=True) as connection:
-                if row := connection.execute(select(*_COLUMNS).where(runs.c.run_key == run_key)).first():
-                    return _run(row)
+                if row := connection.execute(select(*COLUMNS).where(runs.c.run_key == run_key)).first():
+                    return run_of(row)
                 connection.execute(insert(runs).values(**vars(new)))
         except Conflict:
             # PostgreSQL only: a second create of this key committed between our look and our insert.
-            return self.add_run(run_key, request, now)
+            return self.add_run(run_key, request, now, need)
         return new
 
     def get_run(self, run_key: str) -> Run | None:
         """See `ports.RunStore.get_run`."""
         with self._db.read() as connection:
-            row = connection.execute(select(*_COLUMNS).where(runs.c.run_key == run_key)).first()
-        return None if row is None else _run(row)
-
-    def claim_run(self, run_key: str, worker: str, now: datetime, ttl: timedelta) -> Run | None:
-        """See `ports.RunStore.claim_run`."""
-        take = (
-            update(runs)
-            .where(runs.c.run_key == run_key, waiting(now))
-            .values(
-                state="running",
-                worker=worker,
-                starts=runs.c.starts + 1,
-                deaths=runs.c.deaths + case((runs.c.state == "running", 1), else_=0),
-                lease_token=runs.c.lease_token + 1,
-                lease_until=now + ttl,
-            )
-            .returning(*_COLUMNS)
-        )
-        with self._db.write() as connection:
-            row = connection.execute(take).first()
-        return None if row is None else _run(row)
+            row = connection.execute(select(*COLUMNS).where(runs.c.run_key == run_key)).first()
+        return None if row is None else run_of(row)
 
     def update_run(self, run: Run, now: datetime, *, ttl: timedelta | None = None, **fields: Any) -> Run:
         """See `ports.RunStore.update_run`."""
         values = {**fields, "lease_until": None if ttl is None else now + ttl}
         mine = and_(runs.c.run_key == run.run_key, runs.c.lease_token == run.lease_token)
-        write = update(runs).where(mine).values(**values).returning(*_COLUMNS)
+        write = update(runs).where(mine).values(**values).returning(*COLUMNS)
         with self._db.write(durable="state" in fields) as connection:
             row = connection.execute(write).first()
         if row is None:
             raise taken_over(run.run_key)
-        return _run(row)
+        return run_of(row)
 
     def cancel_run(self, run_key: str, now: datetime) -> None:
         """See `ports.RunStore.cancel_run`."""
@@ -86,40 +67,18 @@ class SqlRuns:
     def training(self, now: datetime) -> list[Run]:
         """The runs that a living worker has, oldest first."""
         live = and_(runs.c.state == "running", runs.c.lease_until > now)
-        wanted = select(*_COLUMNS).where(live).order_by(runs.c.created_at)
+        wanted = select(*COLUMNS).where(live).order_by(runs.c.created_at)
         with self._db.read() as connection:
-            return [_run(row) for row in connection.execute(wanted)]
-
-    def due_runs(self, now: datetime, limit: int) -> Sequence[Due]:
-        """See `ports.RunStore.due_runs`."""
-        theirs = jobs.alias()
-        live = and_(runs.c.state == "running", runs.c.lease_until > now)
-        busy = (
-            select(theirs.c.owner, func.count().label("count"))
-            .join(runs, runs.c.run_key == theirs.c.run_key)
-            .where(live)
-            .group_by(theirs.c.owner)
-            .subquery()
-        )
-        wanted = (
-            select(runs.c.run_key, runs.c.lease_token)
-            .outerjoin(jobs, jobs.c.run_key == runs.c.run_key)
-            .outerjoin(busy, busy.c.owner == jobs.c.owner)
-            .where(waiting(now))
-            .order_by(func.coalesce(jobs.c.priority, 0).desc(), func.coalesce(busy.c.count, 0))
-            .order_by(runs.c.created_at, runs.c.run_key)
-            .limit(limit)
-        )
-        with self._db.read() as connection:
-            return [Due(*row) for row in connection.execute(wanted)]
+            return [run_of(row) for row in connection.execute(wanted)]
 
 
 def waiting(now: datetime) -> Any:
     """The condition that a run waits for a worker."""
-    # One that is paused waits for nobody, unless it is to be ended.
-    wanted = or_(runs.c.hold_requested.is_(False), runs.c.cancel_requested)
+    # One that is paused waits for nobody, unless its worker died before it had paused it.
+    wanted = or_(runs.c.hold_requested.is_(False), runs.c.state == "running")
     return and_(runs.c.state.in_(("queued", "running")), unleased(runs, now), wanted)
 
 
-def _run(row: Row[Any]) -> Run:
+def run_of(row: Row[Any]) -> Run:
+    """The run of a row with `COLUMNS`."""
     return Run(**{field.name: getattr(row, field.name) for field in dataclass_fields(Run)})

@@ -69,6 +69,7 @@ jobs = Table(
     Column("model", String(128)),
     Column("error", _Json),
     Column("failures", Integer, nullable=False),
+    Column("trace", String(64)),
     Column("created_at", Utc, nullable=False),
     Column("changed_at", Utc, nullable=False),
     Column("finished_at", Utc),
@@ -128,6 +129,8 @@ runs = Table(
     Column("deaths", Integer, nullable=False),
     Column("process", String(128)),
     Column("worker", String(128)),
+    Column("need", _Json),
+    Column("placed", _Json),
     Column("lease_token", Integer, nullable=False),
     Column("lease_until", Utc),
     Column("artifact", _Json),
@@ -165,6 +168,9 @@ workers = Table(
     Column("queues", _Json, nullable=False),
     Column("host", String(128), nullable=False),
     Column("pid", Integer, nullable=False),
+    Column("devices", _Json),
+    Column("slots", Integer, nullable=False, default=1),
+    Column("warm", _Json),
     Column("seen_at", Utc, nullable=False),
 )
 

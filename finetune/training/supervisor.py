@@ -3,6 +3,7 @@
 No torch here: a crash, an out-of-memory kill or a cancel takes the trainer down, never the worker.
 """
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from typing import Any
 from finetune.errors import LeaseLost, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
-from finetune.ports import Clock, Run, RunStore
+from finetune.placement import from_row
+from finetune.ports import Clock, Placements, Run, RunStore
 from finetune.process import end_group, identity, same_process, spawn
 from finetune.training import report
 from finetune.training.disk import write_json
@@ -30,8 +32,6 @@ LONG_PAUSE = timedelta(seconds=60)
 _RENEW_S = 1.0
 _LOOK_S = 0.2
 _GRACE_S = 10.0
-#: So many runs are tried for, of those that wait.
-_TRIES = 8
 
 
 class Supervisor:
@@ -42,42 +42,30 @@ class Supervisor:
         runs: RunStore,
         clock: Clock,
         *,
-        worker: str,
+        placements: Placements,
         runs_dir: Path,
         adapters_dir: Path,
-        command: Callable[[Path, Path], Sequence[str]],
+        command: Callable[[Path, Path, int], Sequence[str]],
     ) -> None:
-        """`command(run_dir, report)` is the trainer's command line."""
-        self._runs, self._clock, self._worker = runs, clock, worker
+        """`command(run_dir, report, processes)` is the trainer's command line, for one process a card."""
+        self._runs, self._clock, self._placements = runs, clock, placements
         self._runs_dir, self._adapters_dir, self._command = runs_dir, adapters_dir, command
 
-    def run(self, run_key: str, stopping: Callable[[], bool]) -> None:
-        """Train what is next until it has ended or the worker is `stopping`. Blocks. Silent if nothing waits.
+    def claim(self, stopping: Callable[[], bool]) -> Run | None:
+        """The run whose turn it is here, claimed; None if nothing waits, or fits, or the worker is `stopping`."""
+        # A message may come with the wish to stop: the run is for another worker.
+        return None if stopping() else self._placements.claim_run(self._clock.now(), LEASE)
 
-        `run_key` is why the bell rang; another run may be more urgent, and its own bell will then ring for this one.
+    def run(self, run: Run, stopping: Callable[[], bool]) -> None:
+        """Train what was claimed until it has ended or the worker is `stopping`. Blocks. Silent if it is lost.
 
         Raises StoreBusy or StateError when the store cannot be used; the trainer is ended first.
         """
-        if stopping():
-            # A message that came with the wish to stop: the run is for another worker.
-            return
-        run = self._next(run_key)
-        if run is None:
-            return
         try:
             self._take(run, stopping)
         except LeaseLost:
             # Whoever took the run over writes its end.
             return
-
-    def _next(self, run_key: str) -> Run | None:
-        now = self._clock.now()
-        waiting = [due.key for due in self._runs.due_runs(now, _TRIES)]
-        # Others look at the same moment: whoever claims a run first has it.
-        for key in [*waiting, run_key]:
-            if run := self._runs.claim_run(key, self._worker, now, LEASE):
-                return run
-        return None
 
     def _take(self, run: Run, stopping: Callable[[], bool]) -> None:
         if run.process and (left := same_process(run.process)):
@@ -98,7 +86,9 @@ class Supervisor:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "request.json", run.request)
-            child = spawn(self._command(folder, told), log=folder / "trainer.log")
+            devices = from_row(run.placed).devices
+            command = self._command(folder, told, len(devices) or 1)
+            child = spawn(command, log=folder / "trainer.log", env=self._environment(devices))
         except OSError as error:
             # Nothing was started, and that is no fault of the training: it waits until there is room again.
             self._runs.update_run(run, self._clock.now(), ttl=LONG_PAUSE, state="queued")
@@ -123,6 +113,11 @@ class Supervisor:
         else:
             # A trainer that has just begun may end by the signal itself, before it could say so by its exit code.
             self._ended(run, last, told, INTERRUPTED if (stopping() or run.hold_requested) and code < 0 else code)
+
+    def _environment(self, devices: Sequence[str]) -> dict[str, str]:
+        """Ours; where there are cards, with those that the trainer has."""
+        known = bool(self._placements.site.devices)
+        return {**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if known else {})}
 
     def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
         """Renew the lease until the trainer ends by itself, or must end."""

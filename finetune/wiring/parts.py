@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetune import traces
 from finetune.errors import Problem
 from finetune.settings import Settings, from_environment
 
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from finetune.jobs import Lease
     from finetune.lifecycle import Lifecycle
     from finetune.metrics import Metrics
+    from finetune.placement import Site
     from finetune.ports import BaseLoader, LoadedBase, Provider, Queue
     from finetune.registry import Registry
     from finetune.service import Service
     from finetune.serving.pool import Pool
     from finetune.spec import Recipe
-    from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns, SqlTurns
+    from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlPlacements, SqlRuns, SqlTurns
     from finetune.submission import Market, Submitter
     from finetune.sweep import Sweep
     from finetune.training.supervisor import Supervisor
@@ -275,7 +277,7 @@ class Parts:
         return Lifecycle(
             self.jobs,
             self.models,
-            self.provider,
+            lambda name: traces.calls(self.provider(name)),
             self.queue,
             self.clock,
             owner=self.worker,
@@ -287,7 +289,23 @@ class Parts:
         from finetune.leases import held
         from finetune.lifecycle import LEASE
 
+        traces.claimed(lease.job)
         return held(lambda: self.jobs.renew(lease, self.clock.now() + LEASE), LEASE.total_seconds() / 3)
+
+    @cached_property
+    def site(self) -> "Site":
+        """What this worker trains on. Blocks on first use while the driver is asked."""
+        from finetune.gpus import devices
+        from finetune.placement import Site
+
+        return Site(self.worker, devices(self.settings.gpus, os.environ))
+
+    @cached_property
+    def placements(self) -> "SqlPlacements":
+        """Places on it."""
+        from finetune.store import SqlPlacements
+
+        return SqlPlacements(self.database, self.site)
 
     @cached_property
     def supervisor(self) -> "Supervisor":
@@ -297,7 +315,7 @@ class Parts:
         return Supervisor(
             self.runs,
             self.clock,
-            worker=self.worker,
+            placements=self.placements,
             runs_dir=self.settings.runs_dir,
             adapters_dir=self.settings.adapters_dir,
             command=_trainer,
@@ -308,7 +326,9 @@ class Parts:
         from finetune.sweep import Sweep
 
         admit = partial(self.turns.admit, caps=self.settings.limits)
-        return Sweep(self.jobs, self.runs, self.clock, ring, tasks=tasks, admit=admit)
+        # The driver is asked for its cards where something trains, not in every worker.
+        due_runs = lambda now, limit: self.placements.due_runs(now, limit)  # noqa: E731
+        return Sweep(self.jobs, due_runs, self.clock, ring, tasks=tasks, admit=admit)
 
     @cached_property
     def load_base(self) -> "BaseLoader":
@@ -330,8 +350,9 @@ class Parts:
         return Pool(lambda name, report: self.load_base(name, report), progress=self._say)
 
 
-def _trainer(run_dir: Path, report: Path) -> list[str]:
+def _trainer(run_dir: Path, report: Path, processes: int) -> list[str]:
     from finetune.up import PYTHON
 
     parent = str(os.getpid())
-    return [*PYTHON, "-m", "finetune.training", str(run_dir), "--report", str(report), "--parent", parent]
+    command = [*PYTHON, "-m", "finetune.training", str(run_dir), "--report", str(report), "--parent", parent]
+    return command if processes == 1 else [*command, "--processes", str(processes)]

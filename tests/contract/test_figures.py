@@ -8,8 +8,9 @@ from sqlalchemy import event, insert
 from finetune import up
 from finetune.figures import Backlog, Coded, InState, Spending
 from finetune.jobs import JobState
+from finetune.placement import Site
 from finetune.ports import Beat
-from finetune.store import Database, SqlBeats, SqlFigures, SqlJobs, SqlRuns
+from finetune.store import Database, SqlBeats, SqlFigures, SqlJobs, SqlPlacements
 from finetune.store.figures import Most
 from finetune.store.schema import attempts, events, jobs, runs
 from finetune.testing import ManualClock
@@ -114,11 +115,11 @@ def test_the_gpu_queue(books):
     books.run("trains", "running", age=900, lease=9)
     books.run("pauses", "queued", age=900, lease=60)
     books.run("held", "queued", age=900, hold_requested=True)
-    books.run("held and ended", "queued", age=40, hold_requested=True, cancel_requested=True)
+    books.run("held and lost", "running", age=900, lease=-30, hold_requested=True)
     books.run("over", "succeeded", age=900)
     seen = books.look().backlogs["gpu"]
     assert seen == Backlog(depth=3, oldest_s=50.0)
-    assert seen.depth == len(SqlRuns(books.database).due_runs(books.now, 100))
+    assert seen.depth == len(SqlPlacements(books.database, Site("w", slots=99)).due_runs(books.now, 100))
 
 
 def test_living_workers_by_queue(books):

@@ -5,7 +5,7 @@ from alembic import command
 from sqlalchemy import MetaData, insert
 
 from finetune.jobs import JobState
-from finetune.store import Database, SqlJobs, SqlRuns
+from finetune.store import Database, SqlJobs
 from finetune.store.migrate import config
 from tests.support.jobs import RECIPE, World, sqlite
 
@@ -51,6 +51,8 @@ def populate(url, revision, now):
                 "finished_at": now if final else None,
                 "lease_token": 0,
             }
+            if revision >= "0003":
+                row["admitted_at"] = now
             connection.execute(insert(tables.tables["jobs"]).values(**row))
             event = {"job_id": f"ft_{number}", "kind": "state", "message": "queued", "at": now}
             connection.execute(insert(tables.tables["events"]).values(**event))
@@ -59,7 +61,7 @@ def populate(url, revision, now):
     database.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
 def test_a_database_in_use_goes_on(url, revision, tmp_path):
     from datetime import datetime
 
@@ -76,5 +78,5 @@ def test_a_database_in_use_goes_on(url, revision, tmp_path):
     assert len(world.jobs.recent(unfinished=True)) == sum(not job.final for job in jobs)
     assert world.run("ft_0").state is JobState.SUCCEEDED
     assert len(SqlJobs(world.database).events("ft_0")) > 1
-    assert [due.key for due in SqlRuns(world.database).due_runs(world.clock.now(), 5)] == ["k"]
+    assert [due.key for due in world.placements().due_runs(world.clock.now(), 5)] == ["k"]
     world.database.close()

@@ -196,24 +196,24 @@ def test_cancel_twice_is_one_wish(world):
 def test_a_run_is_with_one_worker_and_counts_deaths(world):
     runs, now = SqlRuns(world.database), world.clock.now
     assert runs.add_run("k", {"a": 1}, now()) == runs.add_run("k", {"a": 2}, now())
-    first = runs.claim_run("k", "w1", now(), TTL)
+    first = world.placements("w1").claim_run(now(), TTL)
     assert (first.starts, first.deaths, first.state) == (1, 0, "running")
-    assert runs.claim_run("k", "w2", now(), TTL) is None
+    assert world.placements("w2").claim_run(now(), TTL) is None
     world.clock.sleep(31)
-    assert runs.due_runs(now(), 5) == [("k", 1)]
-    second = runs.claim_run("k", "w2", now(), TTL)
+    assert world.placements().due_runs(now(), 5) == [("k", 1)]
+    second = world.placements("w2").claim_run(now(), TTL)
     assert (second.starts, second.deaths) == (2, 1)
     with pytest.raises(LeaseLost):
         runs.update_run(first, now(), state="succeeded")
     assert runs.update_run(second, now(), state="queued").lease_until is None
-    assert runs.claim_run("k", "w3", now(), TTL).deaths == 1
+    assert world.placements("w3").claim_run(now(), TTL).deaths == 1
 
 
 def test_cancelling_a_run(world):
     runs, now = SqlRuns(world.database), world.clock.now
     for key in ("waits", "runs"):
         runs.add_run(key, {}, now())
-    mine = runs.claim_run("runs", "w", now(), TTL)
+    mine = world.placements("w").claim_run(now(), TTL)
     for key in ("waits", "runs", "unknown"):
         runs.cancel_run(key, now())
     assert runs.get_run("waits").state == "cancelled"
@@ -359,13 +359,13 @@ def test_a_long_backlog_of_metrics_is_written_at_once(world):
 def test_a_paused_run_waits_and_can_be_cancelled(world):
     runs, now = SqlRuns(world.database), world.clock.now
     runs.add_run("k", {}, now())
-    mine = runs.claim_run("k", "w", now(), TTL)
+    mine = world.placements("w").claim_run(now(), TTL)
     runs.update_run(mine, now(), ttl=TTL, state="queued")
-    assert runs.claim_run("k", "w", now(), TTL) is None
-    assert runs.due_runs(now(), 5) == []
+    assert world.placements("w").claim_run(now(), TTL) is None
+    assert world.placements().due_runs(now(), 5) == []
     world.clock.sleep(30)
-    assert runs.claim_run("k", "w", now(), TTL).deaths == 0
+    assert world.placements("w").claim_run(now(), TTL).deaths == 0
     runs.add_run("j", {}, now())
-    runs.update_run(runs.claim_run("j", "w", now(), TTL), now(), ttl=TTL, state="queued")
+    runs.update_run(world.placements("w").claim_run(now(), TTL), now(), ttl=TTL, state="queued")
     runs.cancel_run("j", now())
     assert runs.get_run("j").state == "cancelled"

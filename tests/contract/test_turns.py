@@ -125,7 +125,7 @@ def training(world, job_id, **fields):
 
 
 def next_run(world):
-    return world.runs.due_runs(world.clock.now(), 9)[0].key
+    return world.placements().due_runs(world.clock.now(), 9)[0].key
 
 
 def test_runs_are_taken_by_priority_then_fair_share_then_age(world):
@@ -136,22 +136,27 @@ def test_runs_are_taken_by_priority_then_fair_share_then_age(world):
     taken = []
     for _ in range(4):
         taken.append(next_run(world))
-        assert world.runs.claim_run(taken[-1], "w", world.clock.now(), TTL)
+        assert world.placements().claim_run(world.clock.now(), TTL).run_key == taken[-1]
     # Ann trains d when the next is looked for: Bob has none.
     assert taken == ["ft_d-a1", "ft_c-a1", "ft_a-a1", "ft_b-a1"]
     assert [run.run_key for run in world.runs.training(world.clock.now())] == [f"ft_{n}-a1" for n in "abcd"]
 
 
-def test_a_paused_run_waits_for_nobody_unless_it_is_to_end(world):
+def test_a_paused_run_waits_for_nobody(world):
     training(world, "ft_a")
     world.runs.hold_run("ft_a-a1", True)
-    assert world.runs.due_runs(world.clock.now(), 9) == []
-    assert world.runs.claim_run("ft_a-a1", "w", world.clock.now(), TTL) is None
+    assert world.placements().due_runs(world.clock.now(), 9) == []
+    assert world.placements().claim_run(world.clock.now(), TTL) is None
     world.runs.hold_run("ft_a-a1", False)
     assert next_run(world) == "ft_a-a1"
-    run = world.runs.claim_run("ft_a-a1", "w", world.clock.now(), TTL)
+    run = world.placements().claim_run(world.clock.now(), TTL)
     world.runs.hold_run("ft_a-a1", True)
+    assert world.placements().due_runs(world.clock.now(), 9) == []
+    # Its worker died before it had paused it: another one does.
     world.clock.sleep(60)
-    assert world.runs.due_runs(world.clock.now(), 9) == []
-    world.runs.cancel_run("ft_a-a1", world.clock.now())
     assert next_run(world) == run.run_key
+    run = world.placements().claim_run(world.clock.now(), TTL)
+    world.runs.update_run(run, world.clock.now(), state="queued")
+    assert world.placements().due_runs(world.clock.now(), 9) == []
+    world.runs.cancel_run("ft_a-a1", world.clock.now())
+    assert world.runs.get_run("ft_a-a1").state == "cancelled"

@@ -6,7 +6,9 @@ from datetime import timedelta
 import pytest
 
 from finetune.errors import Problem, StateError
+from finetune.placement import Device, Site
 from finetune.process import group_members
+from finetune.store import SqlPlacements
 from finetune.training import supervisor as supervision
 from finetune.training.supervisor import MAX_DEATHS
 from tests.support.process import wait_until
@@ -35,7 +37,7 @@ def _zombie(pid):
 
 def test_a_training_ends_with_its_adapter_where_it_stays(shop):
     shop.add("succeed")
-    shop.supervisor().run("k", never)
+    shop.work()
     run = shop.runs.get_run("k")
     assert run.state == "succeeded"
     assert run.process is None
@@ -46,7 +48,7 @@ def test_a_training_ends_with_its_adapter_where_it_stays(shop):
 
 def test_a_trainer_that_fails_is_not_started_again(shop):
     shop.add("fail")
-    shop.supervisor().run("k", never)
+    shop.work()
     run = shop.runs.get_run("k")
     assert (run.state, run.starts) == ("failed", 1)
     assert run.error["what"] == "the loss is not a number"
@@ -54,17 +56,17 @@ def test_a_trainer_that_fails_is_not_started_again(shop):
 
 def test_a_killed_trainer_goes_on(shop):
     shop.add("die once")
-    shop.supervisor().run("k", never)
+    shop.work()
     assert shop.runs.get_run("k").state == "queued"
     assert any("killed by signal 9" in m for m in shop.said("the trainer ended"))
-    shop.supervisor().run("k", never)
+    shop.work()
     assert shop.runs.get_run("k").state == "succeeded"
 
 
 def test_a_trainer_that_always_dies_is_given_up_and_says_why(shop):
     shop.add("die")
     for _ in range(MAX_DEATHS):
-        shop.supervisor().run("k", never)
+        shop.work()
     run = shop.runs.get_run("k")
     assert (run.state, run.starts) == ("failed", MAX_DEATHS)
     assert "signal 9" in run.error["what"]
@@ -80,7 +82,7 @@ def test_a_worker_that_stops_leaves_the_run_for_another_and_no_death_is_counted(
     thread.join(timeout=20)
     run = shop.runs.get_run("k")
     assert (run.state, run.deaths, run.lease_until) == ("queued", 0, None)
-    shop.supervisor().run("k", never)
+    shop.work()
     assert shop.runs.get_run("k").state == "succeeded"
 
 
@@ -102,9 +104,9 @@ def test_cancel_ends_the_whole_process_group(shop, monkeypatch):
 
 def test_a_run_cancelled_while_its_worker_was_dead_ends_without_a_trainer(shop):
     shop.add("hang")
-    shop.runs.claim_run("k", "dead", shop.clock.now() - timedelta(hours=1), timedelta(seconds=1))
+    SqlPlacements(shop.database, Site("dead")).claim_run(shop.clock.now() - timedelta(hours=1), timedelta(seconds=1))
     shop.provider.cancel("k")
-    shop.supervisor().run("k", never)
+    shop.work()
     run = shop.runs.get_run("k")
     assert run.state == "cancelled"
     assert not (shop.folder / "runs" / "k" / "report-2.jsonl").exists()
@@ -117,7 +119,7 @@ def test_a_supervisor_that_lost_its_lease_ends_its_trainer_and_writes_nothing(sh
     trainer = int(shop.wait_for("process").split()[-1])
     later = shop.clock.now() + timedelta(hours=1)
     wait_until(lambda: shop.runs.get_run("k").process, 10, "the process to be recorded")
-    taken = shop.runs.claim_run("k", "other", later, timedelta(hours=1))
+    taken = SqlPlacements(shop.database, Site("other")).claim_run(later, timedelta(hours=1))
     assert taken is not None
     thread.join(timeout=20)
     assert group_members(trainer) == []
@@ -132,7 +134,7 @@ def test_a_trainer_left_behind_by_a_dead_worker_is_ended_first(shop, monkeypatch
     trainer = int(shop.wait_for("grandchild") and shop.wait_for("process").split()[-1])
     wait_until(lambda: shop.runs.get_run("k").process, 10, "the process to be recorded")
     shop.clock = _Later()
-    shop.supervisor("w2").run("k", never)
+    shop.work(supervisor=shop.supervisor("w2"))
     thread.join(timeout=20)
     assert group_members(trainer) == []
     assert shop.runs.get_run("k").state == "succeeded"
@@ -156,12 +158,12 @@ class _Later:
 
 def test_the_report_is_polled_piece_by_piece(shop):
     shop.add("die once")
-    shop.supervisor().run("k", never)
+    shop.work()
     first = shop.provider.poll("k", None)
     assert [m.step for m in first.metrics] == [1]
     assert first.raw_state == "waiting for a worker (interrupted)"
     assert shop.provider.poll("k", first.cursor).metrics == ()
-    shop.supervisor().run("k", never)
+    shop.work()
     second = shop.provider.poll("k", first.cursor)
     assert [m.step for m in second.metrics] == [1, 2]
     assert second.state == "succeeded"
@@ -172,7 +174,7 @@ def test_an_error_that_may_pass_is_tried_again_after_pauses_and_is_told_in_the_e
     monkeypatch.setattr(supervision, "PAUSE", timedelta(0))
     shop.add("later")
     for _ in range(MAX_DEATHS):
-        shop.supervisor().run("k", never)
+        shop.work()
     run = shop.runs.get_run("k")
     assert (run.state, run.starts, run.error["code"]) == ("failed", MAX_DEATHS, "E606")
     assert len(shop.said("the hub is out of reach (E606); trying again")) == MAX_DEATHS - 1
@@ -180,23 +182,23 @@ def test_an_error_that_may_pass_is_tried_again_after_pauses_and_is_told_in_the_e
 
 def test_the_pause_before_another_try_grows(shop):
     shop.add("later")
-    shop.supervisor().run("k", never)
+    shop.work()
     run = shop.runs.get_run("k")
     assert (run.state, run.deaths) == ("queued", 1)
     assert 10 < (run.lease_until - shop.clock.now()).total_seconds() <= 15
-    assert shop.runs.claim_run("k", "w", shop.clock.now(), timedelta(seconds=9)) is None
+    assert shop.supervisor().claim(never) is None
 
 
 def test_a_folder_that_takes_no_files_is_waited_for_and_no_death_is_counted(shop):
     shop.add("succeed")
     (shop.folder / "runs").write_text("a file stands where the folder should be")
     with pytest.raises(StateError, match="E501"):
-        shop.supervisor().run("k", never)
+        shop.work()
     run = shop.runs.get_run("k")
     assert (run.state, run.deaths) == ("queued", 0)
     (shop.folder / "runs").unlink()
     shop.clock = _Later()
-    shop.supervisor().run("k", never)
+    shop.work()
     assert shop.runs.get_run("k").state == "succeeded"
     assert shop.runs.get_run("k").deaths == 0
 
@@ -213,11 +215,11 @@ def test_checkpoints_stay_until_the_end_is_committed(shop):
     checkpoints.mkdir(parents=True)
     shop.runs.update_run = failing
     with pytest.raises(StateError):
-        shop.supervisor().run("k", never)
+        shop.work()
     assert checkpoints.is_dir()
     shop.runs.update_run = update
     shop.clock = _Later()
-    shop.supervisor().run("k", never)
+    shop.work()
     assert shop.runs.get_run("k").state == "succeeded"
     assert not checkpoints.exists()
 
@@ -234,13 +236,13 @@ def test_a_cancel_that_comes_after_the_end_does_not_lose_the_adapter(shop):
     supervisor = shop.supervisor()
     # The trainer ends within the first look; the wish to cancel is seen after it.
     supervisor._watch = lambda run, child, stopping: (child.wait(), run)[1]
-    supervisor.run("k", never)
+    shop.work(supervisor=supervisor)
     assert shop.runs.get_run("k").state == "succeeded"
 
 
 def test_a_worker_that_stops_takes_no_further_run(shop):
     shop.add("succeed")
-    shop.supervisor().run("k", lambda: True)
+    shop.work(lambda: True)
     run = shop.runs.get_run("k")
     assert (run.state, run.starts, run.deaths) == ("queued", 0, 0)
 
@@ -249,7 +251,7 @@ def test_a_trainer_that_is_stopped_as_it_begins_is_no_death(shop):
     """The signal comes before the trainer listens to it: it dies of it, and that was asked for."""
     shop.add("hang once")
     answers = iter([False])
-    shop.supervisor().run("k", lambda: next(answers, True))
+    shop.work(lambda: next(answers, True))
     run = shop.runs.get_run("k")
     assert (run.state, run.starts, run.deaths) == ("queued", 1, 0)
 
@@ -263,15 +265,31 @@ def test_a_paused_training_ends_its_trainer_and_goes_on_when_lifted(shop):
     run = shop.runs.get_run("k")
     assert (run.state, run.deaths, run.process) == ("queued", 0, None)
     assert shop.provider.poll("k", None).state == "paused"
-    shop.supervisor().run("k", never)
+    shop.work()
     assert shop.runs.get_run("k").starts == 1
     shop.provider.resume("k")
-    shop.supervisor().run("k", never)
+    shop.work()
     assert (shop.runs.get_run("k").state, shop.runs.get_run("k").starts) == ("succeeded", 2)
 
 
-def test_a_bell_for_one_run_takes_the_most_urgent(shop):
+def test_the_most_urgent_is_taken(shop):
     shop.add("succeed", "first")
     shop.add("succeed", "second")
-    shop.supervisor().run("second", never)
+    shop.work()
     assert [shop.runs.get_run(key).state for key in ("first", "second")] == ["succeeded", "queued"]
+
+
+@pytest.mark.parametrize(
+    ("site", "gpus", "says"),
+    [
+        ([], None, "cards None for 1"),
+        ([Device("GPU-a", "A100", 80_000), Device("GPU-b", "A100", 80_000)], 2, "cards GPU-a,GPU-b for 2"),
+        ([Device("GPU-a", "A100", 80_000)], None, "cards GPU-a for 1"),
+        ([Device("GPU-a", "A100", 80_000)], 0, "cards  for 1"),
+    ],
+)
+def test_a_trainer_sees_the_cards_that_it_has_and_no_others(shop, site, gpus, says):
+    shop.runs.add_run("k", {"play": "cards"}, shop.clock.now(), {"gpus": gpus})
+    shop.work(supervisor=shop.supervisor("w", *site))
+    assert shop.said("cards") == [says]
+    assert shop.runs.get_run("k").state == "succeeded"

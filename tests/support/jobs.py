@@ -5,7 +5,8 @@ from pathlib import Path
 
 from finetune.jobs import Event, Job, JobState
 from finetune.lifecycle import Lifecycle
-from finetune.store import Database, SqlJobs, SqlModels, SqlTurns
+from finetune.placement import Device, Site
+from finetune.store import Database, SqlJobs, SqlModels, SqlPlacements, SqlTurns
 from finetune.testing import FakeProvider, ListQueue, ManualClock
 
 RECIPE = {
@@ -28,6 +29,10 @@ class World:
         self.clock, self.queue = ManualClock(), ListQueue()
         self.provider = provider or FakeProvider()
         self.lifecycle = self.worker("w1")
+
+    def placements(self, worker: str = "w", *devices: Device, slots: int = 99) -> SqlPlacements:
+        """Places on a worker's devices; on the processor there is room for all."""
+        return SqlPlacements(self.database, Site(worker, devices, slots))
 
     def worker(self, owner: str) -> Lifecycle:
         return Lifecycle(self.jobs, self.models, lambda name: self.provider, self.queue, self.clock, owner=owner)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune.clock import SystemClock
+from finetune.placement import Device, Site
 from finetune.ports import ProviderKit
 from finetune.providers.local import LocalProvider
-from finetune.store import Database, SqlRuns
+from finetune.store import Database, SqlPlacements, SqlRuns
 from finetune.testing import ListQueue
 from finetune.training.report import read
 from finetune.training.supervisor import Supervisor
@@ -35,22 +36,34 @@ class Shop:
         )
         self.provider = LocalProvider(kit)
 
-    def supervisor(self, worker: str = "w1") -> Supervisor:
+    def supervisor(self, worker: str = "w1", *devices: Device) -> Supervisor:
         return Supervisor(
             self.runs,
             self.clock,
-            worker=worker,
+            placements=SqlPlacements(self.database, Site(worker, devices)),
             runs_dir=self.folder / "runs",
             adapters_dir=self.folder / "adapters",
-            command=lambda run_dir, report: [sys.executable, _TRAINER, str(run_dir), str(report)],
+            command=lambda run_dir, report, processes: [
+                sys.executable,
+                _TRAINER,
+                str(run_dir),
+                str(report),
+                str(processes),
+            ],
         )
+
+    def work(self, stopping: Callable[[], bool] = lambda: False, supervisor: Supervisor | None = None) -> None:
+        """What a worker's task does."""
+        supervisor = supervisor or self.supervisor()
+        if run := supervisor.claim(stopping):
+            supervisor.run(run, stopping)
 
     def add(self, play: str, key: str = "k") -> None:
         self.runs.add_run(key, {"play": play}, self.clock.now())
 
-    def start(self, stopping: Callable[[], bool] = lambda: False, key: str = "k") -> threading.Thread:
+    def start(self, stopping: Callable[[], bool] = lambda: False) -> threading.Thread:
         """A supervisor in a thread, as a worker has it."""
-        thread = threading.Thread(target=self.supervisor().run, args=(key, stopping))
+        thread = threading.Thread(target=self.work, args=(stopping,))
         thread.start()
         return thread
 

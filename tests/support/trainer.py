@@ -32,6 +32,8 @@ def main() -> None:
         child = subprocess.Popen([sys.executable, "-c", "import signal,time;signal.signal(15,1);time.sleep(60)"])
         tell(kind="event", level="info", message=f"grandchild {child.pid}")
         time.sleep(60)
+    if play == "cards":
+        tell(kind="event", level="info", message=f"cards {os.environ.get('CUDA_VISIBLE_DEVICES')} for {sys.argv[3]}")
     if play == "polite" and first:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
         time.sleep(60)

@@ -6,7 +6,8 @@ import pytest
 
 from finetune.board import entries
 from finetune.jobs import Job, JobState
-from finetune.ports import Beat
+from finetune.placement import Device
+from finetune.ports import Beat, Run
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 REMOTE = Beat(worker="r", queues=("remote",), host="h", pid=1, seen_at=NOW)
@@ -41,6 +42,11 @@ def running(number: int, **fields) -> Job:
 
 def local(number: int, state: str, **fields) -> Job:
     return running(number, provider="local", provider_state=state, **fields)
+
+
+def run(key, worker, *devices) -> Run:
+    placed = {"devices": list(devices), "memory_mb": None}
+    return Run(run_key=key, state="running", request={}, worker=worker, placed=placed, created_at=NOW)
 
 
 def shown(jobs, workers=BOTH, caps=None, **how):
@@ -102,8 +108,45 @@ def test_a_cap_is_told_with_how_full_it_is():
 
 
 def test_who_holds_the_worker_is_told_with_how_far_it_is():
-    jobs = [local(1, "running", progress={"step": 71, "total_steps": 100}), local(2, "queued")]
-    assert shown(jobs)["ft_2"] == (1, "a gpu worker, held by ft_1 at 71%")
+    jobs = [local(1, "running", run_key="k", progress={"step": 71, "total_steps": 100}), local(2, "queued")]
+    assert shown(jobs, runs=[run("k", "g")])["ft_2"] == (1, "a gpu worker, held by ft_1 at 71%")
+    assert shown(jobs, runs=[run("k", "another")])["ft_2"] == (1, "a gpu worker")
+
+
+CARDS = (Device("gpu-a", "A100", 81_920), Device("gpu-b", "A100", 81_920))
+SITE = Beat(worker="s", queues=("gpu",), host="h", pid=3, seen_at=NOW, devices=CARDS)
+
+
+def asks(number, **resources):
+    return local(number, "queued", recipe={"resources": resources})
+
+
+def test_who_holds_the_cards_is_told():
+    jobs = [
+        local(1, "running", run_key="k", progress={"step": 71, "total_steps": 100}),
+        local(2, "running", run_key="c"),
+        asks(3, gpus=1, memory="80GB"),
+        asks(4, gpus=0),
+        asks(5),
+    ]
+    runs = [run("k", "s", "gpu-a", "gpu-b"), run("c", "s")]
+    seen = {name: waits for name, (_, waits) in shown(jobs, [REMOTE, SITE], runs=runs).items()}
+    assert seen["ft_3"] == "1x80GB, held by ft_1 at 71%"
+    assert seen["ft_4"] == "a gpu worker, held by ft_1 at 71%, ft_2"
+    assert seen["ft_5"] == "1 whole GPU, held by ft_1 at 71%"
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "says"),
+    [
+        ({"gpus": 3}, [SITE], "3 whole GPUs: no worker has that, they have 2x86GB A100"),
+        ({"gpus": 1, "memory": "140GB"}, [SITE], "1x140GB: no worker has that, they have 2x86GB A100"),
+        ({"gpus": 1}, [GPU], "1 whole GPU: no worker has that, they have no GPU"),
+        ({"gpus": 2, "memory": "10GB"}, [SITE], "2x10GB"),
+    ],
+)
+def test_what_no_worker_has_is_told(resources, workers, says):
+    assert shown([asks(1, **resources)], [REMOTE, *workers])["ft_1"][1] == says
 
 
 def test_why_the_last_try_failed_is_told():

@@ -23,7 +23,7 @@ def sweep(world, *tasks):
             raise OSError("no broker")
         world.bells.append((task, key))
 
-    return Sweep(world.jobs, world.runs, world.clock, ring, tasks=tasks or (ADVANCE, TRAIN))
+    return Sweep(world.jobs, world.placements().due_runs, world.clock, ring, tasks=tasks or (ADVANCE, TRAIN))
 
 
 def test_it_rings_once_for_what_waits(world):

@@ -1,0 +1,118 @@
+"""The statements that every step of a job runs, each built once.
+
+To put a statement of forty columns together takes longer than the database needs to run it; and each statement is a
+trip to a server, so that one of PostgreSQL's writes a job's row together with its events.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields as dataclass_fields
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Executable,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from finetune.jobs import Event, Job, Json
+from finetune.store.schema import Utc, events, jobs
+
+FIELDS = tuple(field.name for field in dataclass_fields(Job))
+COLUMNS = [jobs.c[name] for name in FIELDS]
+#: What others may write of a job while somebody holds its lease: wishes, its turn, and when it is due.
+OTHERS = [jobs.c[name] for name in ("cancel_requested", "hold_requested", "priority", "admitted_at", "due_at")]
+#: A column's new value is the parameter `to_COLUMN`: a parameter of the column's own name is SQLAlchemy's.
+_TO = "to_"
+_NOW = bindparam("now", type_=Utc())
+_UNLEASED = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= _NOW)
+_INSERT_EVENTS = insert(events).inline()
+
+#: Makes a statement that writes the columns of these names and returns the row's id at least, for this dialect.
+Statement = Callable[[tuple[str, ...], str], Any]
+
+
+def run(
+    connection: Connection, statement: Statement, values: Json, new: Sequence[Event], **more: Any
+) -> Row[Any] | None:
+    """Write `values` with this statement, and append the events if it wrote a row; returns that row."""
+    dialect = connection.dialect.name
+    asked = {**{_TO + name: value for name, value in values.items()}, **more}
+    if dialect == "sqlite" or not new:
+        row = connection.execute(statement(tuple(values), dialect), asked).first()
+        if row is not None:
+            append(connection, row.id, new)
+        return row
+    asked["kinds"], asked["messages"] = [one.kind for one in new], [one.message for one in new]
+    asked["times"] = [one.at for one in new]
+    return connection.execute(_and_events(statement, tuple(values), dialect), asked).first()
+
+
+def append(connection: Connection, job_id: str, new: Sequence[Event]) -> None:
+    """Append events of a job."""
+    rows = [{"job_id": job_id, "kind": one.kind, "message": one.message, "at": one.at} for one in new]
+    if rows:
+        connection.execute(_INSERT_EVENTS, rows)
+
+
+@cache
+def submitting(columns: tuple[str, ...], dialect: str) -> Any:
+    """Insert a job, unless another one answers for its fingerprint."""
+    kind = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    new = kind(jobs).values({name: bindparam(_TO + name, type_=jobs.c[name].type) for name in columns})
+    return new.on_conflict_do_nothing(index_elements=[jobs.c.answers_for]).returning(jobs.c.id)
+
+
+@cache
+def writing(columns: tuple[str, ...], _dialect: str) -> Any:
+    """Write under a lease: `job`, `token`, `holder`. One that was given back writes nothing, as one taken over.
+
+    `due_or_now` stands for `due_at`, but `now` if there is a wish to cancel.
+    """
+    mine = and_(jobs.c.id == bindparam("job"), jobs.c.lease_token == bindparam("token"))
+    values: dict[str, Any] = {
+        name: bindparam(_TO + name, type_=jobs.c[name].type) for name in columns if name != "due_or_now"
+    }
+    if "due_or_now" in columns:
+        values["due_at"] = case((jobs.c.cancel_requested, _NOW), else_=bindparam(_TO + "due_or_now", type_=Utc()))
+    return (
+        update(jobs).where(mine, jobs.c.lease_owner == bindparam("holder")).values(values).returning(jobs.c.id, *OTHERS)
+    )
+
+
+@cache
+def claiming() -> Any:
+    """Take the `job` for `holder`, if it is due `now` and free."""
+    free = and_(jobs.c.id == bindparam("job"), jobs.c.due_at <= _NOW, _UNLEASED)
+    taken = {"lease_owner": bindparam("holder"), "lease_until": bindparam("until", type_=Utc())}
+    values = {**taken, "lease_token": jobs.c.lease_token + 1}
+    return update(jobs).where(free).values(values).returning(*COLUMNS, jobs.c.lease_token)
+
+
+@cache
+def _and_events(statement: Statement, columns: tuple[str, ...], dialect: str) -> Executable:
+    """PostgreSQL's: with the events of the row in the order given."""
+    row = statement(columns, dialect).cte("row")
+    arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in _EVENTS]
+    new = func.unnest(*arrays).table_valued("kind", "message", "at", with_ordinality="place").render_derived()
+    told = (
+        select(row.c.id, new.c.kind, new.c.message, new.c.at).select_from(row.join(new, true())).order_by(new.c.place)
+    )
+    return select(row).add_cte(
+        insert(events).from_select(["job_id", "kind", "message", "at"], told.order_by(new.c.place)).cte("told")
+    )
+
+
+_EVENTS: tuple[tuple[str, Any], ...] = (("kinds", Text()), ("messages", Text()), ("times", Utc()))

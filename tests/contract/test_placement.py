@@ -1,0 +1,151 @@
+"""Places on devices, in both databases: workers that ask at once, what is taken, who ran a base model last."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from finetune.placement import Device, Share, Site, from_row
+from finetune.ports import Beat
+from finetune.store import Database, SqlBeats, SqlPlacements, SqlRuns
+from tests.support.jobs import World, sqlite
+
+TTL = timedelta(seconds=15)
+CARDS = tuple(Device(name, "A100", 80_000) for name in "abcd")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def world(request, tmp_path):
+    url = sqlite(tmp_path) if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    world = World(url)
+    world.runs = SqlRuns(world.database)
+    yield world
+    world.database.close()
+
+
+def add(world, key, gpus=None, memory_mb=None, base_model="m"):
+    need = {"gpus": gpus, "memory_mb": memory_mb, "base_model": base_model}
+    world.runs.add_run(key, {}, world.clock.now(), need)
+    world.clock.sleep(0.001)
+
+
+def claim(world, worker, *devices, **how):
+    run = world.placements(worker, *devices, **how).claim_run(world.clock.now(), TTL)
+    return run and (run.run_key, from_row(run.placed).devices)
+
+
+def live(world, worker, *devices):
+    beat = Beat(worker=worker, queues=("gpu",), host="h", pid=1, seen_at=world.clock.now(), devices=devices)
+    SqlBeats(world.database).beat(beat)
+
+
+def test_several_get_cards_of_their_own_and_all_of_them_at_once(world):
+    add(world, "three", gpus=3)
+    add(world, "two", gpus=2)
+    add(world, "one")
+    assert claim(world, "w", *CARDS) == ("three", ("a", "b", "c"))
+    assert [due.key for due in world.placements("w", *CARDS).due_runs(world.clock.now(), 9)] == ["one"]
+    assert claim(world, "w", *CARDS) == ("one", ("d",))
+    assert claim(world, "w", *CARDS) is None
+    three = world.runs.get_run("three")
+    assert (three.worker, three.placed) == ("w", {"devices": ["a", "b", "c"], "memory_mb": None})
+    world.runs.update_run(three, world.clock.now(), state="succeeded")
+    assert claim(world, "w", *CARDS) == ("two", ("a", "b"))
+
+
+def test_small_ones_share_a_card(world):
+    for key, memory_mb in (("k", 30_000), ("l", 30_000), ("m", 30_000), ("n", 20_000)):
+        add(world, key, 1, memory_mb)
+    assert [claim(world, "w", CARDS[0]) for _ in range(4)] == [("k", ("a",)), ("l", ("a",)), ("n", ("a",)), None]
+    assert from_row(world.runs.get_run("n").placed) == Share(("a",), 20_000)
+
+
+def test_what_a_dead_worker_had_is_taken_until_its_run_is_taken_over(world):
+    """Its trainer may still be there: who takes the run over ends it first."""
+    add(world, "k", 1)
+    add(world, "l", 1)
+    assert claim(world, "dead", CARDS[0]) == ("k", ("a",))
+    assert claim(world, "w", CARDS[0]) is None
+    world.clock.sleep(TTL.total_seconds())
+    assert claim(world, "w", CARDS[0]) == ("k", ("a",))
+    assert world.runs.get_run("k").deaths == 1
+    assert claim(world, "w", CARDS[0]) is None
+
+
+def test_a_job_goes_to_the_worker_that_ran_its_base_model_last(world):
+    live(world, "v", CARDS[0])
+    live(world, "w", CARDS[1])
+    add(world, "k")
+    assert claim(world, "v", CARDS[0]) == ("k", ("a",))
+    world.runs.update_run(world.runs.get_run("k"), world.clock.now(), state="succeeded")
+    add(world, "l")
+    add(world, "other", base_model="n")
+    live(world, "v", CARDS[0])
+    assert claim(world, "w", CARDS[1]) == ("other", ("b",))
+    assert claim(world, "v", CARDS[0]) == ("l", ("a",))
+    # Full, it has no head start.
+    world.runs.update_run(world.runs.get_run("other"), world.clock.now(), state="succeeded")
+    add(world, "m")
+    assert claim(world, "w", CARDS[1]) == ("m", ("b",))
+
+
+def test_a_head_start_ends_and_is_nothing_for_the_dead(world):
+    live(world, "v", CARDS[0])
+    add(world, "k")
+    claim(world, "v", CARDS[0])
+    world.runs.update_run(world.runs.get_run("k"), world.clock.now(), state="succeeded")
+    add(world, "l")
+    assert claim(world, "w", CARDS[1]) is None
+    world.clock.sleep(3)
+    assert world.placements("w", CARDS[1]).due_runs(world.clock.now(), 9)
+    world.clock.sleep(5)
+    add(world, "m")
+    assert claim(world, "w", CARDS[1]) == ("l", ("b",))
+    world.runs.update_run(world.runs.get_run("l"), world.clock.now(), state="succeeded")
+    assert claim(world, "w", CARDS[1]) == ("m", ("b",))
+
+
+def test_the_last_four_base_models_are_known_and_a_beat_forgets_none(world):
+    live(world, "v", *CARDS)
+    for number, base in enumerate("pqprst"):
+        add(world, f"k{number}", base_model=base)
+        run = world.placements("v", *CARDS).claim_run(world.clock.now(), TTL)
+        world.runs.update_run(run, world.clock.now(), state="succeeded")
+        live(world, "v", *CARDS)
+    for base in "tsrp":
+        add(world, f"old-{base}", base_model=base)
+    add(world, "new", base_model="q")
+    assert claim(world, "w", CARDS[0]) == ("new", ("a",))
+    assert claim(world, "w", CARDS[1]) is None
+
+
+def test_workers_that_ask_at_once_give_no_card_away_twice(world):
+    """Eight threads, two to a machine of two cards, each with connections of its own."""
+    for number in range(40):
+        add(world, f"k{number:02}", 1, 40_000)
+    now, taken, failed = world.clock.now(), [], []
+
+    def ask(machine):
+        database = Database.open(world.url)
+        try:
+            cards = (Device(f"{machine}-0", "A100", 80_000), Device(f"{machine}-1", "A100", 80_000))
+            places = SqlPlacements(database, Site(f"{machine}-{threading.get_ident()}", cards))
+            while run := places.claim_run(now, TTL):
+                taken.append((run.run_key, run.placed["devices"][0]))
+        except BaseException as error:
+            failed.append(error)
+            raise
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=ask, args=(f"m{number % 4}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed
+    cards = [card for _, card in taken]
+    assert len({key for key, _ in taken}) == len(taken) == 16
+    assert {card: cards.count(card) for card in cards} == {
+        f"m{machine}-{card}": 2 for machine in range(4) for card in (0, 1)
+    }
