@@ -6,7 +6,8 @@ from datetime import datetime
 
 from finetune.jobs import Job, JobState
 from finetune.placement import Need, Site, from_row, need_of, suits, summary
-from finetune.ports import Beat, Clock, JobStore, Run
+from finetune.ports import Clock, JobStore
+from finetune.runs import Beat, Run
 from finetune.tasks import ADVANCE, QUEUE_OF, TRAIN
 from finetune.turns import Caps, Load, in_turn
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.errors import FtError
-from finetune.ports import Beat
+from finetune.runs import Beat
 from finetune.tasks import QUEUES
 
 #: Below this the first checkpoint of a small model may not fit.

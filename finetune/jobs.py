@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Json = dict[str, Any]
 
@@ -148,6 +148,13 @@ class Metric:
     step: int
     name: str
     value: float
+
+
+class Due(NamedTuple):
+    """A row that waits for a worker. Each claim raises the token, so the same pair is the same wait."""
+
+    key: str
+    token: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,8 @@ from finetune.tasks import ADVANCE
 
 #: A step must end, or renew, within this; another worker may take the job over afterwards.
 LEASE = timedelta(seconds=30)
+#: One call does no more steps of a job than this, and begins none when its lease is a third old: others wait too.
+_STEPS = 8
 #: Temporary failures in a row before a job that cost nothing yet is given up (about half an hour).
 MAX_FAILURES = 10
 _LONGEST_WAIT_S = 300.0
@@ -70,22 +72,31 @@ class Lifecycle:
             **dict.fromkeys(FINAL, self._watch),
         }
 
-    def advance(self, job_id: str) -> Job | None:
-        """Do the next step of this job. None if it is not due, somebody else holds it, or the lease was lost.
+    def advance(self, job_id: str, *, more: Callable[[], bool] = lambda: False) -> Job | None:
+        """Do the next step of this job, and those due at once after it while `more()`. None if nothing was written.
 
-        Blocks for at most one provider request (or upload). Raises StateError when our own store or disk cannot be
-        used, InternalError for a transition that is not in the table; every other failure becomes part of the job.
+        That is when it is not due, somebody else holds it, or the lease was lost. Blocks for a provider's request (or
+        upload) a step. Raises StateError when our own store or disk cannot be used, InternalError for a transition that
+        is not in the table; every other failure becomes part of the job.
         """
-        lease = self._jobs.claim(job_id, self._owner, self._clock.now(), LEASE)
+        begun, job = self._clock.now(), None
+        lease = self._jobs.claim(job_id, self._owner, begun, LEASE)
         if lease is None:
             return None
         try:
             with self._ways.hold(lease):
-                change = self._ended(lease.job, wishes.late(lease.job, self._clock.now()) or self._step(lease))
-            job = self._jobs.apply(lease, change, self._clock.now())
+                for number in range(1, _STEPS + 1):
+                    change = self._ended(lease.job, wishes.late(lease.job, self._clock.now()) or self._step(lease))
+                    now = self._clock.now()
+                    at_once = change.due_at is not None and change.due_at <= now
+                    goes_on = at_once and number < _STEPS and now - begun < LEASE / 3 and more()
+                    job = self._jobs.apply(lease, change, now, until=now + LEASE if goes_on else None)
+                    if not goes_on:
+                        break
+                    lease = replace(lease, job=job)
         except LeaseLost:
-            return None
-        if job.due_at is not None and job.due_at <= self._clock.now():
+            return job
+        if job and job.due_at is not None and job.due_at <= self._clock.now():
             self._queue.wake(ADVANCE, job.id)
         return job
 
@@ -161,7 +172,9 @@ class Lifecycle:
         fields |= {"provider_state": seen.raw_state, "cursor": seen.cursor, "failures": 0}
         if seen.progress is not None:
             fields["progress"] = seen.progress
-        news: dict[str, Any] = {"events": (*told, *seen.events), "metrics": seen.metrics}
+        used = wishes.spent(job, seen, self._clock.now())
+        fields |= used.fields
+        news: dict[str, Any] = {"events": (*told, *seen.events, *used.events), "metrics": seen.metrics}
         if seen.state == "succeeded":
             return self._go(JobState.REGISTERING, "trained", **fields, artifact=seen.artifact, **news)
         if seen.state == "cancelled":

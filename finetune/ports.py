@@ -6,12 +6,13 @@ None of these calls waits for training. All of them are sync. Times are aware da
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from finetune.errors import Problem
-from finetune.jobs import Change, Event, Job, Json, Lease, Metric, ModelVersion, ProviderState
-from finetune.placement import Device, Site
+from finetune.jobs import Change, Due, Event, Job, Json, Lease, Metric, ModelVersion, ProviderState
+from finetune.runs import RunStore
 
 if TYPE_CHECKING:
     from finetune.spec import Recipe
@@ -94,6 +95,8 @@ class Observation:
     artifact: Json | None = None
     #: Why it failed; None unless failed.
     problem: Problem | None = None
+    #: US dollars that the training has cost so far; None where nobody counts.
+    spent_usd: Decimal | None = None
     #: It waits for `abilities.Startable.start`: what it will cost (`usd`, `tokens`); None when it waits for nothing.
     quote: Json | None = None
 
@@ -153,22 +156,17 @@ class ProviderKit:
     clock: Clock
     queue: Queue
     #: Opens the database when it is first called: a check of a recipe needs none.
-    runs: Callable[[], "RunStore"]
+    runs: Callable[[], RunStore]
     #: Complete JSON lines of a trainer's report from a byte offset on, and the next offset.
     read_report: Callable[[Path, int], tuple[list[Json], int]]
     #: The environment: credentials and addresses, under the names that the vendors' own packages read.
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: What an hour of one of our own cards costs, US dollars; None: nobody counts.
+    gpu_hour_usd: Decimal | None = None
     #: What an upload in parts has got done, so that the next try goes on from there.
     uploads_dir: Path = Path("uploads")
     #: Requests a second to each hosted API from this process, in the long run.
     requests_per_s: float = 10.0
-
-
-class Due(NamedTuple):
-    """A row that waits for a worker. Each claim raises the token, so the same pair is the same wait."""
-
-    key: str
-    token: int
 
 
 class JobStore(Protocol):
@@ -197,10 +195,11 @@ class JobStore(Protocol):
         """Take the job for `ttl` if it is due and no live lease holds it; else None. The new token is the highest."""
         ...
 
-    def apply(self, lease: Lease, change: Change, now: datetime) -> Job:
-        """Write the change with its events and metrics in one transaction and give the lease back.
+    def apply(self, lease: Lease, change: Change, now: datetime, *, until: datetime | None = None) -> Job:
+        """Write the change with its events and metrics in one transaction; give the lease back, or hold it `until` then.
 
-        Raises LeaseLost (and writes nothing) when a later token exists. Refuses a transition that is not in the table.
+        Raises LeaseLost (and writes nothing) when a later token exists, or when it was given back. Refuses a transition
+        that is not in the table.
         """
         ...
 
@@ -209,7 +208,7 @@ class JobStore(Protocol):
         ...
 
     def renew(self, lease: Lease, until: datetime) -> None:
-        """Hold the lease for longer. Raises LeaseLost."""
+        """Hold the lease for longer. Raises LeaseLost, also when it was given back."""
         ...
 
     def request_cancel(self, job_id: str, now: datetime) -> Job:
@@ -233,83 +232,6 @@ class JobStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A local training as the local provider keeps it: its own books, as a hosted provider keeps its own."""
-
-    run_key: str
-    #: queued, running, succeeded, failed, cancelled
-    state: str
-    #: Everything the trainer needs, JSON.
-    request: Json
-    cancel_requested: bool = False
-    #: A wish to pause: the trainer saves and ends; no worker takes the run until it is lifted.
-    hold_requested: bool = False
-    #: How often a trainer was started; the first is 1. Names the report file.
-    starts: int = 0
-    #: How often a trainer, or its worker, ended without a word; interruptions that were asked for do not count.
-    deaths: int = 0
-    #: host:pid:start_ticks of the running trainer's process group; None when none was started.
-    process: str | None = None
-    worker: str | None = None
-    #: gpus, memory_mb and base_model that it asks for (`placement.Need`); None: what there is.
-    need: Json | None = None
-    #: The devices that it has, or had last, and how much of each (`placement.Share`); None before its first start.
-    placed: Json | None = None
-    lease_token: int = 0
-    #: No other worker takes it before: the lease of a running one, a pause of a queued one. None: at once.
-    lease_until: datetime | None = None
-    #: Adapter path, digest and lineage; None unless succeeded.
-    artifact: Json | None = None
-    #: The failure as code, what, why, fix; None unless failed.
-    error: Json | None = None
-    created_at: datetime
-
-
-class RunStore(Protocol):
-    """The books of the local provider. A run is with one worker at a time (`Placements`), with a fencing token."""
-
-    def add_run(self, run_key: str, request: Json, now: datetime, need: Json | None = None) -> Run:
-        """Insert a queued run, or answer with the one that has this key. Idempotent."""
-        ...
-
-    def get_run(self, run_key: str) -> Run | None:
-        """The run, or None."""
-        ...
-
-    def update_run(self, run: Run, now: datetime, *, ttl: timedelta | None = None, **fields: Any) -> Run:
-        """Write fields under the run's token; with `ttl` renew the lease (or pause), without it end the lease.
-
-        Raises LeaseLost when a later token exists.
-        """
-        ...
-
-    def cancel_run(self, run_key: str, now: datetime) -> None:
-        """Ask for the end. A run that nobody has started yet is cancelled at once."""
-        ...
-
-    def hold_run(self, run_key: str, hold: bool) -> None:
-        """Set or lift the wish to pause. Idempotent."""
-        ...
-
-
-class Placements(Protocol):
-    """Gives runs their places on one worker's devices (`placement.Site`)."""
-
-    site: Site
-
-    def due_runs(self, now: datetime, limit: int) -> Sequence[Due]:
-        """Runs that wait for a worker and that this one could take now: by priority, owners with least live, age."""
-        ...
-
-    def claim_run(self, now: datetime, ttl: timedelta) -> Run | None:
-        """Take the first of them: a queued run, or a running one whose worker died (one more death); else None.
-
-        Sets running and `placed`, and adds one to `starts`. Workers that ask at once give no device away twice.
-        """
-        ...
-
-
 class ModelStore(Protocol):
     """Model versions and aliases."""
 
@@ -326,37 +248,6 @@ class ModelStore(Protocol):
 
     def set_alias(self, name: str, alias: str, version: int, now: datetime) -> int | None:
         """Point `name@alias` to a version; returns the version it pointed to before, or None."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beat:
-    """A worker that lives: which queues it serves, and when it was last seen."""
-
-    worker: str
-    queues: tuple[str, ...]
-    host: str
-    pid: int
-    seen_at: datetime
-    #: What it trains on, if it trains.
-    devices: tuple[Device, ...] = ()
-    #: Trainings at once on its processor.
-    slots: int = 1
-
-
-class BeatStore(Protocol):
-    """Who works."""
-
-    def beat(self, worker: Beat) -> None:
-        """Say that this worker lives."""
-        ...
-
-    def leave(self, worker: str) -> None:
-        """Say that it has ended. Silent if unknown."""
-        ...
-
-    def workers(self, since: datetime) -> list[Beat]:
-        """Workers seen at or after `since`."""
         ...
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,8 @@ class Settings:
     limits: Mapping[str, int]
     #: FT_GPUS: cards that a worker says it has instead of asking the driver: `none`, or `2x80GB` to simulate some.
     gpus: str | None = None
+    #: FT_GPU_HOUR_USD: what an hour of one of our own cards costs, held against limits.max_cost; None: nothing.
+    gpu_hour_usd: Decimal | None = None
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
     #: FT_LOG_FORMAT: how workers and server write their log lines.
@@ -94,6 +97,7 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         sandbox=frozenset(name for name in (env.get("FT_SANDBOX") or "").split(",") if name),
         limits=_limits(env.get("FT_LIMITS") or ""),
         gpus=_gpus(env.get("FT_GPUS") or None),
+        gpu_hour_usd=_price(env.get("FT_GPU_HOUR_USD") or None),
         port=_port(env.get("FT_PORT") or "8765"),
         log_format=_log_format(env.get("FT_LOG_FORMAT") or "text"),
     )
@@ -121,6 +125,15 @@ def _limits(text: str) -> dict[str, int]:
             raise UsageError(problem)
         found[name.strip()] = int(number)
     return found
+
+
+def _price(text: str | None) -> Decimal | None:
+    if text is None or re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        return None if text is None else Decimal(text)
+    why = "it is a price in US dollars"
+    raise UsageError(
+        Problem(code="E902", what=f"FT_GPU_HOUR_USD is {text!r}", why=why, fix="write a number such as 2.5")
+    )
 
 
 def _gpus(text: str | None) -> str | None:

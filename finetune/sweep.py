@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
-from finetune.ports import Clock, Due, JobStore
+from finetune.jobs import Due
+from finetune.ports import Clock, JobStore
 from finetune.tasks import ADVANCE, TRAIN
 
 #: Rung again after this long when nobody has taken it; a rung message should expire at twice this.
@@ -28,7 +29,7 @@ class Sweep:
         tasks: Collection[str],
         admit: Callable[[datetime], object] = lambda now: None,
     ) -> None:
-        """`due_runs` are the runs that this worker could take (`Placements.due_runs`); `admit` lets those start whose turn it is."""
+        """`due_runs` are runs that this worker could take (`Placements.due_runs`); `admit` gives the turns."""
         self._jobs, self._due_runs, self._clock, self._ring = jobs, due_runs, clock, ring
         self._tasks, self._admit = tasks, admit
         #: What was rung for: which task and wait, and when.

@@ -13,8 +13,9 @@ from types import FrameType
 
 from finetune.errors import Problem, StateError, WorkerError
 from finetune.files import unwritable
-from finetune.ports import Beat, BeatStore, Clock
+from finetune.ports import Clock
 from finetune.process import end_group, spawn
+from finetune.runs import Beat, BeatStore
 from finetune.tasks import ALIVE, QUEUES
 
 #: `-P`: the folder that the user stands in must not lend its `workers.py` or `celery.py` to ours.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from finetune.data.survey import Survey
     from finetune.offers import Offer
     from finetune.plan import Plan
-    from finetune.ports import Beat, Run
+    from finetune.runs import Beat, Run
 
 
 def job(one: Job) -> Json:

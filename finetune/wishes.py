@@ -1,12 +1,14 @@
-"""What users want of a job while it goes on: a pause, and an end by a deadline. Wishes, until they are reached."""
+"""What users want of a job while it goes on: a pause, an end by a deadline, a limit of cost. Wishes, until reached."""
 
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 
 from finetune.abilities import Pausable
 from finetune.errors import AuthenticationFailed, Problem, ProviderError
 from finetune.jobs import FINAL, Change, Event, Job, JobState
-from finetune.ports import Provider
+from finetune.ports import Observation, Provider
+from finetune.spec.types import dollars
 
 
 def held(job: Job, provider: Provider, state: str, now: datetime) -> Change:
@@ -48,6 +50,22 @@ def late(job: Job, now: datetime) -> Change | None:
     return Change(state=job.state, due_at=now, fields=fields, events=(told,))
 
 
+def spent(job: Job, seen: Observation, now: datetime) -> Change:
+    """What a training has cost so far, and the wish to cancel once that is above the limit. What has ended is kept."""
+    change, usd = Change(state=job.state, due_at=None, fields={}), seen.spent_usd
+    if usd is None:
+        return change
+    change = replace(change, fields={"cost": {**(job.cost or {}), "spent": str(usd)}})
+    most = (job.recipe.get("limits") or {}).get("max_cost")
+    limit = None if most is None else dollars(most)
+    ends = job.cancel_requested or seen.state in ("succeeded", "failed", "cancelled")
+    if limit is None or usd <= limit or ends:
+        return change
+    told = Event(kind="warning", message=f"limits.max_cost is used up ({usd} of {limit} USD): cancelling", at=now)
+    fields = {**change.fields, "cancel_requested": True, "error": _used_up(usd, limit).brief}
+    return replace(change, fields=fields, events=(told,))
+
+
 def ended(job: Job, change: Change) -> Change:
     """The change, looked at again no later than the deadline; a cancel that a deadline asked for is a failure."""
     if change.state not in FINAL:
@@ -59,6 +77,15 @@ def ended(job: Job, change: Change) -> Change:
     if change.state is JobState.SUCCEEDED and job.error:
         return replace(change, fields={**change.fields, "error": None})
     return change
+
+
+def _used_up(usd: Decimal, limit: Decimal) -> Problem:
+    return Problem(
+        code="E315",
+        what=f"the training has cost {usd} US dollars, and limits.max_cost is {limit}",
+        why="FT_GPU_HOUR_USD counts each hour of each card",
+        fix="raise limits.max_cost and submit again, or train on fewer rows or epochs",
+    )
 
 
 def _too_late(deadline_at: datetime) -> Problem:

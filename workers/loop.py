@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from finetune.errors import FtError
 from finetune.placement import Site
-from finetune.ports import Beat
+from finetune.runs import Beat
 from finetune.sweep import RING_AGAIN
 from finetune.tasks import QUEUE_OF, TRAIN
 from finetune.wiring import Parts

@@ -167,6 +167,6 @@ def _row(entry: "Entry") -> tuple[str, ...]:
 
 def _cost(job: "Job") -> str:
     cost = job.cost or {}
-    known = (cost.get("quote") or {}).get("usd") or cost.get("high")
+    known = cost.get("spent") or (cost.get("quote") or {}).get("usd") or cost.get("high")
     limit = (job.recipe.get("limits") or {}).get("max_cost")
     return " of ".join(str(each) for each in (known and f"{known} USD", limit) if each)

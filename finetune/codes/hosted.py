@@ -1,4 +1,4 @@
-"""E306 to E314, E405 to E415, E705, E706, E906: hosted providers, their dates and bills, and the sandbox."""
+"""E306 to E315, E405 to E415, E705, E706, E906: hosted providers, their dates and bills, and the sandbox."""
 
 from finetune.codes.text import CodeText
 
@@ -47,6 +47,12 @@ CODES: dict[str, CodeText] = {
         "a deadline that has passed",
         "limits.deadline counts from the submission, with all waiting. What had not trained by then was cancelled, and "
         "the job counts as failed; a training that had ended is kept.",
+    ),
+    "E315": CodeText(
+        "a training that has used up its limit",
+        "Where FT_GPU_HOUR_USD says what an hour of a card costs, trainings on own machines are counted as they run. One "
+        "that has cost more than limits.max_cost is cancelled, and the job counts as failed. What a hosted API bills is "
+        "fixed before it starts, and held against the limit then.",
     ),
     "E405": CodeText(
         "a credential that is not accepted",

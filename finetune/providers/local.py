@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -16,15 +17,8 @@ from finetune.errors import Problem, ProviderError
 from finetune.jobs import Event, Json, Metric, ProviderState
 from finetune.names import BUILTIN, BUILTINS, folder_of
 from finetune.placement import need_of
-from finetune.ports import (
-    Observation,
-    PreparedData,
-    Provider,
-    ProviderKit,
-    RemoteData,
-    RemoteJob,
-    Run,
-)
+from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
+from finetune.runs import Run
 from finetune.spec import Recipe, canonical
 from finetune.tasks import TRAIN
 
@@ -58,7 +52,7 @@ class LocalProvider:
             *("base_model", "method", "seed", "lora", "local", "resources"),
             *("training.epochs", "training.batch_size", "training.learning_rate", "training.max_seq_length"),
             *("training.warmup_ratio", "training.weight_decay", "training.lr_scheduler", "training.max_grad_norm"),
-            # Training here costs nothing that is billed, and the data stays here.
+            # What training here costs is counted while it runs (FT_GPU_HOUR_USD), and the data stays here.
             *("limits.max_cost", "limits.data", "limits.deadline", "register.alias"),
         }
     )
@@ -112,6 +106,7 @@ class LocalProvider:
             progress=progress,
             artifact=run.artifact,
             problem=Problem(**run.error) if run.error else None,
+            spent_usd=self._spent(run),
         )
 
     def cancel(self, remote_id: str) -> None:
@@ -158,6 +153,10 @@ class LocalProvider:
                 )
             )
         return run
+
+    def _spent(self, run: Run) -> Decimal | None:
+        price = self._kit.gpu_hour_usd
+        return None if price is None else (Decimal(run.card_s) / 3600 * price).quantize(Decimal("0.0001"))
 
     def _raw_state(self, run: Run) -> str:
         if run.state == "running" and (run.lease_until is None or run.lease_until <= self._kit.clock.now()):

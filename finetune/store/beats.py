@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from finetune.placement import Device, devices_to_rows
-from finetune.ports import Beat
+from finetune.runs import Beat
 from finetune.store.database import Database
 from finetune.store.schema import workers
 

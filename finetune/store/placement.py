@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, case, func, select, text, update
 
+from finetune.jobs import Due
 from finetune.placement import WARM, Need, Scene, Share, Site, Taken, Waiting, choices, from_row, to_row
-from finetune.ports import Due, Run
+from finetune.runs import Run
 from finetune.store.beats import beat_of
 from finetune.store.database import Database
 from finetune.store.runs import COLUMNS, run_of, waiting

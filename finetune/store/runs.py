@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, and_, insert, or_, select, update
 
 from finetune.jobs import Json
-from finetune.ports import Run
+from finetune.runs import Run
 from finetune.store.database import Conflict, Database, taken_over
 from finetune.store.schema import runs, unleased
 

@@ -131,6 +131,7 @@ runs = Table(
     Column("worker", String(128)),
     Column("need", _Json),
     Column("placed", _Json),
+    Column("card_s", Float, nullable=False, default=0.0),
     Column("lease_token", Integer, nullable=False),
     Column("lease_until", Utc),
     Column("artifact", _Json),

@@ -15,8 +15,9 @@ from finetune.errors import LeaseLost, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.placement import from_row
-from finetune.ports import Clock, Placements, Run, RunStore
+from finetune.ports import Clock
 from finetune.process import end_group, identity, same_process, spawn
+from finetune.runs import Placements, Run, RunStore
 from finetune.training import report
 from finetune.training.disk import write_json
 from finetune.training.stop import INTERRUPTED
@@ -121,12 +122,14 @@ class Supervisor:
 
     def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
         """Renew the lease until the trainer ends by itself, or must end."""
+        cards = len(from_row(run.placed).devices) or 1
         renewed = self._clock.now()
         while child.poll() is None and not (run.cancel_requested or run.hold_requested or stopping()):
             self._clock.sleep(_LOOK_S)
-            if (self._clock.now() - renewed).total_seconds() >= _RENEW_S:
+            passed_s = (self._clock.now() - renewed).total_seconds()
+            if passed_s >= _RENEW_S:
                 renewed = self._clock.now()
-                run = self._runs.update_run(run, renewed, ttl=LEASE)
+                run = self._runs.update_run(run, renewed, ttl=LEASE, card_s=run.card_s + passed_s * cards)
         return run
 
     def _cancelled(self, run: Run, group: int, told: Path, *, gone: bool) -> None:

@@ -143,6 +143,7 @@ class Parts:
             runs=lambda: self.runs,
             read_report=read,
             environ=os.environ,
+            gpu_hour_usd=self.settings.gpu_hour_usd,
             uploads_dir=self.settings.home / "uploads",
             requests_per_s=self.settings.requests_per_s,
         )
@@ -275,7 +276,7 @@ class Parts:
             chance=random.random,
         )
         return Lifecycle(
-            self.jobs,
+            traces.steps(self.jobs),
             self.models,
             lambda name: traces.calls(self.provider(name)),
             self.queue,
@@ -289,7 +290,6 @@ class Parts:
         from finetune.leases import held
         from finetune.lifecycle import LEASE
 
-        traces.claimed(lease.job)
         return held(lambda: self.jobs.renew(lease, self.clock.now() + LEASE), LEASE.total_seconds() / 3)
 
     @cached_property

@@ -14,7 +14,8 @@ from typing import Any
 
 from finetune.cli.main import app, guarded
 from finetune.jobs import Change, Event, Job
-from finetune.ports import Beat
+from finetune.placement import Device
+from finetune.runs import Beat
 from finetune.store import SqlBeats
 from finetune.testing import STRAIGHT, FakeProvider
 from tests.support.jobs import World
@@ -186,7 +187,9 @@ class Desk:
         """Both queues look served, so that nothing starts a worker."""
         with self.world() as world:
             names = ("remote", "gpu")
-            beat = Beat(worker="test", queues=names, host="here", pid=1, seen_at=world.clock.now())
+            card = Device("GPU-1", "NVIDIA T4", 15_360)
+            now = world.clock.now()
+            beat = Beat(worker="test", queues=names, host="here", pid=1, seen_at=now, devices=(card,))
             SqlBeats(world.database).beat(beat)
 
 

@@ -141,6 +141,7 @@ _TYPES: dict[str, Any] = {
     "list of integers": lambda value: isinstance(value, list) and all(type(one) is int for one in value),
     "list of files": lambda value: isinstance(value, list) and all("seen" in one for one in value),
     "list of models": lambda value: isinstance(value, list) and all("methods" in one for one in value),
+    "list of devices": lambda value: isinstance(value, list) and all({"id", "free_mb"} <= set(one) for one in value),
     "list of problems": lambda value: isinstance(value, list) and all("code" in one for one in value),
 }
 #: Their content is not ours alone.

@@ -9,7 +9,7 @@ from finetune import up
 from finetune.figures import Backlog, Coded, InState, Spending
 from finetune.jobs import JobState
 from finetune.placement import Site
-from finetune.ports import Beat
+from finetune.runs import Beat
 from finetune.store import Database, SqlBeats, SqlFigures, SqlJobs, SqlPlacements
 from finetune.store.figures import Most
 from finetune.store.schema import attempts, events, jobs, runs

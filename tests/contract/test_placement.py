@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from finetune.placement import Device, Share, Site, from_row
-from finetune.ports import Beat
+from finetune.runs import Beat
 from finetune.store import Database, SqlBeats, SqlPlacements, SqlRuns
 from tests.support.jobs import World, sqlite
 

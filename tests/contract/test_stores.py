@@ -10,7 +10,7 @@ import pytest
 
 from finetune.errors import InternalError, LeaseLost, NotFound, StateError
 from finetune.jobs import Change, Event, JobState, Metric
-from finetune.ports import Beat
+from finetune.runs import Beat
 from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlRuns
 from finetune.store.schema import metadata
 from tests.support.jobs import World, sqlite

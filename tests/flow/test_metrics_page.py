@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from finetune.errors import Problem, StoreBusy
 from finetune.jobs import Change, JobState
-from finetune.ports import Beat
+from finetune.runs import Beat
 from finetune.serving.pool import Pool
 from finetune.serving.run import running
 from finetune.serving.server import Sides, create_app

@@ -1,7 +1,9 @@
 """A trainer process under its supervisor: ends, deaths, cancels, lost leases."""
 
 import os
+import threading
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -293,3 +295,27 @@ def test_a_trainer_sees_the_cards_that_it_has_and_no_others(shop, site, gpus, sa
     shop.work(supervisor=shop.supervisor("w", *site))
     assert shop.said("cards") == [says]
     assert shop.runs.get_run("k").state == "succeeded"
+
+
+def test_the_time_on_cards_is_counted_also_over_several_starts(shop, monkeypatch):
+    """Two cards for a training of some seconds, and a price of a dollar a second of one card."""
+    monkeypatch.setattr(supervision, "_RENEW_S", 0.1)
+    shop.runs.add_run("k", {"play": "polite"}, shop.clock.now(), {"gpus": 2})
+    cards, stop = [Device(name, "A100", 80_000) for name in "ab"], []
+    begun = shop.clock.now()
+    thread = threading.Thread(
+        target=shop.work, args=(lambda: bool(stop),), kwargs={"supervisor": shop.supervisor("w", *cards)}
+    )
+    thread.start()
+    wait_until(lambda: shop.runs.get_run("k").card_s > 1, 20, "some time on the cards")
+    stop.append(True)
+    thread.join(timeout=20)
+    passed_s = (shop.clock.now() - begun).total_seconds()
+    first = shop.runs.get_run("k").card_s
+    assert 1 < first <= 2 * passed_s
+    shop.work(supervisor=shop.supervisor("w", *cards))
+    run = shop.runs.get_run("k")
+    assert run.state == "succeeded"
+    assert run.card_s >= first
+    assert shop.provider.poll("k", None).spent_usd is None
+    assert shop.priced(Decimal(3600)).poll("k", None).spent_usd == Decimal(run.card_s).quantize(Decimal("0.0001"))

@@ -3,6 +3,8 @@
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 from finetune.clock import SystemClock
@@ -26,7 +28,7 @@ class Shop:
         self.folder, self.clock, self.queue = folder, SystemClock(), ListQueue()
         self.database = Database.open(sqlite(folder))
         self.runs = SqlRuns(self.database)
-        kit = ProviderKit(
+        self.kit = ProviderKit(
             runs_dir=folder / "runs",
             cache_dir=folder / "cache",
             clock=self.clock,
@@ -34,7 +36,11 @@ class Shop:
             runs=lambda: self.runs,
             read_report=read,
         )
-        self.provider = LocalProvider(kit)
+        self.provider = LocalProvider(self.kit)
+
+    def priced(self, gpu_hour_usd: Decimal) -> LocalProvider:
+        """The provider, where an hour of a card has its price."""
+        return LocalProvider(replace(self.kit, gpu_hour_usd=gpu_hour_usd))
 
     def supervisor(self, worker: str = "w1", *devices: Device) -> Supervisor:
         return Supervisor(

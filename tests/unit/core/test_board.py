@@ -7,7 +7,7 @@ import pytest
 from finetune.board import entries
 from finetune.jobs import Job, JobState
 from finetune.placement import Device
-from finetune.ports import Beat, Run
+from finetune.runs import Beat, Run
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 REMOTE = Beat(worker="r", queues=("remote",), host="h", pid=1, seen_at=NOW)

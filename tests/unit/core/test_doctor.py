@@ -6,7 +6,7 @@ import pytest
 
 from finetune.doctor import Broker, examine
 from finetune.errors import Problem, StateError
-from finetune.ports import Beat
+from finetune.runs import Beat
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 REMOTE, GPU = "remote-1@here", "gpu-2@here"

@@ -6,16 +6,16 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finetune import abilities, traces
-from finetune.errors import Problem, ProviderUnavailable, StateError
-from finetune.jobs import Job, Lease
-from finetune.lifecycle import LEASE, Lifecycle, Ways
+from finetune.errors import LeaseLost, Problem, ProviderUnavailable, StateError
+from finetune.jobs import Change, Job, JobState
+from finetune.lifecycle import LEASE, Lifecycle
 from finetune.ports import Provider
 from finetune.testing import FakeProvider
 from finetune.traces.spans import asked
@@ -79,7 +79,9 @@ with traces.running(print):
     except SystemExit:
         pass
     parts = Parts()
-    traces.stepped(parts.lifecycle.advance, "ft_none")
+    with traces.advancing():
+        parts.lifecycle.advance("ft_none")
+    assert traces.steps(parts.jobs) is parts.jobs
     with traces.training("ft_none-a1", parts.jobs.get, parts.runs.get_run), traces.span("x"):
         assert (traces.header(), traces.environment()) == (None, {{}})
     assert traces.calls(parts.provider("local")) is parts.provider("local")
@@ -160,10 +162,11 @@ def test_an_error_is_told_by_its_code_only(collector: Collector, tracing: Callab
 
 
 def test_what_is_open_at_the_end_ends_with_what_ended_it(collector: Collector, tracing: Callable[[], Any]) -> None:
-    with pytest.raises(StateError), tracing():
+    error = StateError(Problem(code="E501", what="planted"))
+    with pytest.raises(StateError), tracing():  # noqa: PT012 -- the block that ends is what is tested
         with traces.Scope("root"):
             pass
-        raise StateError(Problem(code="E501", what="planted"))
+        raise error
     assert collector.one("root").error == "E501"
 
 
@@ -229,7 +232,8 @@ def test_a_traced_provider_can_do_what_it_could(tracing: Callable[[], Any]) -> N
                 assert isinstance(stand_in, ability) is isinstance(provider, ability)
             for name in (name for name in dir(provider) if name[0] != "_"):
                 # From Python 3.12 on, this is how `isinstance` looks.
-                assert inspect.getattr_static(stand_in, name, None) is not None
+                theirs, ours = (inspect.getattr_static(one, name, None) for one in (provider, stand_in))
+                assert (ours is None) is (theirs is None)
                 assert name in CALLS or getattr(stand_in, name) == getattr(provider, name)
     assert min(can.values()) > 4
 
@@ -245,22 +249,18 @@ def test_every_call_that_sends_is_one_of_a_provider() -> None:
 class Traced(World):
     """A world whose worker is traced, as `wiring` and `workers` do it."""
 
-    def worker(self, owner: str) -> Lifecycle:
-        @contextmanager
-        def hold(lease: Lease) -> Iterator[None]:
-            traces.claimed(lease.job)
-            yield
-
+    def traced(self) -> Lifecycle:
         def provider(name: str) -> Provider:
             return traces.calls(self.provider)
 
-        return Lifecycle(self.jobs, self.models, provider, self.queue, self.clock, owner=owner, ways=Ways(hold=hold))
+        return Lifecycle(traces.steps(self.jobs), self.models, provider, self.queue, self.clock, owner="w1")
 
     def step(self, job_id: str = "ft_1") -> Job | None:
         job = self.jobs.get(job_id)
         if job.due_at is not None and job.due_at > self.clock.now():
             self.clock.sleep((job.due_at - self.clock.now()).total_seconds())
-        return traces.stepped(self.lifecycle.advance, job_id)
+        with traces.advancing():
+            return self.traced().advance(job_id)
 
     def to_the_end(self, job_id: str = "ft_1") -> Job:
         for _ in range(60):
@@ -322,15 +322,17 @@ def test_a_look_that_finds_nothing_new_is_no_span(
     with tracing():
         world.to_the_end()
     polls = [span for span in collector.spans if span.name == "advance running"]
-    assert [span.attributes["ft.state.after"] for span in polls] == ["running", "running", "registering"]
-    assert len(collector.named("fake poll")) == 3
+    # Of 32 looks, the one that saw it begin and the one that saw it end.
+    assert [span.attributes["ft.state.after"] for span in polls] == ["running", "registering"]
+    assert len(collector.named("fake poll")) == 2
 
 
 def test_a_step_in_vain_is_no_span(world: Traced, collector: Collector, tracing: Callable[[], Any]) -> None:
     job = world.submit(trace=PARENT)
     with tracing():
         assert world.jobs.claim(job.id, "another", world.clock.now(), LEASE) is not None
-        assert traces.stepped(world.lifecycle.advance, job.id) is None
+        with traces.advancing():
+            assert world.traced().advance(job.id) is None
     assert collector.spans == []
 
 
@@ -353,23 +355,53 @@ def test_what_goes_wrong_is_an_error_of_its_step(
     assert b"was told" not in b"".join(collector.bodies)
 
 
+def test_several_steps_under_one_lease_are_spans_each(
+    world: Traced, collector: Collector, tracing: Callable[[], Any]
+) -> None:
+    world.submit(trace=PARENT)
+    with tracing(), traces.advancing():
+        jobs = traces.steps(world.jobs)
+        lease = jobs.claim("ft_1", "w1", world.clock.now(), LEASE)
+        assert lease is not None
+        for state in (JobState.PREPARING, JobState.SUBMITTING):
+            with traces.span(f"on the way to {state}"):
+                pass
+            change = Change(state=state, due_at=world.clock.now(), fields={})
+            job = jobs.apply(lease, change, world.clock.now(), until=world.clock.now() + LEASE)
+            lease = replace(lease, job=job)
+    steps = [span for span in collector.spans if span.name.startswith("advance")]
+    assert [(span.name, span.attributes["ft.state.after"], span.error) for span in steps] == [
+        ("advance queued", "preparing", None),
+        ("advance preparing", "submitting", None),
+    ]
+    assert [children(collector, span) for span in steps] == [["on the way to preparing"], ["on the way to submitting"]]
+
+
 def test_a_store_that_fails_and_a_lease_that_is_lost(
     world: Traced, collector: Collector, tracing: Callable[[], Any]
 ) -> None:
     job = world.submit(trace=PARENT)
-
-    def broken(job_id: str) -> None:
-        traces.claimed(job)
-        raise StateError(Problem(code="E501", what="planted"))
-
-    def lost(job_id: str) -> None:
-        traces.claimed(job)
-
+    change = Change(state=JobState.PREPARING, due_at=world.clock.now(), fields={})
     with tracing():
-        with pytest.raises(StateError):
-            traces.stepped(broken, job.id)
-        traces.stepped(lost, job.id)
-    assert [span.error for span in collector.named("advance queued")] == ["E501", "lease lost"]
+        jobs = traces.steps(world.jobs)
+        with traces.advancing():
+            first = jobs.claim(job.id, "w1", world.clock.now(), LEASE)
+        world.clock.sleep(LEASE.total_seconds() + 1)
+        assert world.jobs.claim(job.id, "w2", world.clock.now(), LEASE) is not None
+        assert first is not None
+        world.clock.sleep(LEASE.total_seconds() + 1)
+        with pytest.raises(LeaseLost), traces.advancing():  # noqa: PT012 -- the block that ends is what is tested
+            jobs.claim(job.id, "w1", world.clock.now(), LEASE)
+            jobs.apply(first, change, world.clock.now())
+        world.clock.sleep(LEASE.total_seconds() + 1)
+        with pytest.raises(StateError), traces.advancing():  # noqa: PT012
+            jobs.claim(job.id, "w1", world.clock.now(), LEASE)
+            raise StateError(Problem(code="E501", what="planted"))
+    steps = collector.named("advance queued")
+    assert [span.error for span in steps][0::2] == ["lease lost", "E501"]
+    assert len(steps) == 3
+    assert steps[1].error
+    assert b"planted" not in b"".join(collector.bodies)
 
 
 def test_a_job_that_was_submitted_untraced_has_a_trace_of_its_own(
@@ -397,7 +429,7 @@ def test_a_training_hands_its_trace_on(collector: Collector, tracing: Callable[[
     runs = {"ft_1-a1": "failed", "ft_2-a1": "succeeded"}
 
     def run_of(key: str) -> Any:
-        from finetune.ports import Run
+        from finetune.runs import Run
 
         error = {"code": "E620"} if runs[key] == "failed" else None
         return Run(run_key=key, state=runs[key], request={}, starts=2, error=error, created_at=world.clock.now())

@@ -1,13 +1,15 @@
-"""Pauses and deadlines, through the lifecycle."""
+"""Pauses, deadlines and limits of cost, through the lifecycle."""
 
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from finetune.errors import AuthenticationFailed, Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import JobState
 from finetune.testing import FakeProvider
-from tests.support.jobs import World, sqlite
+from tests.support.jobs import RECIPE, World, sqlite
 
 
 class PausableFake(FakeProvider):
@@ -216,3 +218,43 @@ def test_a_deadline_that_passes_while_the_model_is_recorded_changes_nothing(worl
     job = world.run()
     assert (job.state, job.cancel_requested) == (JobState.SUCCEEDED, False)
     assert not any("limits.deadline" in message for message in events(world))
+
+
+class CountingFake(FakeProvider):
+    """Costs a quarter of a dollar a poll."""
+
+    spent = Decimal(0)
+
+    def poll(self, remote_id, cursor):
+        self.spent += Decimal("0.25")
+        return replace(super().poll(remote_id, cursor), spent_usd=self.spent)
+
+
+@pytest.fixture
+def costly(tmp_path):
+    world = World(sqlite(tmp_path), CountingFake(script=("queued", *["running"] * 6, "succeeded")))
+    yield world
+    world.database.close()
+
+
+def limited(world, limit):
+    world.submit(admitted_at=world.clock.now(), recipe={**RECIPE, "limits": {"max_cost": limit}})
+    return steps(world, 12)
+
+
+def test_what_a_training_costs_is_counted_and_its_limit_kept(costly):
+    job = limited(costly, "0.5 USD")
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "E315")
+    assert job.error["what"] == "the training has cost 0.75 US dollars, and limits.max_cost is 0.5"
+    assert job.cost["spent"] == "1.00"
+    assert "limits.max_cost is used up (0.75 of 0.5 USD): cancelling" in events(costly)
+
+
+def test_up_to_its_limit_a_training_goes_on_and_what_has_trained_is_kept(costly):
+    job = limited(costly, "1.75 USD")
+    assert (job.state, job.error, job.cost) == (JobState.SUCCEEDED, None, {"spent": "2.00"})
+
+
+def test_without_a_limit_it_is_counted_all_the_same(costly):
+    costly.submit(admitted_at=costly.clock.now())
+    assert steps(costly, 12).cost == {"spent": "2.00"}
