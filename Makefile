@@ -63,7 +63,7 @@ clean: ## remove caches and build output; .venv stays
 
 $(DEMO): EXTRAS := local,openai
 $(DEMO): STAMPS := $(DEMO)
-$(TEST): EXTRAS := local,data,privacy,openai,mistral,vertex,postgres,dev
+$(TEST): EXTRAS := local,data,privacy,openai,mistral,vertex,otel,postgres,dev
 # What the tests need includes what the demo needs.
 $(TEST): STAMPS := $(DEMO) $(TEST)
 # torch goes first and alone: no other requirement can then ask for another build of it.

@@ -149,14 +149,14 @@ def _gpus(text: str | None) -> str | None:
 
 
 def _broker(url: str | None) -> str | None:
-    if url is None or url.startswith(("redis://", "rediss://", "redis+socket://", "sentinel://")):
+    if url is None or url.startswith(("redis://", "rediss://", "redis+socket://")):
         return url
     raise UsageError(
         Problem(
             code="E902",
             what=f"FT_BROKER_URL begins with {url.partition(':')[0]!r}",
             why="the broker is a Redis",
-            fix="write redis://host:6379/0, or unset it to do without a broker",
+            fix="write redis://host:6379/0, of Sentinels the address of a proxy to the master; unset it to do without",
         )
     )
 

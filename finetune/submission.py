@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from finetune import traces
 from finetune.abilities import Keyed
 from finetune.catalogue import Cost, DataRules, Method
 from finetune.data import KIND_OF, DataReport, DataRequest
@@ -122,7 +123,8 @@ class Submitter:
         file = rooted(file)
         choice, against = self._choose(file)
         try:
-            data = self._data.prepare(self._request(file, choice), file.recipe.base_model)
+            with traces.span("check data"):
+                data = self._data.prepare(self._request(file, choice), file.recipe.base_model)
         except DataError as error:
             raise DataError(*error.problems, *against) from None
         if choice is None:
@@ -169,6 +171,8 @@ class Submitter:
         )
         length = f"{plan.steps} steps" if plan.steps else f"{plan.epochs} epochs"
         job, created = self._queued(job, f"queued: {plan.target}, {length}", force=force)
+        traces.tell({"ft.job.id": job.id, "ft.job.created": created, "ft.target": job.target})
+        traces.tell({"ft.method": ready.file.recipe.method, "ft.rows": ready.data.train_rows})
         return Submission(job=job, created=created, plan=plan)
 
     def hosted(self, provider: str) -> bool:
@@ -209,6 +213,7 @@ class Submitter:
             state=JobState.QUEUED,
             admitted_at=None if self._market.caps else now,
             deadline_at=deadline_at,
+            trace=traces.header(),
             due_at=deadline_at if self._market.caps else now,
             created_at=now,
             changed_at=now,
@@ -216,9 +221,11 @@ class Submitter:
 
     def _queued(self, job: Job, note: str, *, force: bool) -> tuple[Job, bool]:
         told = Event(kind="state", message=note, at=job.created_at)
-        job, created = self._jobs.submit(job, told, force=force)
+        with traces.span("commit"):
+            job, created = self._jobs.submit(job, told, force=force)
         if created and not self._market.caps:
-            self._queue.wake(ADVANCE, job.id)
+            with traces.span("wake"):
+                self._queue.wake(ADVANCE, job.id)
         return job, created
 
     def _choose(self, file: RecipeFile) -> tuple[Choice | None, tuple[Problem, ...]]:

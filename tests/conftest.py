@@ -11,9 +11,9 @@ from tests.support.servers import PostgresServer, RedisServer
 
 #: Variables that could lead a test to a paid account, a user's own FT_HOME, or other output than the tests expect.
 _OF_THE_USER = re.compile(
-    r"^(FT|OPENAI|AZURE|MISTRAL|GOOGLE|GEMINI|VERTEX|CLOUDSDK|TOGETHER|FIREWORKS|AWS|ANTHROPIC|LITELLM|CELERY)_"
+    r"^(FT|OPENAI|AZURE|MISTRAL|GOOGLE|GEMINI|VERTEX|CLOUDSDK|TOGETHER|FIREWORKS|AWS|ANTHROPIC|LITELLM|CELERY|OTEL)_"
     r"|_(API_?KEY|TOKEN|SECRET|CREDENTIALS)$"
-    r"|^(NO_COLOR|FORCE_COLOR|CLICOLOR_FORCE|COLUMNS|LINES)$"
+    r"|^(NO_COLOR|FORCE_COLOR|CLICOLOR_FORCE|COLUMNS|LINES|TRACEPARENT|TRACESTATE)$"
 )
 #: pytest-socket watches this process only. Programs that tests start find a proxy that nobody listens at instead.
 _NO_WAY_OUT = "http://127.0.0.1:9"

@@ -31,10 +31,11 @@ def nothing() -> None:
 
 @app.task(name=ADVANCE)
 def advance(job_id: str) -> None:
-    """One step of one job. Twice, late or in vain does no harm."""
+    """The due steps of one job. Twice, late or in vain does no harm."""
     with about(job_id=job_id):
         try:
-            job = traces.stepped(parts().lifecycle.advance, job_id)
+            with traces.advancing():
+                job = parts().lifecycle.advance(job_id, more=lambda: not stopping.is_set())
         except FtError as error:
             # The store: the row is as it was, and the sweep rings again.
             log.error("%s: %s", job_id, error)

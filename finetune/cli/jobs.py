@@ -19,6 +19,7 @@ from finetune.wiring import Desk
 if TYPE_CHECKING:
     from finetune.jobs import Job
     from finetune.submission import Ready, Submission
+    from finetune.traces import Scope
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it.", show_default=False)]
 #: About thirty years; more than enough, and every clock can count so far.
@@ -47,8 +48,10 @@ def submit(
 
     Examples: ft submit recipe.yaml --follow · ft submit recipes/*.yaml --set lora.r=32 · ft submit r.yaml --sandbox
     """
+    from finetune import traces
+
     shown = _Shown(follow=follow or sandbox, as_json=as_json, quiet=quiet, rehearsed=sandbox)
-    with Desk(say=say).rehearsing() if sandbox else nullcontext():
+    with Desk(say=say).rehearsing() if sandbox else nullcontext(), traces.running(say):
         _submit(recipes, overrides or [], shown, force=force, yes=yes)
 
 
@@ -64,16 +67,19 @@ class _Shown:
 
 
 def _submit(recipes: list[Path], overrides: list[str], shown: _Shown, *, force: bool, yes: bool) -> None:
+    from finetune.traces import Scope
+
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
+    begun = [Scope("ft submit") for _ in recipes]
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
-        ready = [desk.submitter.ready(desk.read(path, overrides)) for path in recipes]
+        ready = [_ready(desk, path, overrides, scope) for path, scope in zip(recipes, begun, strict=True)]
     for each in ready:
         for warning in (*each.file.notes, *each.plan.warnings, *each.data.warnings):
             tell(warning)
     for each in ready:
         _approve(desk, each, force=force, yes=yes)
-    made = [desk.submitter.submit(each, force=force) for each in ready]
+    made = [_made(desk, each, scope, force=force) for each, scope in zip(ready, begun, strict=True)]
     if not shown.quiet:
         for one in made:
             _tell_plan(one)
@@ -85,6 +91,22 @@ def _submit(recipes: list[Path], overrides: list[str], shown: _Shown, *, force: 
     finally:
         if shown.rehearsed:
             desk.helpers.end()
+
+
+def _ready(desk: Desk, path: Path, overrides: list[str], begun: "Scope") -> "Ready":
+    from finetune.traces import span
+
+    with begun:
+        with span("read recipe"):
+            file = desk.read(path, overrides)
+        return desk.submitter.ready(file)
+
+
+def _made(desk: Desk, ready: "Ready", begun: "Scope", *, force: bool) -> "Submission":
+    with begun:
+        made = desk.submitter.submit(ready, force=force)
+    begun.end()
+    return made
 
 
 def _stay(desk: Desk, made: "list[Submission]", shown: _Shown) -> int:

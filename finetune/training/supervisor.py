@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from finetune import traces
 from finetune.errors import LeaseLost, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
@@ -116,9 +117,9 @@ class Supervisor:
             self._ended(run, last, told, INTERRUPTED if (stopping() or run.hold_requested) and code < 0 else code)
 
     def _environment(self, devices: Sequence[str]) -> dict[str, str]:
-        """Ours; where there are cards, with those that the trainer has."""
-        known = bool(self._placements.site.devices)
-        return {**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if known else {})}
+        """Ours, with the span that the trainer's belong to; where there are cards, with those that it has."""
+        cards = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if self._placements.site.devices else {}
+        return {**os.environ, **traces.environment(), **cards}
 
     def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
         """Renew the lease until the trainer ends by itself, or must end."""

@@ -130,3 +130,20 @@ def test_the_number_of_threads_is_taken_over(tmp_path: Path) -> None:
         assert torch.get_num_threads() == had + 1
     finally:
         torch.set_num_threads(had)
+
+
+def test_who_is_not_the_keeper_reads_and_leaves_the_folder_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    before = trained(tmp_path, 1)
+    Checkpoints(folder, WHO).save(before, 1)
+    (folder / ".step-00000002.part").mkdir()
+    names = sorted(path.name for path in folder.iterdir())
+    reader = Checkpoints(folder, WHO, keeper=False)
+    after = engine(Limits(4, None))
+    assert reader.resume(after, pytest.fail) == 1
+    assert same(before, after)
+    reader.save(after, 2)
+    warnings: list[str] = []
+    assert Checkpoints(folder, {**WHO, "processes": 2}, keeper=False).resume(after, warnings.append) == 0
+    assert "(processes differ)" in warnings[0]
+    assert sorted(path.name for path in folder.iterdir()) == names
