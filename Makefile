@@ -40,11 +40,12 @@ types: $(TEST) ## mypy, strict
 unit: $(TEST) ## the tests that need no server
 	$(BIN)/pytest tests/unit
 
-bench: $(TEST) ## start-up time, the check of 1 GB of training data, token counting, 1000 hosted jobs, against their targets
+bench: $(TEST) ## start-up time, the check of 1 GB of training data, token counting, 1000 hosted jobs, the queue, against their targets
 	$(BIN)/python tests/bench/startup.py
 	$(BIN)/python tests/bench/data.py
 	$(BIN)/python tests/bench/tokens.py
 	$(BIN)/python -m tests.bench.hosted 1000
+	$(BIN)/python -m tests.bench.job_queue
 
 fuzz: $(TEST) ## broken training data, forty times as many examples as in `make test`; half an hour
 	FT_FUZZ=40 $(BIN)/pytest tests/unit/data/test_fuzz.py

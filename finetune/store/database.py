@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLA
 
 from finetune.errors import FtError, LeaseLost, Problem, StateError, StoreBusy
 from finetune.files import unwritable
+from finetune.store.straight import Straight
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
 REVISION = "0004"
@@ -41,7 +42,8 @@ class Database:
         self._pid = os.getpid()
         self._max_pages = max_pages
         # One pool; `write` chooses how a transaction begins.
-        self._engine = self._single = self._create()
+        self._engine = self._create()
+        self._compiled: dict[Any, Any] = {}
         self._flushed = self._engine.execution_options(ft_write="FULL")
         self._quick = self._engine.execution_options(ft_write="NORMAL")
 
@@ -69,16 +71,29 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, durable: bool = False, once: bool = False) -> Iterator[Connection]:
+    def write(self, *, durable: bool = False) -> Iterator[Connection]:
         """A transaction that writes; in SQLite it takes the write lock at its start, so it cannot deadlock later.
 
         `durable` waits for the disk (an fsync): for what must survive a power cut, such as run keys and remote ids.
-        PostgreSQL always waits: a claim that it lost in a crash would give its token out twice. `once` promises to run
-        one statement there: that is a transaction by itself, and a third of the trips to the server.
+        PostgreSQL always waits: a claim that it lost in a crash would give its token out twice.
         """
-        engine = self._single if once and not self.sqlite else self._flushed if durable else self._quick
+        engine = self._flushed if durable else self._quick
         with self._translated(), engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def write_once(self, *, durable: bool = False) -> Iterator[Connection | Straight]:
+        """`write`, for one statement: a server needs no transaction around it, and we one trip instead of three."""
+        if self.sqlite:
+            with self.write(durable=durable) as connection:
+                yield connection
+            return
+        with self._translated():
+            straight = Straight(self._engine, self._compiled)
+            try:
+                yield straight
+            finally:
+                straight.close()
 
     def changes(self, connection: Connection) -> int | None:
         """A number that differs once another connection has committed; None where the database has no such number.

@@ -5,14 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, and_, insert, select, update
 
 from finetune.errors import InternalError, NotFound, Problem
-from finetune.jobs import FINAL, TRANSITIONS, Change, Event, Job, JobState, Json, Lease, Metric
-from finetune.ports import Due
+from finetune.jobs import FINAL, TRANSITIONS, Change, Due, Event, Job, JobState, Json, Lease, Metric
 from finetune.store.database import Database, taken_over
 from finetune.store.schema import attempts, events, jobs, metrics, unleased
-from finetune.store.statements import COLUMNS, FIELDS, OTHERS, append, claiming, run, submitting, writing
+from finetune.store.statements import COLUMNS, FIELDS, OTHERS, append, claiming, first, run, submitting, writing
+from finetune.store.straight import Straight
 
 #: An ended job may still be due: for a look at what a create in doubt has left (`finetune.doubt`).
 _UNFINISHED = jobs.c.finished_at.is_(None)
@@ -31,11 +31,15 @@ class SqlJobs:
         set_ = {name: value for name in FIELDS if (value := getattr(job, name)) is not None}
         values = {**set_, "answers_for": job.fingerprint, "lease_token": 0}
         mine = jobs.c.answers_for == job.fingerprint
-        with self._db.write(durable=True, once=not force) as connection:
-            if force:
-                connection.execute(update(jobs).where(mine).values(answers_for=None))
-            if run(connection, submitting, values, [event]):
-                return job, True
+        if force:
+            with self._db.write(durable=True) as transaction:
+                transaction.execute(update(jobs).where(mine).values(answers_for=None))
+                inserted = run(transaction, submitting, values, [event])
+        else:
+            with self._db.write_once(durable=True) as connection:
+                inserted = run(connection, submitting, values, [event])
+        if inserted:
+            return job, True
         other = None if force else self.answering(job.fingerprint)
         # None: it has failed in this moment and answers no more, or two were forced at once.
         return (other, False) if other else self.submit(job, event, force=force)
@@ -67,11 +71,11 @@ class SqlJobs:
     def claim(self, job_id: str, owner: str, now: datetime, ttl: timedelta) -> Lease | None:
         """See `ports.JobStore.claim`."""
         asked = {"job": job_id, "now": now, "holder": owner, "until": now + ttl}
-        with self._db.write(once=True) as connection:
-            row = connection.execute(claiming(), asked).first()
+        with self._db.write_once() as connection:
+            row = first(connection, claiming(), asked)
         if row is None:
             return None
-        return Lease(job=_job(row), owner=owner, token=row.lease_token, until=now + ttl)
+        return Lease(job=_job(row), owner=owner, token=row[-1], until=now + ttl)
 
     def apply(self, lease: Lease, change: Change, now: datetime, *, until: datetime | None = None) -> Job:
         """See `ports.JobStore.apply`."""
@@ -90,21 +94,23 @@ class SqlJobs:
             values |= {"answers_for": None}
         # A wish to cancel that came in while this step ran, and that it did not see, makes the job due at once.
         values |= {"due_or_now" if change.due_at and not before.cancel_requested else "due_at": change.due_at}
-        alone = not change.metrics and not {"run_key", "remote_id"} & set(change.fields)
-        with self._db.write(durable=moved, once=alone) as connection:
-            job = _written(connection, lease, values, now, change.events)
-            _note_attempt(connection, job, change, now)
-            _measure(connection, before.id, change.metrics)
+        if not change.metrics and not {"run_key", "remote_id"} & set(change.fields):
+            with self._db.write_once(durable=moved) as connection:
+                return _written(connection, lease, values, now, change.events)
+        with self._db.write(durable=moved) as transaction:
+            job = _written(transaction, lease, values, now, change.events)
+            _note_attempt(transaction, job, change, now)
+            _measure(transaction, before.id, change.metrics)
         return job
 
     def record(self, lease: Lease, now: datetime, fields: Json) -> Lease:
         """See `ports.JobStore.record`."""
-        with self._db.write(durable=True, once=True) as connection:
+        with self._db.write_once(durable=True) as connection:
             return replace(lease, job=_written(connection, lease, fields, now))
 
     def renew(self, lease: Lease, until: datetime) -> None:
         """See `ports.JobStore.renew`."""
-        with self._db.write(once=True) as connection:
+        with self._db.write_once() as connection:
             _written(connection, lease, {"lease_until": until}, until)
 
     def request_cancel(self, job_id: str, now: datetime) -> Job:
@@ -153,7 +159,9 @@ class SqlJobs:
         return [Metric(step=row.step, name=row.name, value=row.value) for row in rows]
 
 
-def _written(connection: Connection, lease: Lease, values: Json, now: datetime, new: Sequence[Event] = ()) -> Job:
+def _written(
+    connection: Connection | Straight, lease: Lease, values: Json, now: datetime, new: Sequence[Event] = ()
+) -> Job:
     """Set these columns under the lease, append events; the job afterwards. Raises LeaseLost."""
     mine = {"job": lease.job.id, "token": lease.token, "holder": lease.owner, "now": now}
     row = run(connection, writing, values, new, **mine)
@@ -164,7 +172,7 @@ def _written(connection: Connection, lease: Lease, values: Json, now: datetime, 
     return replace(lease.job, **{**known, **dict(zip(("id", *(each.name for each in OTHERS)), row, strict=True))})
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: Sequence[Any]) -> Job:
     values = dict(zip(FIELDS, row, strict=False))
     return Job(**{**values, "state": JobState(values["state"])})
 

@@ -13,7 +13,6 @@ from sqlalchemy import (
     ARRAY,
     Connection,
     Executable,
-    Row,
     Text,
     and_,
     bindparam,
@@ -29,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from finetune.jobs import Event, Job, Json
 from finetune.store.schema import Utc, events, jobs
+from finetune.store.straight import Straight
 
 FIELDS = tuple(field.name for field in dataclass_fields(Job))
 COLUMNS = [jobs.c[name] for name in FIELDS]
@@ -40,24 +40,34 @@ _NOW = bindparam("now", type_=Utc())
 _UNLEASED = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= _NOW)
 _INSERT_EVENTS = insert(events).inline()
 
-#: Makes a statement that writes the columns of these names and returns the row's id at least, for this dialect.
+#: Of values, in the order of the statement's columns.
+Row = tuple[Any, ...]
+#: Makes a statement that writes the columns of these names and returns the row's id first, for this dialect.
 Statement = Callable[[tuple[str, ...], str], Any]
 
 
 def run(
-    connection: Connection, statement: Statement, values: Json, new: Sequence[Event], **more: Any
-) -> Row[Any] | None:
+    connection: Connection | Straight, statement: Statement, values: Json, new: Sequence[Event], **more: Any
+) -> Row | None:
     """Write `values` with this statement, and append the events if it wrote a row; returns that row."""
     dialect = connection.dialect.name
     asked = {**{_TO + name: value for name, value in values.items()}, **more}
-    if dialect == "sqlite" or not new:
-        row = connection.execute(statement(tuple(values), dialect), asked).first()
-        if row is not None:
-            append(connection, row.id, new)
-        return row
-    asked["kinds"], asked["messages"] = [one.kind for one in new], [one.message for one in new]
-    asked["times"] = [one.at for one in new]
-    return connection.execute(_and_events(statement, tuple(values), dialect), asked).first()
+    if dialect != "sqlite" and new:
+        asked |= {"kinds": [one.kind for one in new], "messages": [one.message for one in new]}
+        asked["times"] = [one.at for one in new]
+        return first(connection, _and_events(statement, tuple(values), dialect), asked)
+    row = first(connection, statement(tuple(values), dialect), asked)
+    if row is not None and new and isinstance(connection, Connection):
+        append(connection, row[0], new)
+    return row
+
+
+def first(connection: Connection | Straight, statement: Any, asked: Json) -> Row | None:
+    """Run it; its first row."""
+    if isinstance(connection, Straight):
+        return connection.first(statement, asked)
+    found = connection.execute(statement, asked).first()
+    return None if found is None else tuple(found)
 
 
 def append(connection: Connection, job_id: str, new: Sequence[Event]) -> None:

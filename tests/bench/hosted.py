@@ -3,6 +3,8 @@
 One process moves all of them against a stand-in in another, where each request meets a fault with that chance. Time is
 travelled: nobody waits for what is due later. Printed: jobs lost, jobs paid twice, requests and CPU seconds per job.
 Exits with 1 when one was lost or paid twice. What a fault cut off is looked up, so nothing may be left over at the end.
+
+`python -m tests.bench.hosted idle [PROVIDER]`: what a job costs that only trains, for a day: requests and CPU seconds.
 """
 
 import json
@@ -14,6 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from datetime import timedelta
 from importlib.metadata import entry_points
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -109,6 +112,35 @@ def main(jobs: int = 10_000, rate: float = 0.05, provider: str = "openai") -> in
     )
 
 
+def idle(provider: str = "openai", hours: float = 24.0) -> int:
+    """Print what one job costs that trains for so long; 1 when it did not train to the end of that time."""
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(provider, 0.0, SEED, theirs))
+    server.start()
+    _url, environ = ours.recv()
+    with tempfile.TemporaryDirectory() as folder:
+        # The stand-in's clock stands still beside ours: there the training has just begun, all day long.
+        clock = Traveller()
+        world = HostedWorld(provider, Path(folder), environ, clock, read_s=10.0)
+        job_id, end = world.submit(), clock.now() + timedelta(hours=hours)
+        job = world.run(until=lambda job: job.state is JobState.RUNNING)
+        lifecycle, steps, before = world.lifecycle(), 0, time.process_time()
+        while job.state is JobState.RUNNING and job.due_at and job.due_at <= end:
+            clock.sleep(max(0.0, (job.due_at - clock.now()).total_seconds()))
+            job = lifecycle.advance(job_id) or world.jobs.get(job_id)
+            steps += 1
+        cpu = time.process_time() - before
+        world.close()
+    ours.send(None)
+    broken, _served_s, _faults, requests = ours.recv()
+    server.join()
+    print(f"{'provider':28} {provider}, a job that trains for {hours:g} h")
+    print(f"{'polls':28} {steps}")
+    print(f"{'requests, with its start':28} {requests}")
+    print(f"{'CPU s, ours':28} {cpu:.1f}  ({cpu / steps * 1e3:.1f} ms a poll)")
+    return bool(broken or job.state is not JobState.RUNNING)
+
+
 def _fast(kit: Any) -> Any:
     """Without a limit on requests: the stand-in has none."""
     from dataclasses import replace
@@ -156,4 +188,6 @@ def report(
 
 if __name__ == "__main__":
     given = sys.argv[1:]
+    if given[:1] == ["idle"]:
+        sys.exit(idle(*given[1:2]))
     sys.exit(main(*(kind(text) for kind, text in zip((int, float, str), given, strict=False))))

@@ -5,12 +5,14 @@ Every step and every insert appends `KIND KEY TIME` to the file that BENCH_DONE 
 
 import os
 import time
+from datetime import datetime
 from functools import cache, cached_property
 from typing import Any
 
 import psycopg
 
-from finetune.lifecycle import Lifecycle
+from finetune.jobs import Change, Job, Lease
+from finetune.store import SqlJobs
 from finetune.testing import FakeProvider
 from finetune.wiring import Parts
 from workers import __main__ as worker
@@ -21,11 +23,10 @@ _done = open(os.environ["BENCH_DONE"], "a", buffering=1)
 _ADDRESS = os.environ["FT_DATABASE_URL"].replace("postgresql+psycopg", "postgresql")
 
 
-class _Told(Lifecycle):
-    def advance(self, job_id: str) -> Any:
-        job = super().advance(job_id)
-        if job is not None:
-            _done.write(f"step {job_id} {time.time()}\n")
+class _Told(SqlJobs):
+    def apply(self, lease: Lease, change: Change, now: datetime, *, until: datetime | None = None) -> Job:
+        job = super().apply(lease, change, now, until=until)
+        _done.write(f"step {job.id} {time.time()}\n")
         return job
 
 
@@ -37,8 +38,8 @@ class BenchParts(Parts):
         return {"fake": FakeProvider(script=("succeeded",))}
 
     @cached_property
-    def lifecycle(self) -> Any:
-        return _Told(self.jobs, self.models, self.provider, self.queue, self.clock, owner=self.worker)
+    def jobs(self) -> SqlJobs:
+        return _Told(self.database)
 
 
 @cache

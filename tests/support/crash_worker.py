@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from finetune.jobs import JobState
-from finetune.store import jobs as store_jobs
+from finetune.store import statements
 from tests.support.hosted_world import HostedWorld
 from tests.support.travel import Traveller
 
@@ -49,13 +50,13 @@ def arm(world: HostedWorld, point: str) -> None:
     """Lay the point in the worker's path."""
     if point in POINTS[:2]:
         apply = world.jobs.apply
-        world.jobs.apply = lambda lease, change, now: attempted(apply, lease, change, now, point)  # type: ignore[method-assign]
+        world.jobs.apply = partial(attempted, apply, point)  # type: ignore[method-assign]
     elif point == POINTS[2]:
         world.jobs.record = then_die(world.jobs.record)  # type: ignore[method-assign]
     elif point == POINTS[4]:
         world.provider.create = then_die(world.provider.create)  # type: ignore[method-assign]
     elif point == POINTS[5]:
-        store_jobs._append = appended(store_jobs._append)
+        statements.append = appended(statements.append)
     elif point == START_POINTS[1]:
         world.provider.start = then_die(world.provider.start)  # type: ignore[attr-defined]
 
@@ -70,12 +71,12 @@ def then_die(call: Any) -> Any:
     return called
 
 
-def attempted(apply: Any, lease: Any, change: Any, now: Any, point: str) -> Any:
+def attempted(apply: Any, point: str, lease: Any, change: Any, now: Any, **kept: Any) -> Any:
     """Dies before the attempt is committed, or after it."""
     here = (lease.job.state, change.state) == (JobState.PREPARING, JobState.SUBMITTING)
     if here and point == POINTS[0]:
         die()
-    done = apply(lease, change, now)
+    done = apply(lease, change, now, **kept)
     if here:
         die()
     return done
@@ -96,7 +97,7 @@ def main(name: str, folder: str, ahead_s: str, point: str) -> None:
     clock = Traveller(along(os.environ["SANDBOX_URL"]), float(ahead_s))
     world = HostedWorld(name, Path(folder), dict(os.environ), clock, read_s=10.0)
     arm(world, point)
-    world.run()
+    world.run(at_once=True)
     sys.stdout.write(f"{clock.ahead_s}\n")
 
 

@@ -75,14 +75,16 @@ class HostedWorld:
         self.jobs.submit(job, Event(kind="state", message="queued", at=now), force=False)
         return job_id
 
-    def run(self, until: Callable[[Job], bool] = lambda job: job.final, steps: int = 400) -> Job:
-        """Advance until the condition holds, travelling to whenever something is due."""
+    def run(
+        self, until: Callable[[Job], bool] = lambda job: job.final, steps: int = 400, *, at_once: bool = False
+    ) -> Job:
+        """Advance until the condition holds, travelling to whenever something is due; `at_once` as a worker does."""
         lifecycle = self.lifecycle()
         for _ in range(steps):
             job = self.jobs.get(JOB)
             if until(job):
                 return job
-            if lifecycle.advance(JOB) is None:
+            if lifecycle.advance(JOB, more=lambda: at_once) is None:
                 self._travel(job)
         raise AssertionError(f"{JOB} is {self.jobs.get(JOB)} after {steps} steps")
 

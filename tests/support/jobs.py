@@ -29,6 +29,8 @@ class World:
         self.clock, self.queue = ManualClock(), ListQueue()
         self.provider = provider or FakeProvider()
         self.lifecycle = self.worker("w1")
+        #: Whether `run` does all due steps under one lease, as a worker does, or stops after each.
+        self.at_once = False
 
     def placements(self, worker: str = "w", *devices: Device, slots: int = 99) -> SqlPlacements:
         """Places on a worker's devices; on the processor there is room for all."""
@@ -73,7 +75,7 @@ class World:
                 return job
             if job.due_at is not None and job.due_at > self.clock.now():
                 self.clock.sleep((job.due_at - self.clock.now()).total_seconds())
-            self.lifecycle.advance(job_id)
+            self.lifecycle.advance(job_id, more=lambda: self.at_once)
         raise AssertionError(f"{job_id} is {self.jobs.get(job_id).state} after {steps} steps")
 
 

@@ -147,7 +147,7 @@ def run(cell: Cell, folder: Path) -> Outcome:
             world.run(until=lambda job: bool(job.remote_id if known else job.create_sent_at))
             world.jobs.request_cancel(JOB, clock.now())
         # To the end of the looks that follow an end in doubt.
-        job = world.run(until=lambda job: job.final and job.due_at is None)
+        job = world.run(until=lambda job: job.final and job.due_at is None, at_once=True)
         ledger = sandbox.ledger()
         models = world.models.models()
         world.close()
