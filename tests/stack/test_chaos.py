@@ -32,7 +32,8 @@ def test_no_job_is_lost_runs_twice_or_ends_wrong(tmp_path):
     happened = re.search(r"^faults that happened: (.*)$", told, re.MULTILINE)
     assert happened, told
     assert {each.partition(" ")[2] for each in happened[1].split(", ")} == set(FAULTS), told
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    # kombu writes down a broken connection with its traceback, which only goes through libraries.
+    assert f'File "{_REPO}/finetune/' not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.alone
