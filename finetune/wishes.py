@@ -21,14 +21,15 @@ def held(job: Job, provider: Provider, state: str, now: datetime) -> Change:
     change = Change(state=job.state, due_at=None, fields={})
     if not isinstance(provider, Pausable) or job.cancel_requested or job.hold_requested == job.held:
         return change
-    if job.hold_requested is not (state == "paused"):
+    if not (job.hold_requested and state == "paused"):
         try:
             (provider.pause if job.hold_requested else provider.resume)(str(job.remote_id))
         except ProviderError as error:
             if error.retry or isinstance(error, AuthenticationFailed):
                 raise
             return _refused(job, change, error, state, now)
-        return change
+        if job.hold_requested:
+            return change
     told = Event(kind="state", message="paused" if job.hold_requested else "goes on", at=now)
     return replace(change, fields={"held": job.hold_requested}, events=(told,))
 
@@ -36,6 +37,9 @@ def held(job: Job, provider: Provider, state: str, now: datetime) -> Change:
 def _refused(job: Job, change: Change, error: ProviderError, state: str, now: datetime) -> Change:
     if job.hold_requested and state != "running":
         return change
+    if not job.hold_requested and state != "paused":
+        # The pause never reached it: there is nothing to lift.
+        return replace(change, fields={"held": False})
     told = Event(kind="warning", message=f"{error.problems[0].what}; it stays as it is", at=now)
     return replace(change, fields={"hold_requested": job.held}, events=(told,))
 

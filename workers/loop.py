@@ -40,6 +40,8 @@ class Loop(threading.Thread):
         super().__init__(name="sweep", daemon=True)
         self._parts, self._queues, self._until_idle = parts, tuple(queues), until_idle
         self._ended = threading.Event()
+        #: Set once Celery listens, to signals too: one that came before would end the process on the spot.
+        self.ready = threading.Event()
         self._well_at = self._busy_at = self._now()
 
     def end(self) -> None:
@@ -94,7 +96,7 @@ class Loop(threading.Thread):
     def _end_if_idle(self) -> None:
         if self._parts.jobs.recent(limit=1, unfinished=True):
             self._busy_at = self._now()
-        elif self._now() - self._busy_at >= IDLE_S:
+        elif self._now() - self._busy_at >= IDLE_S and self.ready.is_set():
             self._end_worker("no work left")
 
     def _end_worker(self, why: str) -> None:

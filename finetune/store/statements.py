@@ -24,7 +24,6 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from finetune.jobs import Event, Job, Json
 from finetune.store.schema import Utc, events, jobs
@@ -80,7 +79,12 @@ def append(connection: Connection, job_id: str, new: Sequence[Event]) -> None:
 @cache
 def submitting(columns: tuple[str, ...], dialect: str) -> Any:
     """Insert a job, unless another one answers for its fingerprint."""
-    kind = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    kind: Any
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as kind
+    else:
+        # Imports its drivers, and takes as long as all else here.
+        from sqlalchemy.dialects.postgresql import insert as kind
     new = kind(jobs).values({name: bindparam(_TO + name, type_=jobs.c[name].type) for name in columns})
     return new.on_conflict_do_nothing(index_elements=[jobs.c.answers_for]).returning(jobs.c.id)
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, insert, select, text, update
+from sqlalchemy import Select, and_, case, func, insert, select, text, update
 
-from finetune.jobs import Job
+from finetune.jobs import Job, JobState
 from finetune.store.database import Database
 from finetune.store.jobs import SqlJobs
 from finetune.store.schema import events, jobs
@@ -49,8 +49,12 @@ class SqlTurns:
         """See `turns.TurnStore.request_hold`."""
         job = self._jobs.get(job_id)
         mine = and_(jobs.c.id == job.id, jobs.c.finished_at.is_(None), jobs.c.hold_requested.is_(not hold))
+        values: dict[str, Any] = {"hold_requested": hold}
+        if not hold:
+            # The provider may have been asked for a pause that has not shown yet: the lift has to reach it, too.
+            values["held"] = case((jobs.c.state == JobState.RUNNING, True), else_=jobs.c.held)
         with self._db.write(durable=True) as connection:
-            if connection.execute(update(jobs).where(mine).values(hold_requested=hold)).rowcount:
+            if connection.execute(update(jobs).where(mine).values(**values)).rowcount:
                 # One that waits for its turn is not due: the sweep passes it over, or sees it again.
                 under_way = and_(jobs.c.id == job.id, jobs.c.admitted_at.is_not(None))
                 connection.execute(update(jobs).where(under_way).values(due_at=now))

@@ -63,10 +63,10 @@ def device() -> torch.device:
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
-def dtype_of(precision: str) -> torch.dtype:
+def dtype_of(precision: str, where: torch.device) -> torch.dtype:
     """The dtype of the weights for `auto`, `fp32` or `bf16`; auto is bf16 on CUDA and fp32 elsewhere."""
     if precision == "auto":
-        precision = "bf16" if device().type == "cuda" else "fp32"
+        precision = "bf16" if where.type == "cuda" else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
@@ -108,12 +108,16 @@ def load(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    where: torch.device | None = None,
     report: Report,
 ) -> Loaded:
-    """The base model on its device, ready for inference, with its tokenizer. Blocks; may download from the hub.
+    """The base model on a device, ready for inference, with its tokenizer. Blocks; may download from the hub.
+
+    `where` None: `device()`.
 
     Raises TrainingError: E602 to E608, E622; BaseUnavailable when another try may help.
     """
+    where = where or device()
     source = resolve(base_model, cache, report)
     if isinstance(source, Path):
         _check_folder(base_model, source)
@@ -125,9 +129,9 @@ def load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype_of(precision), use_safetensors=True, **options
+            source, dtype=dtype_of(precision, where), use_safetensors=True, **options
         )
-        model = model.to(device())
+        model = model.to(where)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise _explained(base_model, source, error) from error
     try:

@@ -58,6 +58,15 @@ def split(examples: Sequence[Example], limits: Limits) -> list[list[Example]]:
     return groups
 
 
+def deal(examples: Sequence[Example], count: int) -> list[list[Example]]:
+    """All examples in `count` shares of about as many tokens: longest first, back and forth. Some may be empty."""
+    shares: list[list[Example]] = [[] for _ in range(count)]
+    for number, example in enumerate(sorted(examples, key=lambda example: -len(example.ids))):
+        turn, place = divmod(number, count)
+        shares[place if turn % 2 == 0 else count - 1 - place].append(example)
+    return shares
+
+
 def collate(group: Sequence[Example], pad_id: int, device: torch.device) -> MicroBatch:
     """The group as tensors on `device`."""
     lengths = [len(example.ids) for example in group]

@@ -25,14 +25,20 @@ _MOMENTS: Final = ("exp_avg", "exp_avg_sq", "step")
 
 
 class Checkpoints:
-    """The checkpoints of one run. `identity` is compared field by field: JSON values."""
+    """The checkpoints of one run. `identity` is compared field by field: JSON values.
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    Of several processes of a run one is the `keeper`: the others read checkpoints and leave the folder as it is.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, keeper: bool = True) -> None:
         self._folder = folder
         self._identity = dict(identity)
+        self._keeper = keeper
 
     def save(self, engine: Engine, step: int) -> None:
         """Keep the state after `step` optimiser steps; drops all but the newest two. Raises TrainingError (E622)."""
+        if not self._keeper:
+            return
         folder = self._folder / f"step-{step:08d}"
         disk.publish(folder, lambda aside: self._fill(aside, engine, step))
         for old in self._newest_first()[_KEPT:]:
@@ -44,8 +50,9 @@ class Checkpoints:
         Sets the number of CPU threads to the checkpoint's: sums depend on it. Checkpoints of another identity are
         removed, and `warn` is told which fields differ.
         """
-        for half in self._folder.glob(".*.part"):
-            shutil.rmtree(half, ignore_errors=True)
+        if self._keeper:
+            for half in self._folder.glob(".*.part"):
+                shutil.rmtree(half, ignore_errors=True)
         for folder in self._newest_first():
             manifest = _manifest(folder)
             if manifest is None:
@@ -55,7 +62,8 @@ class Checkpoints:
             keys = sorted(theirs.keys() | self._identity.keys())
             if differs := [key for key in keys if theirs.get(key) != self._identity.get(key)]:
                 warn(f"the checkpoints belong to another run ({', '.join(differs)} differ): starting from step 0")
-                shutil.rmtree(self._folder)
+                if self._keeper:
+                    shutil.rmtree(self._folder)
                 return 0
             torch.set_num_threads(manifest["threads"])
             engine.limits = Limits(**manifest["limits"])

@@ -7,6 +7,7 @@ from typing import Final
 from finetune.training.checkpoint import Checkpoints
 from finetune.training.engine import Engine, StepResult
 from finetune.training.examples import Examples
+from finetune.training.ranks import ALONE, Ranks
 from finetune.training.report import Json, Reporter
 from finetune.training.schedule import Steps
 from finetune.training.stop import Interrupted, Stop
@@ -31,10 +32,12 @@ class Loop:
     stop: Stop
     #: Seconds, monotonic.
     clock: Callable[[], float]
+    #: The processes that train; each has a loop.
+    ranks: Ranks = ALONE
 
     def run(self) -> None:
         """Train to the end. Raises Interrupted after saving the last whole step, and TrainingError."""
-        done = saved = self.checkpoints.resume(self.engine, self._warn)
+        done = saved = self._resume()
         began = saved_at = self.clock()
         first = done
         self.stop.defer()
@@ -60,6 +63,13 @@ class Loop:
                 self.checkpoints.save(self.engine, done)
             self.reporter.event(f"interrupted after step {done} of {self.steps.total}; it can be resumed")
             raise
+
+    def _resume(self) -> int:
+        with self.ranks.first_before_others():
+            done = self.checkpoints.resume(self.engine, self._warn)
+        if len(everywhere := set(self.ranks.gather(done))) > 1:
+            raise RuntimeError(f"the processes have resumed after different steps: {sorted(everywhere)}")
+        return done
 
     def _step(self, done: int, rate: float) -> StepResult:
         examples = [self.train.rows[index] for index in self.steps.examples(done)]

@@ -60,6 +60,11 @@ class Reporter:
         self._write({"kind": "failed", "error": fault, "retry": error.retry})
         os.fsync(self._file.fileno())
 
+    def repeat(self, line: Json) -> None:
+        """A `failed` line as another process of the same training has put it down."""
+        self._write({name: value for name, value in line.items() if name != "at"})
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._file.close()

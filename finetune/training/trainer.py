@@ -10,47 +10,41 @@ import torch
 import transformers
 
 from finetune import __version__
-from finetune.training import adapter, bases, batches, disk, examples
+from finetune.training import adapter, bases, batches, examples
 from finetune.training.bases import Loaded
 from finetune.training.checkpoint import Checkpoints
 from finetune.training.engine import Engine
 from finetune.training.examples import Examples
 from finetune.training.loop import Loop
+from finetune.training.ranks import ALONE, Ranks
 from finetune.training.report import Json, Reporter
 from finetune.training.request import Request
 from finetune.training.schedule import Steps
 from finetune.training.stop import Stop
 
 
-def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop) -> Json:
-    """Train what is asked for; returns the artifact in `run_dir/adapter`.
+def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: Ranks = ALONE) -> Json:
+    """Train what is asked for, with the other `ranks`; returns the artifact in `run_dir/adapter`, which rank 0 writes.
 
     Resumes from the newest checkpoint in `run_dir`. Idempotent: run again, it ends with the same bytes.
-    Raises TrainingError, and Interrupted when asked to stop.
+    Raises TrainingError, and Interrupted when asked to stop. Ranks other than 0 return an empty artifact.
     """
-    with disk.sole_owner(run_dir):
+    with ranks.sole_owner(run_dir):
         _make_deterministic()
-        loaded = bases.load(
-            asked.base_model,
-            cache=asked.cache,
-            precision=asked.local.precision,
-            revision=asked.revision,
-            trust_remote_code=asked.local.trust_remote_code,
-            report=reporter.event,
-        )
+        loaded = _load(asked, reporter, ranks)
         train_rows, validation = _read_data(asked, loaded, reporter)
         steps = Steps(len(train_rows.rows), asked.seed, asked.training)
         model = adapter.attach(loaded.model, asked.lora, asked.seed)
-        engine = Engine(model, asked.training, asked.seed, _pad_id(loaded), _limits(asked, loaded))
+        engine = Engine(model, asked.training, asked.seed, _pad_id(loaded), _limits(asked, loaded), ranks=ranks)
         reporter.event(
             f"training {len(train_rows.rows)} rows, {steps.total} steps of {asked.training.batch_size} on "
-            f"{bases.device().type} with {torch.get_num_threads()} threads, weights in {_dtype(loaded)}"
+            f"{_devices(ranks)} with {torch.get_num_threads()} threads{' each' if ranks.count > 1 else ''}, "
+            f"weights in {_dtype(loaded)}"
         )
+        identity = _identity(asked, loaded, (train_rows, validation), steps.total) | _made_by(ranks)
         Loop(
             engine=engine,
-            checkpoints=Checkpoints(
-                run_dir / "checkpoints", _identity(asked, loaded, (train_rows, validation), steps.total)
-            ),
+            checkpoints=Checkpoints(run_dir / "checkpoints", identity, keeper=ranks.first),
             steps=steps,
             train=train_rows,
             validation=validation,
@@ -58,8 +52,26 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop) -> Json
             reporter=reporter,
             stop=stop,
             clock=time.monotonic,
+            ranks=ranks,
         ).run()
-        return adapter.write(model, asked, _lineage(asked, loaded, steps.total), run_dir / "adapter")
+        if not ranks.first:
+            return {}
+        lineage = _lineage(asked, loaded, steps.total) | _made_by(ranks)
+        return adapter.write(model, asked, lineage, run_dir / "adapter")
+
+
+def _load(asked: Request, reporter: Reporter, ranks: Ranks) -> Loaded:
+    # What has to be downloaded or built is there when the others look for it.
+    with ranks.first_before_others():
+        return bases.load(
+            asked.base_model,
+            cache=asked.cache,
+            precision=asked.local.precision,
+            revision=asked.revision,
+            trust_remote_code=asked.local.trust_remote_code,
+            where=ranks.device,
+            report=reporter.event,
+        )
 
 
 def _make_deterministic() -> None:
@@ -98,6 +110,18 @@ def _dtype(loaded: Loaded) -> str:
     return str(loaded.model.dtype).removeprefix("torch.")
 
 
+def _devices(ranks: Ranks) -> str:
+    return ranks.device.type if ranks.count == 1 else f"{ranks.count} x {ranks.device.type}"
+
+
+def _made_by(ranks: Ranks) -> dict[str, Any]:
+    """Part of what a checkpoint must have been made by, as the order of sums depends on it.
+
+    One process adds nothing: its checkpoints are those of before there could be several.
+    """
+    return {"device": ranks.device.type} | ({"processes": ranks.count} if ranks.count > 1 else {})
+
+
 def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
 
@@ -116,7 +140,6 @@ def _identity(
         "seed": asked.seed,
         "total_steps": total_steps,
         "dtype": _dtype(loaded),
-        "device": bases.device().type,
         "versions": _versions(),
     }
 
@@ -133,7 +156,6 @@ def _lineage(asked: Request, loaded: Loaded, total_steps: int) -> Json:
         "seed": asked.seed,
         "steps": total_steps,
         "dtype": _dtype(loaded),
-        "device": bases.device().type,
         "threads": torch.get_num_threads(),
         # Not part of the identity: a checkpoint outlives an update of ft.
         **{"ft": __version__, "python": platform.python_version(), **_versions()},

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune import traces
 from finetune.errors import Problem
 from finetune.settings import Settings, from_environment
 
@@ -266,6 +265,7 @@ class Parts:
     @cached_property
     def lifecycle(self) -> "Lifecycle":
         """What moves jobs."""
+        from finetune import traces
         from finetune.lifecycle import Lifecycle, Ways
 
         ways = Ways(

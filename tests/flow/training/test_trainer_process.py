@@ -19,7 +19,7 @@ from finetune.training import __main__ as program
 from finetune.training import disk
 from finetune.training.report import read
 from tests.support import tiny
-from tests.support.process import wait_until
+from tests.support.process import kill_group, wait_until
 
 #: 10 rows in steps of 2: an epoch is 5 steps, so that kills fall inside epochs.
 LONG = {"training__epochs": 12, "training__batch_size": 2, "lora__dropout": 0.1}
@@ -27,18 +27,20 @@ STEPS = 60
 
 
 class Trainer:
-    """One start of the trainer, with a report of its own."""
+    """One start of the trainer, with a report of its own, in a process group of its own."""
 
-    def __init__(self, run_dir: Path, hash_seed: int = 0) -> None:
+    def __init__(self, run_dir: Path, hash_seed: int = 0, processes: int = 1, **env: str) -> None:
         self.report = run_dir / f"report-{len(list(run_dir.glob('report-*.jsonl')))}.jsonl"
         self.log = self.report.with_suffix(".log")
         argv = [sys.executable, "-m", "finetune.training", run_dir, "--report", self.report, "--parent"]
+        several = ["--processes", str(processes)] if processes > 1 else []
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*argv, str(os.getpid())],
+                [*argv, str(os.getpid()), *several],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+                env={**os.environ, "PYTHONHASHSEED": str(hash_seed), **env},
+                start_new_session=True,
             )
         self._seen: tuple[list[Any], int] = ([], 0)
 
@@ -70,7 +72,7 @@ class Trainer:
         try:
             return self.process.wait(120)
         finally:
-            self.process.kill()
+            kill_group(self.process.pid)
             self.process.wait()
 
 

@@ -1,5 +1,6 @@
 """The state machine: every step, every crash, every cancel ends as it should, and nothing is paid twice."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -67,15 +68,25 @@ PASSED = {
     "poll": 3,
     "add_model": 1,
     "apply": 7,
+    "applied": 7,
 }
+#: With all due steps under one lease there are three of those: before the first wait, and one after each.
+AT_ONCE = {**PASSED, "claim": 3}
 
 
 @pytest.mark.parametrize(
-    ("boundary", "nth"), [(boundary, nth) for boundary, times in PASSED.items() for nth in range(1, times + 1)]
+    ("boundary", "nth", "at_once"),
+    [
+        (boundary, nth, passed is AT_ONCE)
+        for passed in (PASSED, AT_ONCE)
+        for boundary, times in passed.items()
+        for nth in range(1, times + 1)
+    ],
 )
-def test_a_crash_at_any_boundary_ends_the_same(world, boundary, nth):
+def test_a_crash_at_any_boundary_ends_the_same(world, boundary, nth, at_once):
     """The process dies there: nothing after it runs, its lease runs out, another worker goes on."""
     world.provider.grace_s = 5.0
+    world.at_once = at_once
     crash_at(world, boundary, nth)
     world.submit()
     crashes = 0
@@ -118,10 +129,12 @@ def crash_at(world, boundary, nth):
         strike("claim")
         return lease
 
-    def applying(*args):
+    def applying(*args, **kept):
         # Before the write: the step was done at the provider, and nobody knows.
         strike("apply")
-        return apply(*args)
+        job = apply(*args, **kept)
+        strike("applied")
+        return job
 
     def adding(*args, **how):
         model = add_model(*args, **how)
@@ -379,7 +392,7 @@ def test_registering_again_after_a_crash_does_not_undo_a_promotion(world):
     world.submit("ft_1", recipe=recipe)
     world.run("ft_1", until=lambda job: job.state is JobState.REGISTERING)
     apply = world.jobs.apply
-    world.jobs.apply = lambda *args: (_ for _ in ()).throw(Crash())
+    world.jobs.apply = lambda *args, **kept: (_ for _ in ()).throw(Crash())
     with pytest.raises(Crash):
         world.lifecycle.advance("ft_1")
     world.jobs.apply = apply
@@ -389,3 +402,76 @@ def test_registering_again_after_a_crash_does_not_undo_a_promotion(world):
     world.clock.sleep(LEASE.total_seconds())
     assert world.run("ft_1").model == "bot@v1"
     assert [m.aliases for m in world.models.models()] == [(), ("production",)]
+
+
+def always():
+    return True
+
+
+def test_due_steps_are_done_under_one_lease(world):
+    world.submit()
+    job = world.lifecycle.advance("ft_1", more=always)
+    assert states(world) == ["queued", "preparing", "submitting", "running"]
+    assert job.due_at > world.clock.now(), "after the first poll it waits"
+    assert world.queue.rung == []
+    assert world.jobs.due(job.due_at, 1) == [("ft_1", 1)], "one claim, given back"
+
+
+def test_a_worker_that_should_stop_gives_the_job_back_after_its_step(world):
+    world.submit()
+    left = iter([True, False])
+    assert world.lifecycle.advance("ft_1", more=lambda: next(left)).state is JobState.SUBMITTING
+    assert world.queue.rung == [("ft.advance", "ft_1")]
+    assert world.worker("w2").advance("ft_1").state is JobState.RUNNING
+
+
+def test_no_step_is_begun_when_the_lease_is_a_third_old(world):
+    """A long upload: others wait for this worker too."""
+    world.submit()
+    world.provider.on_call = lambda method: method == "upload" and world.clock.sleep(LEASE.total_seconds() / 3)
+    assert world.lifecycle.advance("ft_1", more=always).state is JobState.SUBMITTING
+    assert world.queue.rung == [("ft.advance", "ft_1")]
+
+
+def test_a_job_that_is_always_due_does_not_keep_its_worker(tmp_path):
+    class Haggler(FakeProvider):
+        """Names another price at every poll, which is committed before the next look."""
+
+        def poll(self, remote_id, cursor):
+            seen = super().poll(remote_id, cursor)
+            return replace(seen, quote={"usd": len(seen.events) + int(cursor or 0), "tokens": 1})
+
+    world = World(sqlite(tmp_path), Haggler(script=("queued",)))
+    world.submit()
+    applied, apply = [], world.jobs.apply
+    world.jobs.apply = lambda *args, **kept: applied.append(args) or apply(*args, **kept)
+    assert world.lifecycle.advance("ft_1", more=always).state is JobState.RUNNING
+    assert len(applied) == 8
+    assert world.queue.rung == [("ft.advance", "ft_1")]
+    assert world.worker("w2").advance("ft_1"), "the lease was given back"
+    world.database.close()
+
+
+def test_a_cancel_during_the_upload_ends_it_before_it_costs_anything(world):
+    world.submit()
+    world.provider.on_call = lambda name: name == "upload" and world.jobs.request_cancel("ft_1", world.clock.now())
+    assert world.lifecycle.advance("ft_1", more=always).state is JobState.CANCELLED
+    assert world.provider.made == {}
+
+
+def test_a_worker_that_was_cut_off_between_its_steps_writes_nothing(world):
+    """The other one has taken the job over, and done all of it, while this one asked the provider."""
+    world.submit()
+    other = world.worker("w2")
+
+    def cut_off(method):
+        if method == "find":
+            world.provider.on_call = lambda method: None
+            world.clock.sleep(LEASE.total_seconds())
+            other.advance("ft_1", more=always)
+
+    world.provider.on_call = cut_off
+    world.lifecycle.advance("ft_1", more=always)
+    assert states(world) == ["queued", "preparing", "submitting", "running"]
+    assert [len(made) for made in world.provider.made.values()] == [1], "paid twice"
+    assert world.queue.rung == []

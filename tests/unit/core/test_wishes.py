@@ -84,6 +84,28 @@ def test_a_running_job_is_paused_at_the_provider_and_goes_on(world):
     assert told == ["pause requested", "paused", "resume requested", "goes on"]
 
 
+def test_a_pause_that_is_lifted_before_it_shows_is_undone(world):
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    hold(world)
+    assert not steps(world, 1).held
+    hold(world, False)
+    assert world.run().state is JobState.SUCCEEDED
+    assert world.provider.asked == ["pause", "resume"]
+
+
+def test_a_pause_that_is_lifted_before_it_was_sent_costs_one_request_at_most(world, monkeypatch):
+    """The provider refuses to resume what was never paused; it is not asked again."""
+    world.submit(admitted_at=world.clock.now())
+    world.run(until=lambda job: job.provider_state == "FAKE_RUNNING")
+    refused = refusing(world, monkeypatch, "resume", ProviderError)
+    hold(world)
+    hold(world, False)
+    job = world.run()
+    assert (job.state, job.held) == (JobState.SUCCEEDED, False)
+    assert len(refused) == 1
+
+
 def refusing(world, monkeypatch, method, error):
     asked = []
 

@@ -31,6 +31,11 @@ def test_a_stop_in_one_of_them_stops_the_training(tmp_path: Path) -> None:
     assert outcome(tmp_path, {1: 75}, {}) == (75, [])
 
 
+def test_a_death_after_the_end_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "done").touch()
+    assert outcome(tmp_path, {1: -11}, {}) == (0, [])
+
+
 def test_of_equal_failures_one_is_told_with_its_own_words(tmp_path: Path) -> None:
     errors = {rank: DiskFull(Problem(code="E622", what=f"no room for {rank}")) for rank in (1, 0)}
     code, (line,) = outcome(tmp_path, {1: 1}, errors)
