@@ -196,7 +196,7 @@ class JobStore(Protocol):
         ...
 
     def apply(self, lease: Lease, change: Change, now: datetime, *, until: datetime | None = None) -> Job:
-        """Write the change with its events and metrics in one transaction; give the lease back, or hold it `until` then.
+        """Write the change with its events and metrics in one transaction; give the lease back, or hold it `until`.
 
         Raises LeaseLost (and writes nothing) when a later token exists, or when it was given back. Refuses a transition
         that is not in the table.

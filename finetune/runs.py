@@ -23,8 +23,11 @@ class Run:
     hold_requested: bool = False
     #: How often a trainer was started; the first is 1. Names the report file.
     starts: int = 0
-    #: How often a trainer, or its worker, ended without a word; interruptions that were asked for do not count.
+    #: How often in a row a trainer, or its worker, ended without a word, and none got any further. Interruptions that
+    #: were asked for do not count.
     deaths: int = 0
+    #: The highest step that a trainer of it has reported.
+    furthest: int = 0
     #: host:pid:start_ticks of the running trainer's process group; None when none was started.
     process: str | None = None
     worker: str | None = None

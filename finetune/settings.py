@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +40,7 @@ class Settings:
     #: FT_GPUS: cards that a worker says it has instead of asking the driver: `none`, or `2x80GB` to simulate some.
     gpus: str | None = None
     #: FT_GPU_HOUR_USD: what an hour of one of our own cards costs, held against limits.max_cost; None: nothing.
-    gpu_hour_usd: Decimal | None = None
+    gpu_hour_usd: str | None = None
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
     #: FT_LOG_FORMAT: how workers and server write their log lines.
@@ -127,9 +126,9 @@ def _limits(text: str) -> dict[str, int]:
     return found
 
 
-def _price(text: str | None) -> Decimal | None:
+def _price(text: str | None) -> str | None:
     if text is None or re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
-        return None if text is None else Decimal(text)
+        return text
     why = "it is a price in US dollars"
     raise UsageError(
         Problem(code="E902", what=f"FT_GPU_HOUR_USD is {text!r}", why=why, fix="write a number such as 2.5")

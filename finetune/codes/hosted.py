@@ -50,9 +50,9 @@ CODES: dict[str, CodeText] = {
     ),
     "E315": CodeText(
         "a training that has used up its limit",
-        "Where FT_GPU_HOUR_USD says what an hour of a card costs, trainings on own machines are counted as they run. One "
-        "that has cost more than limits.max_cost is cancelled, and the job counts as failed. What a hosted API bills is "
-        "fixed before it starts, and held against the limit then.",
+        "Where FT_GPU_HOUR_USD says what an hour of a card costs, trainings on own machines are counted as they run. "
+        "One that has cost more than limits.max_cost is cancelled, and the job counts as failed. What a hosted API "
+        "bills is fixed before it starts, and held against the limit then.",
     ),
     "E405": CodeText(
         "a credential that is not accepted",

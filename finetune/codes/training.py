@@ -103,9 +103,9 @@ CODES: dict[str, CodeText] = {
     ),
     "E630": CodeText(
         "a trainer that dies again and again",
-        "The trainer, or its worker, ended five times without a word. Signal 9 is most often the system's answer to a "
-        "lack of memory: lower local.micro_batch_size or training.max_seq_length, or take a smaller base model. What "
-        "it said is in FT_HOME/runs/RUN_KEY/trainer.log.",
+        "The trainer, or its worker, ended five times in a row without a word or a step further. Signal 9 is mostly "
+        "the system's answer to a lack of memory: lower local.micro_batch_size or training.max_seq_length, or take a "
+        "smaller base model. What it said is in FT_HOME/runs/RUN_KEY/trainer.log.",
     ),
     "E699": CodeText(
         "trainer failed unexpectedly",

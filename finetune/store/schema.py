@@ -132,6 +132,7 @@ runs = Table(
     Column("need", _Json),
     Column("placed", _Json),
     Column("card_s", Float, nullable=False, default=0.0),
+    Column("furthest", Integer, nullable=False, default=0),
     Column("lease_token", Integer, nullable=False),
     Column("lease_until", Utc),
     Column("artifact", _Json),

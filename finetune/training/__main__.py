@@ -14,10 +14,11 @@ import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from finetune.errors import FtError
 from finetune.process import die_with_parent
-from finetune.training import request, stages, start
+from finetune.training import request, start
 from finetune.training.report import Reporter
 from finetune.training.stop import INTERRUPTED, Interrupted, Stop
 
@@ -62,12 +63,15 @@ def _train(run_dir: Path, reporter: Reporter, stop: Stop) -> dict[str, object]:
     # Before the libraries: what is malformed should be told at once.
     asked = request.read(run_dir / "request.json")
 
-    def load() -> object:
+    def load() -> Any:
         from finetune.training import trainer
 
         return trainer
 
-    return stages.train(start.with_libraries(load), asked, run_dir, reporter, stop)
+    trainer = start.with_libraries(load)
+    with start.traced():
+        made: dict[str, object] = trainer.train(asked, run_dir, reporter, stop)
+    return made
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from contextlib import closing
+from contextlib import closing, nullcontext
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Final
@@ -123,7 +123,8 @@ def work(run_dir: str, told: str, room: str, launcher: int) -> int:
         (Path(room) / "first").write_text(str(os.getpid()))
     try:
         with closing(Reporter(Path(told) if rank == 0 else Path(os.devnull))) as reporter:
-            made = _train(Path(run_dir), Path(room), reporter, (stop, rank, count))
+            with start.traced() if rank == 0 else nullcontext():
+                made = _train(Path(run_dir), Path(room), reporter, (stop, rank, count))
             if rank == 0:
                 reporter.done(made)
                 (Path(room) / "done").touch()

@@ -1,10 +1,13 @@
 """How a training starts in its process, and what is told when it fails. No torch before `train`."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from finetune import traces
 from finetune.errors import FtError, Problem, TrainingError
 from finetune.training import disk
 
@@ -16,6 +19,20 @@ def environment() -> None:
     # With threads that spin while they wait, a machine that has other work too trains several times slower; the result
     # is the same.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """In the block spans are children of the worker's, which TRACEPARENT names.
+
+    Blocks for up to a second longer where a collector does not answer.
+    """
+    with traces.running(_say), traces.Scope("trainer", parent=os.environ.get("TRACEPARENT")):
+        yield
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def with_libraries(load: Callable[[], Any]) -> Any:

@@ -84,12 +84,12 @@ class Supervisor:
 
     def _train(self, run: Run, stopping: Callable[[], bool]) -> None:
         folder = self._runs_dir / run.run_key
-        told = folder / f"report-{run.starts}.jsonl"
+        told = _Told(folder / f"report-{run.starts}.jsonl")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "request.json", run.request)
             devices = from_row(run.placed).devices
-            command = self._command(folder, told, len(devices) or 1)
+            command = self._command(folder, told.path, len(devices) or 1)
             child = spawn(command, log=folder / "trainer.log", env=self._environment(devices))
         except OSError as error:
             # Nothing was started, and that is no fault of the training: it waits until there is room again.
@@ -97,7 +97,7 @@ class Supervisor:
             raise StateError(unwritable(folder, error)) from error
         try:
             run = self._runs.update_run(run, self._clock.now(), ttl=LEASE, process=identity(child.pid))
-            run = self._watch(run, child, stopping)
+            run = self._watch(run, child, told, stopping)
         except LeaseLost:
             # Another worker may have started a trainer in the same folder: ours must not save anything there.
             end_group(child.pid, grace_s=0)
@@ -107,21 +107,21 @@ class Supervisor:
             gone = end_group(child.pid, grace_s=_GRACE_S)
             code = child.wait()
         # Whoever has taken the run over meanwhile must find its folder as it was: the lease is renewed, or lost, first.
-        run = self._runs.update_run(run, self._clock.now(), ttl=LEASE)
-        last = _last(told)
+        run = self._runs.update_run(run, self._clock.now(), ttl=LEASE, **told.further(run))
         # A cancel that comes after the end does not lose the adapter.
-        if run.cancel_requested and last.get("kind") != "done":
-            self._cancelled(run, child.pid, told, gone=gone)
+        if run.cancel_requested and told.last.get("kind") != "done":
+            self._cancelled(run, child.pid, told.path, gone=gone)
         else:
             # A trainer that has just begun may end by the signal itself, before it could say so by its exit code.
-            self._ended(run, last, told, INTERRUPTED if (stopping() or run.hold_requested) and code < 0 else code)
+            asked = (stopping() or run.hold_requested) and code < 0
+            self._ended(run, told.last, told.path, INTERRUPTED if asked else code)
 
     def _environment(self, devices: Sequence[str]) -> dict[str, str]:
         """Ours, with the span that the trainer's belong to; where there are cards, with those that it has."""
         cards = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if self._placements.site.devices else {}
         return {**os.environ, **traces.environment(), **cards}
 
-    def _watch(self, run: Run, child: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> Run:
+    def _watch(self, run: Run, child: "subprocess.Popen[bytes]", told: "_Told", stopping: Callable[[], bool]) -> Run:
         """Renew the lease until the trainer ends by itself, or must end."""
         cards = len(from_row(run.placed).devices) or 1
         renewed = self._clock.now()
@@ -130,7 +130,8 @@ class Supervisor:
             passed_s = (self._clock.now() - renewed).total_seconds()
             if passed_s >= _RENEW_S:
                 renewed = self._clock.now()
-                run = self._runs.update_run(run, renewed, ttl=LEASE, card_s=run.card_s + passed_s * cards)
+                news = {"card_s": run.card_s + passed_s * cards, **told.further(run)}
+                run = self._runs.update_run(run, renewed, ttl=LEASE, **news)
         return run
 
     def _cancelled(self, run: Run, group: int, told: Path, *, gone: bool) -> None:
@@ -191,15 +192,21 @@ class Supervisor:
         self._runs.update_run(run, self._clock.now(), process=None, **fields)
 
 
-def _last(told: Path) -> Json:
-    """The report's last whole line; empty when there is none."""
-    last: Json = {}
-    offset, before = 0, -1
-    while offset != before:
-        before = offset
-        lines, offset = report.read(told, before)
-        last = lines[-1] if lines else last
-    return last
+class _Told:
+    """What a trainer has reported so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: The last whole line; empty when there is none.
+        self.last: Json = {}
+        self._offset = self._step = 0
+
+    def further(self, run: Run) -> Json:
+        """The step, if no trainer of the run was there before: then deaths are forgiven. Reads the report."""
+        lines, self._offset = report.read(self.path, self._offset)
+        self.last = lines[-1] if lines else self.last
+        self._step = max([self._step, *(line["step"] for line in lines if line.get("kind") == "metric")])
+        return {"furthest": self._step, "deaths": 0} if self._step > run.furthest else {}
 
 
 def _how(code: int) -> str:

@@ -9,7 +9,7 @@ import peft
 import torch
 import transformers
 
-from finetune import __version__
+from finetune import __version__, traces
 from finetune.training import adapter, bases, batches, examples
 from finetune.training.bases import Loaded
 from finetune.training.checkpoint import Checkpoints
@@ -31,8 +31,10 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
     """
     with ranks.sole_owner(run_dir):
         _make_deterministic()
-        loaded = _load(asked, reporter, ranks)
-        train_rows, validation = _read_data(asked, loaded, reporter)
+        with traces.span("load base"):
+            loaded = _load(asked, reporter, ranks)
+        with traces.span("read data"):
+            train_rows, validation = _read_data(asked, loaded, reporter)
         steps = Steps(len(train_rows.rows), asked.seed, asked.training)
         model = adapter.attach(loaded.model, asked.lora, asked.seed)
         engine = Engine(model, asked.training, asked.seed, _pad_id(loaded), _limits(asked, loaded), ranks=ranks)
@@ -42,7 +44,7 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
             f"weights in {_dtype(loaded)}"
         )
         identity = _identity(asked, loaded, (train_rows, validation), steps.total) | _made_by(ranks)
-        Loop(
+        loop = Loop(
             engine=engine,
             checkpoints=Checkpoints(run_dir / "checkpoints", identity, keeper=ranks.first),
             steps=steps,
@@ -53,11 +55,14 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
             stop=stop,
             clock=time.monotonic,
             ranks=ranks,
-        ).run()
+        )
+        with traces.span("train", {"ft.steps": steps.total}):
+            loop.run()
         if not ranks.first:
             return {}
         lineage = _lineage(asked, loaded, steps.total) | _made_by(ranks)
-        return adapter.write(model, asked, lineage, run_dir / "adapter")
+        with traces.span("write adapter"):
+            return adapter.write(model, asked, lineage, run_dir / "adapter")
 
 
 def _load(asked: Request, reporter: Reporter, ranks: Ranks) -> Loaded:

@@ -129,6 +129,7 @@ class Parts:
     @cached_property
     def providers(self) -> "Mapping[str, Provider]":
         """All installed ones, by name: ours and those of other packages come in by the same door."""
+        from decimal import Decimal
         from importlib.metadata import entry_points
 
         from finetune.ports import ProviderKit
@@ -142,7 +143,7 @@ class Parts:
             runs=lambda: self.runs,
             read_report=read,
             environ=os.environ,
-            gpu_hour_usd=self.settings.gpu_hour_usd,
+            gpu_hour_usd=Decimal(price) if (price := self.settings.gpu_hour_usd) else None,
             uploads_dir=self.settings.home / "uploads",
             requests_per_s=self.settings.requests_per_s,
         )

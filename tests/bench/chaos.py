@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from finetune.clock import SystemClock
 from tests.support.chaos import LIMITS, WORKERS, Run, Site
 from tests.support.chaos_plan import FAULTS, KINDS, Plan, draw
 from tests.support.chaos_referee import Verdict, books, judge
@@ -67,7 +68,7 @@ def _settle(run: Run, url: str) -> None:
         if past_s > _LATE_S and all(sum(entry["live"] for entry in found) < 2 for found in books(url).values()):
             return
         run.site.supervise()
-        time.sleep(0.5)
+        SystemClock().sleep(0.5)
 
 
 def report(plan: Plan, run: Run, verdict: Verdict, took: float) -> int:

@@ -75,6 +75,15 @@ def test_a_trainer_that_always_dies_is_given_up_and_says_why(shop):
     assert "memory" in run.error["why"]
 
 
+def test_deaths_are_forgiven_while_a_training_gets_further(shop):
+    """A training of days outlives any number of restarts, as long as it gets on in between."""
+    shop.add("further")
+    for _ in range(MAX_DEATHS + 2):
+        shop.work()
+    run = shop.runs.get_run("k")
+    assert (run.state, run.deaths, run.furthest) == ("queued", 1, MAX_DEATHS + 2)
+
+
 def test_a_worker_that_stops_leaves_the_run_for_another_and_no_death_is_counted(shop):
     shop.add("polite")
     stop = []
@@ -140,7 +149,7 @@ def test_a_trainer_left_behind_by_a_dead_worker_is_ended_first(shop, monkeypatch
     thread.join(timeout=20)
     assert group_members(trainer) == []
     assert shop.runs.get_run("k").state == "succeeded"
-    assert shop.runs.get_run("k").deaths == 1
+    assert shop.runs.get_run("k").starts == 2
 
 
 class _Later:
@@ -237,7 +246,7 @@ def test_a_cancel_that_comes_after_the_end_does_not_lose_the_adapter(shop):
     shop.runs.update_run = cancelling
     supervisor = shop.supervisor()
     # The trainer ends within the first look; the wish to cancel is seen after it.
-    supervisor._watch = lambda run, child, stopping: (child.wait(), run)[1]
+    supervisor._watch = lambda run, child, told, stopping: (child.wait(), run)[1]
     shop.work(supervisor=supervisor)
     assert shop.runs.get_run("k").state == "succeeded"
 

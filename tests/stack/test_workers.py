@@ -147,7 +147,7 @@ def test_workers_killed_in_mid_training(site, base, tmp_path):
     job = site.ended(job_id)
     assert (job.state, job.error) == ("succeeded", None)
     assert site.models() == ["bot@v1"]
-    assert site.run(job_id).deaths == 1
+    assert site.run(job_id).starts == 2
 
 
 def test_cancel_in_mid_training_ends_the_trainer(embedded, base, tmp_path):

@@ -11,7 +11,9 @@ def base(folder: Path) -> Path:
     return folder if (folder / "config.json").exists() else save_base(folder)
 
 
-def write(folder: Path, base_model: Path, *, name: str = "bot", epochs: int = 2, rows: int = 24, more: str = "") -> Path:
+def write(
+    folder: Path, base_model: Path, *, name: str = "bot", epochs: int = 2, rows: int = 24, more: str = ""
+) -> Path:
     """A recipe and its data in `folder`; returns the recipe's path. `more` are further lines of YAML."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [

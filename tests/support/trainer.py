@@ -23,7 +23,11 @@ def main() -> None:
         tell(kind="metric", step=step, values={"loss": 1.0 / step}, progress=progress)
 
     tell(kind="event", level="info", message=f"process {os.getpid()}")
-    metric(1)
+    # With "further" each start comes a step further than the one before.
+    steps = run_dir / "steps"
+    begun = len(steps.read_text()) if steps.exists() else 0
+    steps.write_text("x" * (begun + 1))
+    metric(begun + 1 if play == "further" else 1)
     first = not (run_dir / "seen").exists()
     (run_dir / "seen").touch()
     if play == "hang" or (play == "hang once" and first):
@@ -37,7 +41,7 @@ def main() -> None:
     if play == "polite" and first:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
         time.sleep(60)
-    if play == "die" or (play == "die once" and first):
+    if play in ("die", "further") or (play == "die once" and first):
         os.kill(os.getpid(), signal.SIGKILL)
     if play == "fail":
         error = {"code": "E610", "what": "the loss is not a number", "why": "w", "fix": "f"}

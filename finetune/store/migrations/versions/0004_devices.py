@@ -13,6 +13,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("need", sa.JSON()))
     op.add_column("runs", sa.Column("placed", sa.JSON()))
     op.add_column("runs", sa.Column("card_s", sa.Float(), nullable=False, server_default=sa.text("0")))
+    op.add_column("runs", sa.Column("furthest", sa.Integer(), nullable=False, server_default=sa.text("0")))
     op.add_column("workers", sa.Column("devices", sa.JSON()))
     op.add_column("workers", sa.Column("slots", sa.Integer(), nullable=False, server_default=sa.text("1")))
     op.add_column("workers", sa.Column("warm", sa.JSON()))
