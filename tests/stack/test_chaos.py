@@ -3,11 +3,15 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from finetune.jobs import Event, Job, JobState, ModelVersion
 from tests.support.chaos_plan import FAULTS, KINDS, draw
+from tests.support.chaos_referee import Book, Seen, Verdict, _note
 
 _REPO = Path(__file__).parents[2]
 _JOBS, _WINDOW_S = 60, 16.0
@@ -37,11 +41,75 @@ def test_no_job_is_lost_runs_twice_or_ends_wrong(tmp_path):
 
 
 @pytest.mark.alone
-def test_workers_that_do_not_look_at_their_lease_are_found_out(tmp_path):
-    """With every write let through that a lost lease should have stopped. Else the bench would prove nothing."""
-    code, told = chaos(tmp_path, "--seed", "7", "--sabotage", "token", minutes=0.8)
-    found = counted(told)
-    assert (code, found["twice"] + found["wrong"] > 0) == (1, True), told
+def test_without_the_sweep_jobs_are_lost_and_that_is_found_out(tmp_path):
+    """Else the bench would prove nothing."""
+    code, told = chaos(tmp_path, "--seed", "7", "--sabotage", "sweep", minutes=0.5)
+    assert (code, counted(told)["lost"] > 0) == (1, True), told
+
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def seen(part_kind="hosted", **fields):
+    """A hosted job that has ended well, as the referee sees it."""
+    part = next(part for part in draw(7, 60, 20.0, 2.0).parts if part.kind == part_kind)
+    job = Job(
+        **{name: "x" for name in ("id", "name", "owner", "base_model", "fingerprint")},
+        **{"provider": "openai", "recipe": {}, "data": {}, "state": JobState.SUCCEEDED, "remote_id": "r1"},
+        **{"created_at": NOW, "changed_at": NOW, "finished_at": NOW},
+    )
+    order = ("queued", "preparing", "submitting", "running", "registering", "succeeded")
+    model = ModelVersion(
+        **{name: "x" for name in ("name", "job_id", "provider", "base_model")},
+        **{"version": 1, "artifact": {}, "lineage": {}, "created_at": NOW},
+    )
+    book = Book(begun=[(1, "h:1:1")], ended={1: "done"})
+    return Seen(
+        **{
+            "part": part,
+            "job": job,
+            "events": [Event(kind="state", message=f"{state}: so", at=NOW) for state in order],
+            "metrics": [],
+            "models": [model],
+            "attempts": 1,
+            "run": None,
+            "book": book,
+            "remote": [{"remote_id": "r1", "live": True, "raw_state": "succeeded"}],
+            **fields,
+        }
+    )
+
+
+def judged(one):
+    verdict = Verdict()
+    _note(verdict, one)
+    return {name for name in ("lost", "twice", "wrong") if getattr(verdict, name)}
+
+
+def changed(**fields):
+    return replace(seen().job, **fields)
+
+
+@pytest.mark.parametrize(
+    ("one", "found"),
+    [
+        (seen(), set()),
+        (seen(job=changed(state=JobState.RUNNING, finished_at=None)), {"lost"}),
+        (seen(models=seen().models * 2), {"twice", "wrong"}),
+        (seen(attempts=2), {"twice"}),
+        (seen(remote=[*seen().remote, {"remote_id": "r2", "live": True, "raw_state": "running"}]), {"twice"}),
+        (seen(remote=[*seen().remote, {"remote_id": "r2", "live": False, "raw_state": "cancelled"}]), set()),
+        (seen(book=Book(begun=[(1, "h:1:1"), (1, "h:2:2")])), {"twice"}),
+        (seen(book=Book(begun=[(1, "h:1:1")], overlaps=["overlap 1 2"])), {"twice"}),
+        (seen(models=[]), {"wrong"}),
+        (seen(job=changed(state=JobState.CANCELLED)), {"wrong"}),
+        (seen(remote=[{"remote_id": "r1", "live": True, "raw_state": "running"}]), {"wrong"}),
+        (seen(events=[*seen().events, *seen().events[-1:]]), {"wrong"}),
+        (seen(job=changed(due_at=NOW)), {"wrong"}),
+    ],
+)
+def test_the_referee_sees_what_is_wrong(one, found):
+    assert judged(one) == found
 
 
 @pytest.mark.parametrize("jobs", [60, 1000])
