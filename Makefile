@@ -13,7 +13,7 @@ BROKEN := $(shell test -x $(BIN)/python || echo broken)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test servers lint types unit bench fuzz crash-matrix lock clean broken
+.PHONY: help demo test servers lint types unit bench fuzz crash-matrix chaos lock clean broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ fuzz: $(TEST) ## broken training data, forty times as many examples as in `make 
 
 crash-matrix: $(TEST) ## play everything that can go wrong around a hosted submit, and draw docs/crash-matrix.md; ten minutes
 	$(BIN)/python -m tests.bench.crash_matrix
+
+chaos: $(TEST) servers ## 1000 jobs while workers, trainers, Redis and PostgreSQL die or stop (docs/chaos.md); fifteen minutes
+	$(BIN)/python -m tests.bench.chaos
 
 lock: $(TEST) ## pin what is installed in .venv in requirements.lock
 	$(BIN)/python tests/setup/lock.py > requirements.lock.new
