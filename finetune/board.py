@@ -90,6 +90,10 @@ class Board:
         now = self._clock.now()
         return entries(jobs, self._alive(), self._caps, now, runs=self._training(now), said=said)
 
+    def waits_for(self, job_id: str) -> str | None:
+        """What this job waits for, in words; None: for nothing. Raises StateError."""
+        return next((entry.waits_for for entry in self.entries() if entry.job.id == job_id), None)
+
     def workers(self) -> list[tuple[Beat, list[Run]]]:
         """Workers that live, and what each trains."""
         busy = self._training(self._clock.now())

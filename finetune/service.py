@@ -1,7 +1,7 @@
 """What a user can ask about jobs that exist. Each method does one thing that a user would name."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from finetune.errors import Problem, UsageError, WaitTimeout
@@ -11,6 +11,8 @@ from finetune.tasks import ADVANCE
 from finetune.turns import HIGHEST, TurnStore
 
 _LOOK_S = 0.25
+#: Without news for so long a job is asked what it waits for.
+_QUIET = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,9 @@ class Update:
     """What is new about a job since the last update."""
 
     job: Job
-    events: tuple[Event, ...]
+    events: tuple[Event, ...] = ()
+    #: What it waits for; told when nothing else is new for a while. None: not told.
+    waits_for: str | None = None
 
 
 class Service:
@@ -76,25 +80,35 @@ class Service:
             self._queue.wake(ADVANCE, job.id)
         return job
 
-    def follow(self, job_id: str, *, each: Callable[[], object] | None = None) -> Iterator[Update]:
+    def follow(
+        self,
+        job_id: str,
+        *,
+        each: Callable[[], object] = lambda: None,
+        waits_for: Callable[[str], str | None] = lambda job_id: None,
+    ) -> Iterator[Update]:
         """Updates as they come, the last one with a final state. Blocks in between; looks four times a second.
 
-        `each` is called at every look that does not end it.
+        `each` is called at every look that does not end it, `waits_for` when nothing has been new for a while.
         """
-        job_id = self._jobs.get(job_id).id
-        last: Job | None = None
-        seen = 0
+        last = self._jobs.get(job_id)
+        job_id, seen, said, quiet_since = last.id, 0, None, self._clock.now()
         while True:
             # The job first: events of a final state are committed together with it, so none is missed after it.
             job = self._jobs.get(job_id)
             events = tuple(self._jobs.events(job_id, after=seen))
             seen = events[-1].seq or seen if events else seen
-            if job != last or events:
+            if events or replace(job, due_at=last.due_at) != last:
                 yield Update(job=job, events=events)
+                quiet_since = self._clock.now()
             if job.final:
                 return
-            if each is not None:
-                each()
+            if self._clock.now() - quiet_since >= _QUIET:
+                quiet_since = self._clock.now()
+                waits, said = said, waits_for(job_id)
+                if said is not None and said != waits:
+                    yield Update(job=job, waits_for=said)
+            each()
             last = job
             self._clock.sleep(_LOOK_S)
 

@@ -305,7 +305,8 @@ def _watch(desk: Desk, job_id: str, *, to_stderr: bool, rehearsed: bool = False)
     brings = to_stderr and desk.settings.embedded
     each = partial(desk.helpers.ensure, bound=rehearsed) if brings else desk.lookout.look
     try:
-        job = follow(desk.service.follow(job_id, each=each), display(to_stderr=to_stderr))
+        updates = desk.service.follow(job_id, each=each, waits_for=desk.board.waits_for)
+        job = follow(updates, display(to_stderr=to_stderr))
     except KeyboardInterrupt:
         raise (_given_up(desk) if rehearsed else _detached(job_id)) from None
     return exits.OF_STATE[job.state] if job else exits.FAILED

@@ -82,6 +82,8 @@ class _Lines:
     def show(self, update: Update) -> None:
         for event in update.events:
             self._stream.write(event_line(event) + "\n")
+        if update.waits_for:
+            self._stream.write(f"waits for {update.waits_for}\n")
         progress = update.job.progress
         if progress:
             # Without a total each step counts as a percent.
@@ -119,7 +121,7 @@ class _Bar:
         words = (
             f"{job.state}" if job.provider_state in (None, str(job.state)) else f"{job.state} ({job.provider_state})"
         )
-        fields: dict[str, Any] = {"description": words}
+        fields: dict[str, Any] = {"description": f"waits for {update.waits_for}" if update.waits_for else words}
         if progress:
             text = progress_text(progress)
             fields |= {"completed": progress["step"], "total": progress.get("total_steps"), "text": text}

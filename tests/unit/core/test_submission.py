@@ -1,5 +1,6 @@
 """From a recipe to a job: checked whole, planned, and the same only once."""
 
+import itertools
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -152,6 +153,25 @@ def test_follow_tells_each_event_once_and_ends_with_the_job(world):
     updates = list(service.follow(job.id, each=lambda: world.lifecycle.advance(job.id)))
     told = [event.message for update in updates for event in update.events]
     assert told == [event.message for event in world.jobs.events(job.id)]
+    assert updates[-1].job.state is JobState.SUCCEEDED
+
+
+def test_follow_tells_what_a_job_waits_for_once_nothing_else_is_new(world):
+    job = send(world, recipe(world)).job
+    looks, asked = itertools.count(), []
+
+    def each():
+        if next(looks) > 80:
+            world.lifecycle.advance(job.id)
+
+    def waits_for(job_id):
+        asked.append(job_id)
+        return "a worker" if len(asked) < 3 else "1x80GB"
+
+    updates = list(service_of(world).follow(job.id, each=each, waits_for=waits_for))
+    # Asked every five seconds; told when it is another thing than before.
+    assert asked == [job.id] * 4
+    assert [update.waits_for for update in updates[:4]] == [None, "a worker", "1x80GB", None]
     assert updates[-1].job.state is JobState.SUCCEEDED
 
 
