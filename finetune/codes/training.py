@@ -101,6 +101,11 @@ CODES: dict[str, CodeText] = {
         "gone. When it is full, ft tries again some times with pauses: make room, and training goes on from the last "
         "checkpoint. Else fix the permissions or the disk and submit again.",
     ),
+    "E623": CodeText(
+        "an adapter that is not what was reported",
+        "Before an adapter is kept for good its digest is compared with the one that the trainer has reported. Where "
+        "they differ it is not kept: another worker has taken the run over meanwhile, or the disk is failing.",
+    ),
     "E630": CodeText(
         "a trainer that dies again and again",
         "The trainer, or its worker, ended five times in a row without a word or a step further. Signal 9 is mostly "

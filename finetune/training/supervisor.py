@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import traces
-from finetune.errors import LeaseLost, StateError
+from finetune.errors import LeaseLost, Problem, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.placement import from_row
@@ -20,7 +20,7 @@ from finetune.ports import Clock
 from finetune.process import end_group, identity, same_process, spawn
 from finetune.runs import Placements, Run, RunStore
 from finetune.training import report
-from finetune.training.disk import write_json
+from finetune.training.disk import digest, write_json
 from finetune.training.stop import INTERRUPTED
 
 #: Another worker may take the run over when this has passed without a renewal.
@@ -146,7 +146,7 @@ class Supervisor:
 
     def _ended(self, run: Run, last: Json, told: Path, code: int) -> None:
         if last.get("kind") == "done":
-            self._end(run, state="succeeded", artifact=self._keep(last["artifact"]))
+            self._end(run, state="succeeded", artifact=self._keep(run, last["artifact"]))
             # Optimiser states are the largest files of a run. After the commit: until then they may be gone on from.
             shutil.rmtree(told.with_name("checkpoints"), ignore_errors=True)
         elif last.get("kind") == "failed" and not last["retry"]:
@@ -169,16 +169,22 @@ class Supervisor:
         )
         self._runs.update_run(run, self._clock.now(), ttl=pause, state="queued", process=None, deaths=run.deaths + 1)
 
-    def _keep(self, artifact: Json) -> Json:
+    def _keep(self, run: Run, artifact: Json) -> Json:
         """Move the adapter to where it stays for good: a folder named by its content, never overwritten.
 
-        Raises StateError when the disk does not take it.
+        Raises StateError when the disk does not take it, or when it is not what the trainer has reported.
         """
-        target = self._adapters_dir / str(artifact["digest"])[:32]
+        path, target = Path(artifact["path"]), self._adapters_dir / str(artifact["digest"])[:32]
+        # This worker may have been away since it renewed the lease, and the adapter of another trainer be there now.
+        mine = target.with_name(f".{target.name}-{run.lease_token}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                Path(artifact["path"]).rename(target)
+                path.rename(mine)
+                if digest(mine) != artifact["digest"]:
+                    mine.rename(path)
+                    raise StateError(_another(path))
+                mine.rename(target)
         except OSError as error:
             raise StateError(unwritable(target.parent, error)) from error
         return {**artifact, "path": str(target)}
@@ -211,6 +217,15 @@ class _Told:
 
 def _how(code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _another(path: Path) -> Problem:
+    return Problem(
+        code="E623",
+        what=f"the adapter in {path} is not the one that its trainer has reported",
+        why="another worker has the run by now, or the disk has changed what was written",
+        fix="nothing: the training goes on from its last checkpoint; if it happens again, look at the disk",
+    )
 
 
 def _too_often(last: str) -> Json:

@@ -12,6 +12,7 @@ from finetune.placement import Device, Site
 from finetune.process import group_members
 from finetune.store import SqlPlacements
 from finetune.training import supervisor as supervision
+from finetune.training.disk import digest
 from finetune.training.supervisor import MAX_DEATHS
 from tests.support.process import wait_until
 from tests.support.runs import Shop
@@ -43,9 +44,20 @@ def test_a_training_ends_with_its_adapter_where_it_stays(shop):
     run = shop.runs.get_run("k")
     assert run.state == "succeeded"
     assert run.process is None
-    kept = shop.folder / "adapters" / ("d" * 32)
-    assert run.artifact == {"path": str(kept), "digest": "d" * 64, "lineage": {"seed": 1}}
+    (kept,) = (shop.folder / "adapters").iterdir()
+    assert run.artifact == {"path": str(kept), "digest": digest(kept), "lineage": {"seed": 1}}
+    assert kept.name == digest(kept)[:32]
     assert (kept / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_an_adapter_that_is_not_what_was_reported_is_not_kept(shop):
+    """A worker that was away finds another trainer's there: it leaves it, and nothing is named by another's digest."""
+    shop.add("swap")
+    with pytest.raises(StateError, match="E623"):
+        shop.work()
+    assert list((shop.folder / "adapters").iterdir()) == []
+    assert (shop.folder / "runs" / "k" / "adapter" / "adapter_model.safetensors").read_bytes() == b"other weights"
+    assert shop.runs.get_run("k").state == "running"
 
 
 def test_a_trainer_that_fails_is_not_started_again(shop):

@@ -9,6 +9,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from finetune.training.disk import digest
+
 
 def main() -> None:
     run_dir, report = Path(sys.argv[1]), Path(sys.argv[2])
@@ -52,10 +54,18 @@ def main() -> None:
         tell(kind="failed", error=error, retry=True)
         sys.exit(1)
     metric(2)
-    adapter = run_dir / "adapter"
+    tell(kind="done", artifact=finish(run_dir / "adapter", swapped=play == "swap"))
+
+
+def finish(adapter: Path, *, swapped: bool) -> dict[str, object]:
+    """Write the adapter; `swapped`: another worker's trainer has written its own since."""
     adapter.mkdir(exist_ok=True)
     (adapter / "adapter_model.safetensors").write_bytes(b"weights")
-    tell(kind="done", artifact={"path": str(adapter), "digest": "d" * 64, "lineage": {"seed": 1}})
+    (adapter / "adapter_config.json").write_text("{}")
+    told = digest(adapter)
+    if swapped:
+        (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
+    return {"path": str(adapter), "digest": told, "lineage": {"seed": 1}}
 
 
 if __name__ == "__main__":
