@@ -34,7 +34,12 @@ def main() -> int:
     if asked.queue == QUEUE_OF[TRAIN]:
         concurrency, on = _site(asked.concurrency)
     loop = Loop(tasks.parts(), [asked.queue], until_idle=asked.until_idle)
-    worker_ready.connect(lambda **_: logging.getLogger("ft.worker").info("%s: ready%s", asked.queue, on), weak=False)
+
+    def on_ready(**_: object) -> None:
+        logging.getLogger("ft.worker").info("%s: ready%s", asked.queue, on)
+        loop.ready.set()
+
+    worker_ready.connect(on_ready, weak=False)
 
     def on_stop(**_: object) -> None:
         tasks.stopping.set()

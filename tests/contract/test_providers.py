@@ -37,7 +37,7 @@ def local(tmp_path):
     shop.provider._request = lambda *args: {**build(*args), "play": "succeed"}
 
     def work(key):
-        threading.Thread(target=shop.supervisor().run, args=(key, lambda: False), daemon=True).start()
+        threading.Thread(target=shop.work, daemon=True).start()
 
     return Rig(shop.provider, hosted.recipe("local", BASE), work, tmp_path)
 
