@@ -79,9 +79,11 @@ def _anew(text: str) -> str:
 
 
 def _loses(text: str) -> bool:
-    return any(odd in text for odd in ("NaN", "1e999", "0000000000000055", '"a": 1, "a"')) or any(
-        abs(each) > 2**53 - 1 for each in _integers(json.loads(text))
-    )
+    # NaN as a number, not as a name or a text.
+    constants: list[str] = []
+    value = json.loads(text, parse_constant=constants.append)
+    odd = any(each in text for each in ("1e999", "0000000000000055", '"a": 1, "a"'))
+    return bool(constants) or odd or any(abs(each) > 2**53 - 1 for each in _integers(value))
 
 
 def _integers(value: Any) -> Iterator[int]:
