@@ -7,7 +7,7 @@ last, unless somebody has waited for long.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -182,11 +182,6 @@ def to_row(share: Share) -> dict[str, Any]:
 def from_row(row: Mapping[str, Any] | None) -> Share:
     """From JSON; None: the processor."""
     return Share(devices=tuple(row["devices"]), memory_mb=row["memory_mb"]) if row else Share()
-
-
-def devices_to_rows(devices: Iterable[Device]) -> list[dict[str, Any]]:
-    """As JSON."""
-    return [asdict(device) for device in devices]
 
 
 def _left_to_another(each: Waiting, site: Site, scene: Scene, now: datetime) -> bool:

@@ -1,11 +1,12 @@
 """Which workers live."""
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from finetune.placement import Device, devices_to_rows
+from finetune.placement import Device
 from finetune.runs import Beat
 from finetune.store.database import Database
 from finetune.store.schema import workers
@@ -21,7 +22,7 @@ class SqlBeats:
 
     def beat(self, worker: Beat) -> None:
         """See `ports.BeatStore.beat`."""
-        values = {**vars(worker), "queues": list(worker.queues), "devices": devices_to_rows(worker.devices)}
+        values = {**vars(worker), "queues": list(worker.queues), "devices": [asdict(each) for each in worker.devices]}
         with self._db.write() as connection:
             mine = update(workers).where(workers.c.worker == worker.worker).values(**values)
             if not connection.execute(mine).rowcount:
