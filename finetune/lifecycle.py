@@ -8,26 +8,17 @@ It may be called twice, late, after a crash, or by two workers at once: a lease 
 can be repeated. A step is one method; what it wants written is a `Change`; `JobStore.apply` writes it.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from finetune import doubt, wishes
+from finetune import doubt, setbacks, wishes
 from finetune.abilities import Keyed, Reporting, Startable, Storing
-from finetune.errors import (
-    AuthenticationFailed,
-    FtError,
-    InternalError,
-    LeaseLost,
-    OutcomeUnknown,
-    Problem,
-    ProviderUnavailable,
-    StateError,
-)
+from finetune.errors import FtError, InternalError, LeaseLost, Problem, ProviderUnavailable, StateError
 from finetune.jobs import FINAL, Change, Event, Job, JobState, Json, Lease
 from finetune.ports import Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData
 from finetune.spec import Recipe
@@ -37,10 +28,6 @@ from finetune.tasks import ADVANCE
 LEASE = timedelta(seconds=30)
 #: One call does no more steps of a job than this, and begins none when its lease is a third old: others wait too.
 _STEPS = 8
-#: Temporary failures in a row before a job that cost nothing yet is given up (about half an hour).
-MAX_FAILURES = 10
-_LONGEST_WAIT_S = 300.0
-_LONGEST_SILENCE_S = 24 * 3600.0
 #: Files that tell of a training are fetched so often before the job goes on without them.
 _FETCHES = 3
 
@@ -79,26 +66,56 @@ class Lifecycle:
         upload) a step. Raises StateError when our own store or disk cannot be used, InternalError for a transition that
         is not in the table; every other failure becomes part of the job.
         """
-        begun, job = self._clock.now(), None
-        lease = self._jobs.claim(job_id, self._owner, begun, LEASE)
+        lease = self._jobs.claim(job_id, self._owner, self._clock.now(), LEASE)
         if lease is None:
             return None
-        try:
-            with self._ways.hold(lease):
-                for number in range(1, _STEPS + 1):
-                    change = self._ended(lease.job, wishes.late(lease.job, self._clock.now()) or self._step(lease))
-                    now = self._clock.now()
-                    at_once = change.due_at is not None and change.due_at <= now
-                    goes_on = at_once and number < _STEPS and now - begun < LEASE / 3 and more()
-                    job = self._jobs.apply(lease, change, now, until=now + LEASE if goes_on else None)
-                    if not goes_on:
+        with self._ways.hold(lease):
+            return self._advance(lease, more)
+
+    def advance_due(self, limit: int, *, more: Callable[[], bool]) -> Iterator[tuple[Job, Callable[[], Job | None]]]:
+        """Claim up to `limit` due jobs at once, longest due first; yield each with what advances it (as `advance`).
+
+        What is not called is given back: what the caller leaves, what is not `more()`, and what is not begun when the
+        claim is a third of a lease old, for another worker may be free.
+        """
+        begun = self._clock.now()
+        leases = self._jobs.claim_due(self._owner, begun, LEASE, limit)
+        with ExitStack() as held:
+            for lease in leases:
+                held.enter_context(self._ways.hold(lease))
+            try:
+                while leases and more() and self._clock.now() - begun < LEASE / 3:
+                    lease = leases[0]
+                    yield lease.job, lambda: self._advance(leases.pop(0), more)
+                    # Not called: a caller that wants none of this one.
+                    if leases and leases[0] is lease:
                         break
-                    lease = replace(lease, job=job)
+            finally:
+                for lease in leases:
+                    self._give_back(lease)
+
+    def _advance(self, lease: Lease, more: Callable[[], bool]) -> Job | None:
+        begun, job = self._clock.now(), None
+        try:
+            for number in range(1, _STEPS + 1):
+                change = self._ended(lease.job, wishes.late(lease.job, self._clock.now()) or self._step(lease))
+                now = self._clock.now()
+                at_once = change.due_at is not None and change.due_at <= now
+                goes_on = at_once and number < _STEPS and now - begun < LEASE / 3 and more()
+                job = self._jobs.apply(lease, change, now, until=now + LEASE if goes_on else None)
+                if not goes_on:
+                    break
+                lease = replace(lease, job=job)
         except LeaseLost:
             return job
         if job and job.due_at is not None and job.due_at <= self._clock.now():
             self._queue.wake(ADVANCE, job.id)
         return job
+
+    def _give_back(self, lease: Lease) -> None:
+        with suppress(LeaseLost):
+            unchanged = Change(state=lease.job.state, due_at=lease.job.due_at, fields={})
+            self._jobs.apply(lease, unchanged, self._clock.now())
 
     def _step(self, lease: Lease) -> Change:
         job = lease.job
@@ -110,7 +127,7 @@ class Lifecycle:
         except FtError as error:
             return self._trouble(job, error)
         except Exception as error:  # noqa: BLE001 -- a fault in an adapter must not lose a job that costs money
-            return self._trouble(job, InternalError(_fault(error)))
+            return self._trouble(job, InternalError(setbacks.fault(error)))
 
     def _start(self, lease: Lease) -> Change:
         if lease.job.cancel_requested:
@@ -227,7 +244,7 @@ class Lifecycle:
         except Exception as error:
             if isinstance(error, FtError) and error.retry and job.failures < _FETCHES:
                 raise
-            note = f"the result files were not fetched: {_what(error)}"
+            note = f"the result files were not fetched: {setbacks.summary(error)}"
             return job, (Event(kind="warning", message=note, at=self._clock.now()),)
         return replace(job, artifact={**(job.artifact or {}), "results": [str(path) for path in files]}), ()
 
@@ -239,7 +256,7 @@ class Lifecycle:
         except StateError:
             raise
         except Exception as error:  # noqa: BLE001 -- a fault in an adapter must not end the watch
-            return doubt.unseen(job, _what(error), now)
+            return doubt.unseen(job, setbacks.summary(error), now)
 
     def _ended(self, job: Job, change: Change) -> Change:
         """With what follows from an end: a deadline's failure, uploads that go, a watch where a create is in doubt."""
@@ -268,7 +285,7 @@ class Lifecycle:
         except StateError:
             raise
         except Exception as error:  # noqa: BLE001 -- a fault in an adapter must not keep a job from its end
-            note = f"the uploaded files were not deleted: {_what(error)}; see `ft files`"
+            note = f"the uploaded files were not deleted: {setbacks.summary(error)}; see `ft files`"
             told = Event(kind="warning", message=note, at=now)
         return replace(change, events=(*change.events, told))
 
@@ -292,33 +309,7 @@ class Lifecycle:
         return now + timedelta(seconds=pause_s)
 
     def _trouble(self, job: Job, error: FtError, **fields: Any) -> Change:
-        """Try again later, or give up.
-
-        A job that may cost money is given up only when the provider itself refuses for good: a key that has expired or
-        a fault of ours says nothing about the training, which goes on.
-        """
-        problem = error.problems[0]
-        failures = job.failures + 1
-        in_doubt = bool(job.create_sent_at or job.doubt_until) or isinstance(error, OutcomeUnknown)
-        costs = in_doubt or job.state in (JobState.RUNNING, JobState.REGISTERING)
-        ours = isinstance(error, (InternalError, AuthenticationFailed))
-        patient = error.retry or (ours and costs) or isinstance(error, InternalError)
-        if not patient or (failures >= MAX_FAILURES and not costs):
-            return self._end(JobState.FAILED, problem.what, **fields, error=problem.brief)
-        # Spread, so that a thousand jobs do not come back in the same moment; and as late as the provider wants it.
-        spread = 0.75 + 0.5 * self._ways.chance()
-        wait_s = max(
-            min(_LONGEST_WAIT_S, 2.0 ** min(failures, 9)) * spread,
-            min(getattr(error, "after_s", None) or 0.0, _LONGEST_SILENCE_S),
-        )
-        note = f"{problem.what} ({problem.code}); trying again in {wait_s:.0f} s"
-        now = self._clock.now()
-        return Change(
-            state=job.state,
-            due_at=now + timedelta(seconds=wait_s),
-            fields={**fields, "failures": failures},
-            events=(Event(kind="warning", message=note, at=now),),
-        )
+        return setbacks.after(job, error, self._clock.now(), self._ways.chance(), **fields)
 
     def _go(self, state: JobState, note: str, *, events: Any = (), metrics: Any = (), **fields: Any) -> Change:
         now = self._clock.now()
@@ -380,17 +371,4 @@ def _unexplained(raw_state: str) -> Problem:
         code="E401",
         what=f"the provider ended the job as {raw_state!r} and gave no reason",
         fix="look at the job in the provider's own console, then `ft submit --force`",
-    )
-
-
-def _what(error: Exception) -> str:
-    return (error.problems[0] if isinstance(error, FtError) else _fault(error)).what
-
-
-def _fault(error: Exception) -> Problem:
-    return Problem(
-        code="E991",
-        what=f"a step failed unexpectedly: {type(error).__name__}",
-        why=str(error)[:300],
-        fix="please report it with the output of `ft logs`",
     )

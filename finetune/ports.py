@@ -195,6 +195,13 @@ class JobStore(Protocol):
         """Take the job for `ttl` if it is due and no live lease holds it; else None. The new token is the highest."""
         ...
 
+    def claim_due(self, owner: str, now: datetime, ttl: timedelta, limit: int) -> list[Lease]:
+        """Take up to `limit` jobs at once that are due and unleased, longest due first, as `claim` takes one.
+
+        Waits for no other claim: what somebody else is taking at this moment is passed over.
+        """
+        ...
+
     def apply(self, lease: Lease, change: Change, now: datetime, *, until: datetime | None = None) -> Job:
         """Write the change with its events and metrics in one transaction; give the lease back, or hold it `until`.
 

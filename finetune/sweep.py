@@ -5,15 +5,19 @@ from datetime import datetime, timedelta
 
 from finetune.jobs import Due
 from finetune.ports import Clock, JobStore
-from finetune.tasks import ADVANCE, TRAIN
+from finetune.tasks import ADVANCE, ADVANCE_DUE, TRAIN
 
 #: Rung again after this long when nobody has taken it; a rung message should expire at twice this.
 RING_AGAIN = timedelta(seconds=30)
 _BATCH = 200
+#: Of a backlog so many jobs are claimed by one message; fewer have a message each, and so a worker each.
+TAKE = 8
 
 
 class Sweep:
     """Finds due jobs and waiting runs and calls `ring(task, key)` for each, at most once in `RING_AGAIN`.
+
+    For more than `TAKE` jobs at a time it rings ADVANCE_DUE, whose message names none, once for every `TAKE` of them.
 
     `tasks` are the tasks that this worker can do. With a broker a row's own message may come too, and other workers
     may ring as well: a message in vain costs one look at the row.
@@ -50,8 +54,13 @@ class Sweep:
         # What no longer waits is forgotten. A job's next step is another wait: it rings at once.
         self._rung = {each: self._rung[each] for each in waiting if each in self._rung}
         new = [each for each in waiting if each not in self._rung or now - self._rung[each] >= RING_AGAIN]
-        for task, due in new:
-            self._ring(task, due.key)
+        jobs = [each for each in new if each[0] == ADVANCE]
+        if len(jobs) <= TAKE:
+            jobs = []
+        bells = [(ADVANCE_DUE, "", jobs[first : first + TAKE]) for first in range(0, len(jobs), TAKE)]
+        bells += [(each[0], each[1].key, [each]) for each in new if each not in jobs]
+        for task, key, rung_for in bells:
+            self._ring(task, key)
             # Only now: a bell that could not be rung must ring at the next tick.
-            self._rung[task, due] = now
-        return len(new)
+            self._rung |= dict.fromkeys(rung_for, now)
+        return len(bells)

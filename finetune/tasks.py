@@ -5,10 +5,12 @@ from typing import Final
 
 #: One step of a job.
 ADVANCE: Final = "ft.advance"
+#: Steps of several jobs, those that are longest due.
+ADVANCE_DUE: Final = "ft.advance_due"
 #: One training on this machine.
 TRAIN: Final = "ft.train"
-QUEUE_OF: Final[dict[str, str]] = {ADVANCE: "remote", TRAIN: "gpu"}
+QUEUE_OF: Final[dict[str, str]] = {ADVANCE: "remote", ADVANCE_DUE: "remote", TRAIN: "gpu"}
 #: All queues; a job of the local provider needs a worker for each.
-QUEUES: Final = tuple(QUEUE_OF.values())
+QUEUES: Final = tuple(dict.fromkeys(QUEUE_OF.values()))
 #: A worker beats every two seconds; one that missed three of them is not counted on.
 ALIVE: Final = timedelta(seconds=7)

@@ -2,12 +2,15 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import cache
 
 from finetune import traces
 from finetune.errors import FtError
+from finetune.jobs import Job
 from finetune.logs import about
-from finetune.tasks import ADVANCE, TRAIN
+from finetune.sweep import TAKE
+from finetune.tasks import ADVANCE, ADVANCE_DUE, TRAIN
 from finetune.wiring import Parts
 from workers.app import app
 from workers.loop import NOTHING
@@ -32,10 +35,28 @@ def nothing() -> None:
 @app.task(name=ADVANCE)
 def advance(job_id: str) -> None:
     """The due steps of one job. Twice, late or in vain does no harm."""
+    _move(job_id, lambda: parts().lifecycle.advance(job_id, more=_more))
+
+
+@app.task(name=ADVANCE_DUE)
+def advance_due(_: str) -> None:
+    """The due steps of the jobs that are longest due. Twice, late or in vain does no harm."""
+    try:
+        for job, step in parts().lifecycle.advance_due(TAKE, more=_more):
+            _move(job.id, step, claimed=job)
+    except FtError as error:
+        log.error("%s", error)
+
+
+def _more() -> bool:
+    return not stopping.is_set()
+
+
+def _move(job_id: str, step: Callable[[], Job | None], claimed: Job | None = None) -> None:
     with about(job_id=job_id):
         try:
-            with traces.advancing():
-                job = parts().lifecycle.advance(job_id, more=lambda: not stopping.is_set())
+            with traces.advancing(claimed):
+                job = step()
         except FtError as error:
             # The store: the row is as it was, and the sweep rings again.
             log.error("%s: %s", job_id, error)

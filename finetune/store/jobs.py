@@ -11,7 +11,18 @@ from finetune.errors import InternalError, NotFound, Problem
 from finetune.jobs import FINAL, TRANSITIONS, Change, Due, Event, Job, JobState, Json, Lease, Metric
 from finetune.store.database import Database, taken_over
 from finetune.store.schema import attempts, events, jobs, metrics, unleased
-from finetune.store.statements import COLUMNS, FIELDS, OTHERS, append, claiming, first, run, submitting, writing
+from finetune.store.statements import (
+    COLUMNS,
+    FIELDS,
+    OTHERS,
+    append,
+    claiming,
+    claiming_due,
+    first,
+    run,
+    submitting,
+    writing,
+)
 from finetune.store.straight import Straight
 
 #: An ended job may still be due: for a look at what a create in doubt has left (`finetune.doubt`).
@@ -76,6 +87,14 @@ class SqlJobs:
         if row is None:
             return None
         return Lease(job=_job(row), owner=owner, token=row[-1], until=now + ttl)
+
+    def claim_due(self, owner: str, now: datetime, ttl: timedelta, limit: int) -> list[Lease]:
+        """See `ports.JobStore.claim_due`."""
+        asked = {"now": now, "holder": owner, "until": now + ttl, "most": limit}
+        with self._db.write() as connection:
+            rows = connection.execute(claiming_due(), asked).all()
+        taken = [Lease(job=_job(row), owner=owner, token=row[-1], until=now + ttl) for row in rows]
+        return sorted(taken, key=lambda lease: (lease.job.due_at or now, lease.job.id))
 
     def apply(self, lease: Lease, change: Change, now: datetime, *, until: datetime | None = None) -> Job:
         """See `ports.JobStore.apply`."""

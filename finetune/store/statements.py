@@ -109,10 +109,25 @@ def writing(columns: tuple[str, ...], _dialect: str) -> Any:
 @cache
 def claiming() -> Any:
     """Take the `job` for `holder`, if it is due `now` and free."""
-    free = and_(jobs.c.id == bindparam("job"), jobs.c.due_at <= _NOW, _UNLEASED)
+    return _taking(and_(jobs.c.id == bindparam("job"), jobs.c.due_at <= _NOW, _UNLEASED))
+
+
+@cache
+def claiming_due() -> Any:
+    """Take the `most` longest due jobs, those left out that somebody else's transaction has locked.
+
+    SQLite has no locks of rows: there the transaction has the whole file from its start (`Database.write`).
+    """
+    free = select(jobs.c.id).where(jobs.c.due_at <= _NOW, _UNLEASED).order_by(jobs.c.due_at).limit(bindparam("most"))
+    # As a CTE: a subquery may be run again for each row that it is compared with, and then take more than `most`.
+    chosen = free.with_for_update(skip_locked=True).cte("chosen")
+    return _taking(jobs.c.id.in_(select(chosen.c.id)))
+
+
+def _taking(condition: Any) -> Any:
     taken = {"lease_owner": bindparam("holder"), "lease_until": bindparam("until", type_=Utc())}
     values = {**taken, "lease_token": jobs.c.lease_token + 1}
-    return update(jobs).where(free).values(values).returning(*COLUMNS, jobs.c.lease_token)
+    return update(jobs).where(condition).values(values).returning(*COLUMNS, jobs.c.lease_token)
 
 
 @cache

@@ -104,16 +104,19 @@ class _Jobs:
 
 
 @contextmanager
-def advancing() -> Iterator[None]:
+def advancing(claimed: "Job | None" = None) -> Iterator[None]:
     """In the block this thread moves a job: each step is a span of the job's trace (see `steps`).
 
-    One that changes nothing but progress is thrown away.
+    One that changes nothing but progress is thrown away. `claimed` is a job that was claimed before the block, None
+    one that is claimed in it.
     """
     if tracing() is None:
         yield
         return
     advance = _Advance()
     token = _advance.set(advance)
+    if claimed is not None:
+        advance.begin(claimed)
     try:
         yield
     except BaseException as error:

@@ -1,7 +1,9 @@
 """What a lease allows, and that a step is whole and cheap: on SQLite and a real PostgreSQL."""
 
+import threading
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from finetune.errors import LeaseLost
@@ -142,3 +144,58 @@ def test_a_fault_in_a_single_statement_is_told_as_any_other(world):
             force=False,
         )
     assert world.jobs.get("ft_1") == first
+
+
+def due_at(world, *ages_s):
+    """Jobs that have been due for so many seconds, `ft_0` first."""
+    now = world.clock.now()
+    for number, age_s in enumerate(ages_s):
+        world.submit(f"ft_{number}", due_at=now - timedelta(seconds=age_s))
+
+
+def test_a_batch_is_what_is_longest_due(world):
+    due_at(world, 1, 30, -5, 20, 10)
+    now = world.clock.now()
+    mine = world.jobs.claim_due("w1", now, TTL, 2)
+    assert [lease.job.id for lease in mine] == ["ft_1", "ft_3"]
+    assert {(lease.owner, lease.token, lease.until) for lease in mine} == {("w1", 1, now + TTL)}
+    assert [lease.job for lease in mine] == [world.jobs.get("ft_1"), world.jobs.get("ft_3")]
+    # What is leased, and what is not due, is left alone.
+    assert [lease.job.id for lease in world.jobs.claim_due("w2", now, TTL, 9)] == ["ft_4", "ft_0"]
+    assert world.jobs.claim_due("w3", now, TTL, 9) == []
+    world.clock.sleep(30)
+    again = world.jobs.claim_due("w3", world.clock.now(), TTL, 2)
+    assert [(lease.job.id, lease.token) for lease in again] == [("ft_1", 2), ("ft_3", 2)]
+    with pytest.raises(LeaseLost):
+        world.jobs.apply(mine[0], preparing(world), world.clock.now())
+
+
+def test_batches_that_are_claimed_at_once_share_no_job(world):
+    due_at(world, *range(120))
+    taken, others = [], [World(world.url) for _ in range(4)]
+    start = threading.Barrier(4)
+
+    def take(other, owner):
+        start.wait(10)
+        while mine := other.jobs.claim_due(owner, world.clock.now(), TTL, 7):
+            taken.extend((lease.job.id, lease.token) for lease in mine)
+
+    threads = [threading.Thread(target=take, args=(other, f"w{n}")) for n, other in enumerate(others)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for other in others:
+        other.database.close()
+    assert sorted(taken) == sorted((f"ft_{number}", 1) for number in range(120))
+
+
+def test_a_batch_passes_over_what_is_being_taken(postgres_url):
+    """Another's transaction that stands still in the middle of its claim holds nobody up."""
+    world = World(postgres_url)
+    due_at(world, 3, 2, 1)
+    with psycopg.connect(postgres_url.replace("postgresql+psycopg", "postgresql")) as other:
+        other.execute("SELECT id FROM jobs WHERE id = 'ft_0' FOR UPDATE")
+        mine = world.jobs.claim_due("w1", world.clock.now(), TTL, 2)
+    world.database.close()
+    assert [lease.job.id for lease in mine] == ["ft_1", "ft_2"]

@@ -1,5 +1,6 @@
 """The state machine: every step, every crash, every cancel ends as it should, and nothing is paid twice."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetune.errors import LeaseLost
+from finetune.errors import LeaseLost, Problem, StateError
 from finetune.jobs import FINAL, TRANSITIONS, Change, JobState
-from finetune.lifecycle import LEASE, MAX_FAILURES
+from finetune.lifecycle import LEASE
+from finetune.setbacks import MAX_FAILURES
 from finetune.testing import FakeProvider
 from tests.support.jobs import World, sqlite
 
@@ -475,3 +477,52 @@ def test_a_worker_that_was_cut_off_between_its_steps_writes_nothing(world):
     assert states(world) == ["queued", "preparing", "submitting", "running"]
     assert [len(made) for made in world.provider.made.values()] == [1], "paid twice"
     assert world.queue.rung == []
+
+
+def test_a_backlog_is_taken_longest_due_first(world):
+    for number in range(5):
+        world.submit(f"ft_{number}", due_at=world.clock.now() - timedelta(seconds=number))
+    moved = [(job.id, step().state) for job, step in world.lifecycle.advance_due(3, more=always)]
+    assert moved == [("ft_4", "running"), ("ft_3", "running"), ("ft_2", "running")]
+    assert [due.key for due in world.jobs.due(world.clock.now(), 9)] == ["ft_1", "ft_0"]
+    # Each was given back after its own steps.
+    assert {world.jobs.get(f"ft_{number}").state for number in range(2, 5)} == {JobState.RUNNING}
+
+
+@pytest.mark.parametrize("why", ["stops", "is slow", "leaves", "fails"])
+def test_what_is_left_of_a_batch_is_given_back(world, why):
+    for number in range(4):
+        world.submit(f"ft_{number}", due_at=world.clock.now() - timedelta(seconds=number))
+    before = [world.jobs.get(f"ft_{number}") for number in range(3)]
+    going = [True]
+    batch = world.lifecycle.advance_due(4, more=lambda: going[0])
+    with pytest.raises(StateError) if why == "fails" else nullcontext():
+        for job, step in batch:
+            assert job.id == "ft_3", "a second one was begun"
+            if why == "fails":
+                world.provider.on_call = broken_disk
+            step()
+            going[0] = why != "stops"
+            world.clock.sleep(LEASE.total_seconds() / 3 if why == "is slow" else 1)
+            if why == "leaves":
+                break
+    batch.close()
+    assert [world.jobs.get(f"ft_{number}") for number in range(3)] == before
+    assert [due.key for due in world.jobs.due(world.clock.now(), 9)][:3] == ["ft_2", "ft_1", "ft_0"]
+
+
+def broken_disk(method):
+    raise StateError(Problem(code="E501", what="no disk"))
+
+
+def test_of_a_batch_another_worker_takes_what_its_lease_ends_for(world):
+    """The worker of the batch is cut off in its first job, and writes nothing into the second one either."""
+    for number in range(2):
+        world.submit(f"ft_{number}", due_at=world.clock.now() - timedelta(seconds=number))
+    other = world.worker("w2")
+    for _, step in world.lifecycle.advance_due(2, more=always):
+        world.clock.sleep(LEASE.total_seconds())
+        assert other.advance("ft_0", more=always).state is JobState.RUNNING
+        step()
+    assert world.jobs.get("ft_0").state is JobState.RUNNING
+    assert [len(made) for made in world.provider.made.values()] == [1, 1]

@@ -4,8 +4,8 @@ import pytest
 
 from finetune.lifecycle import LEASE
 from finetune.store import SqlRuns
-from finetune.sweep import RING_AGAIN, Sweep
-from finetune.tasks import ADVANCE, TRAIN
+from finetune.sweep import RING_AGAIN, TAKE, Sweep
+from finetune.tasks import ADVANCE, ADVANCE_DUE, TRAIN
 from tests.support.jobs import World, sqlite
 
 
@@ -76,3 +76,22 @@ def test_a_bell_that_could_not_be_rung_rings_at_the_next_tick(world):
         one.tick()
     world.broken = False
     assert one.tick() == 1
+
+
+def test_for_a_backlog_it_rings_once_for_several(world):
+    for number in range(2 * TAKE + 1):
+        world.submit(f"ft_{number}")
+    world.runs.add_run("k", {}, world.clock.now())
+    one = sweep(world)
+    assert (one.tick(), one.tick()) == (4, 0)
+    assert world.bells == [(ADVANCE_DUE, "")] * 3 + [(TRAIN, "k")]
+    world.clock.sleep(RING_AGAIN.total_seconds())
+    assert one.tick() == 4
+
+
+def test_no_more_than_a_batch_has_a_bell_each(world):
+    """So each can have a worker of its own."""
+    for number in range(TAKE):
+        world.submit(f"ft_{number}")
+    assert sweep(world).tick() == TAKE
+    assert {task for task, _ in world.bells} == {ADVANCE}

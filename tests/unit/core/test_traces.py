@@ -377,6 +377,23 @@ def test_several_steps_under_one_lease_are_spans_each(
     assert [children(collector, span) for span in steps] == [["on the way to preparing"], ["on the way to submitting"]]
 
 
+def test_the_jobs_of_a_batch_are_each_in_their_own_trace(
+    world: Traced, collector: Collector, tracing: Callable[[], Any]
+) -> None:
+    other = TRACE[::-1]
+    world.submit("ft_1", trace=PARENT)
+    world.submit("ft_2", trace=PARENT.replace(TRACE, other))
+    with tracing():
+        for job, step in world.traced().advance_due(2, more=lambda: True):
+            with traces.advancing(job):
+                step()
+    steps = [span for span in collector.spans if span.name == "advance queued"]
+    assert [(span.trace, span.attributes["ft.job.id"]) for span in steps] == [
+        (TRACE, "ft_1"),
+        (other, "ft_2"),
+    ]
+
+
 def test_a_store_that_fails_and_a_lease_that_is_lost(
     world: Traced, collector: Collector, tracing: Callable[[], Any]
 ) -> None:
