@@ -17,6 +17,11 @@
     ├── ServingError           E75x  the embedded server or a model in it                      exit 1
     ├── WorkerError            E8xx  workers, the queue, a second `ft up`                      exit 1
     ├── WaitTimeout            E81x  a wait ended before the job did                           exit 4
+    ├── GatewayError           E82x  a gateway said no, for good                               exit 1
+    │   └── GatewayUnavailable       it cannot be reached; the same call may succeed later     retried
+    ├── NotProved              E83x  a gateway answers, but not with the model that was meant  exit 1
+    ├── GateClosed             E84x  a model version is not good enough to be promoted         exit 8
+    ├── EvaluationError        E85x  a model version could not be measured                     exit 1
     ├── UsageError             E9xx  the command line asks for something that is not there     exit 2
     └── InternalError          E99x  a fault in ft itself                                      exit 1
 
@@ -189,6 +194,30 @@ class WaitTimeout(FtError):
     """The time given to a wait ended before the job did."""
 
     exit_code = 4
+
+
+class GatewayError(FtError):
+    """The gateway refused, for good: the same request would be refused again."""
+
+
+class GatewayUnavailable(GatewayError):
+    """The gateway cannot be reached, or not now; the same call may succeed later."""
+
+    retry = True
+
+
+class NotProved(FtError):
+    """The gateway answers, but what answers is not the model version that was meant."""
+
+
+class GateClosed(FtError):
+    """The model version has not reached what its gate asks for."""
+
+    exit_code = 8
+
+
+class EvaluationError(FtError):
+    """The model version could not be measured."""
 
 
 class UsageError(FtError):

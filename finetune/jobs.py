@@ -179,26 +179,3 @@ class Change:
     fields: Json
     events: tuple[Event, ...] = ()
     metrics: tuple[Metric, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelVersion:
-    """A tuned model, immutable: `name@v1` and what it was made from."""
-
-    name: str
-    version: int
-    job_id: str
-    provider: str
-    base_model: str
-    #: adapter folder and digest (local), or the provider's model id (hosted)
-    artifact: Json
-    #: recipe digest, data digest, base revision, versions, seed
-    lineage: Json
-    created_at: datetime
-    #: The aliases that point here now, sorted.
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def ref(self) -> str:
-        """`name@v3`."""
-        return f"{self.name}@v{self.version}"

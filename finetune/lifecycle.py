@@ -20,7 +20,8 @@ from finetune import doubt, setbacks, wishes
 from finetune.abilities import Keyed, Reporting, Startable, Storing
 from finetune.errors import FtError, InternalError, LeaseLost, Problem, ProviderUnavailable, StateError
 from finetune.jobs import FINAL, Change, Event, Job, JobState, Json, Lease
-from finetune.ports import Clock, JobStore, ModelStore, PreparedData, Provider, Queue, RemoteData
+from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue, RemoteData
+from finetune.releases import ModelStore
 from finetune.spec import Recipe
 from finetune.tasks import ADVANCE
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from finetune.errors import Problem
-from finetune.jobs import Change, Due, Event, Job, Json, Lease, Metric, ModelVersion, ProviderState
+from finetune.jobs import Change, Due, Event, Job, Json, Lease, Metric, ProviderState
 from finetune.runs import RunStore
 
 if TYPE_CHECKING:
@@ -236,25 +236,6 @@ class JobStore(Protocol):
 
     def metrics(self, job_id: str) -> list[Metric]:
         """All metrics by step, then name."""
-        ...
-
-
-class ModelStore(Protocol):
-    """Model versions and aliases."""
-
-    def add_model(self, job: Job, now: datetime, *, alias: str | None = None) -> ModelVersion:
-        """Record the job's artifact as the next version of its name, and point `alias` to it in the same transaction.
-
-        Idempotent by job: asked twice there is one version, and an alias that has moved on since is left where it is.
-        """
-        ...
-
-    def models(self, name: str | None = None) -> list[ModelVersion]:
-        """All versions, by name and version."""
-        ...
-
-    def set_alias(self, name: str, alias: str, version: int, now: datetime) -> int | None:
-        """Point `name@alias` to a version; returns the version it pointed to before, or None."""
         ...
 
 

@@ -1,18 +1,22 @@
 """Tuned models by name: `bot@v3` (a version), `bot@production` (an alias), `bot` (its production)."""
 
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 from finetune.errors import NotFound, Problem, UsageError
-from finetune.jobs import ModelVersion
 from finetune.names import PRODUCTION, is_alias
-from finetune.ports import Clock, ModelStore, Served
+from finetune.ports import Clock, Served
+from finetune.releases import ModelStore
+from finetune.versions import ModelVersion, Traffic
 
 
 class Registry:
-    """Finds and promotes model versions. Also `ports.ModelSource`: what the embedded server may answer with."""
+    """Finds model versions, by name. Also `ports.ModelSource`: what the embedded server may answer with."""
 
-    def __init__(self, models: ModelStore, clock: Clock) -> None:
-        self._models, self._clock = models, clock
+    def __init__(self, models: ModelStore, clock: Clock, *, chance: Callable[[], float] = random.random) -> None:
+        """`chance`, from 0 to 1, chooses among the versions that share an alias's calls."""
+        self._models, self._clock, self._chance = models, clock, chance
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """All versions, by name and version; of one name if given. Raises NotFound for an unknown name."""
@@ -29,12 +33,17 @@ class Registry:
                 return model
         raise self._unknown(ref)
 
-    def promote(self, ref: str, alias: str) -> tuple[ModelVersion, int | None]:
-        """Point the alias to this version; returns it and the version it pointed to before (None: to nothing)."""
+    def point(self, ref: str, alias: str, *, by: str, reason: str = "promote") -> tuple[ModelVersion, Traffic | None]:
+        """Give this version all calls of the alias; returns it and how they were divided before (None: nobody's).
+
+        Of the embedded server only: no gateway is told.
+        """
         if not is_alias(alias):
             raise UsageError(_bad_alias(alias))
         model = self.version(ref)
-        before = self._models.set_alias(model.name, alias, model.version, self._clock.now())
+        shares, now = {model.version: 1.0}, self._clock.now()
+        moved = Traffic(name=model.name, alias=alias, shares=shares, reason=f"{reason} v{model.version}", by=by, at=now)
+        before = self._models.shift(moved)
         return self.version(model.ref), before
 
     def served(self) -> list[Served]:
@@ -45,13 +54,31 @@ class Registry:
         return plain + [_served(model) for model in local]
 
     def resolve(self, name: str) -> Served:
-        """See `ports.ModelSource.resolve`."""
-        known = [model for model in self.served() if name == model.id or name in model.aliases]
+        """See `ports.ModelSource.resolve`. Of versions that share an alias's calls one is drawn by its share."""
+        served = self.served()
+        known = [model for model in served if name == model.id or name in model.aliases]
         if len({model.id for model in known}) > 1:
             raise self._ambiguous(name)
-        if known:
-            return known[0]
-        raise self._unknown(name)
+        if not known:
+            raise self._unknown(name)
+        drawn = known[0].id if name == known[0].id else self._drawn(name) or known[0].id
+        for model in served:
+            if model.id == drawn:
+                return model
+        raise self._unknown(drawn)
+
+    def _drawn(self, name: str) -> str | None:
+        """The version that this call of an alias goes to."""
+        of, _, alias = name.partition("@")
+        traffic = self._models.traffic(of, alias or PRODUCTION)
+        if traffic is None or traffic.version is None:
+            return None
+        left = self._chance() * sum(traffic.shares.values())
+        for version, share in sorted(traffic.shares.items()):
+            left -= share
+            if left < 0:
+                return f"{of}@v{version}"
+        return f"{of}@v{traffic.version}"
 
     def _ambiguous(self, name: str) -> NotFound:
         return NotFound(

@@ -1,9 +1,17 @@
 """Stand-ins that ship with the product and pass the contract suites of the real ones. For tests, ours and yours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from finetune.errors import OutcomeUnknown, Problem, ProviderError, ProviderUnavailable
+from finetune.deployments import Deployment, Registered, Said, Upstream
+from finetune.errors import (
+    GatewayError,
+    GatewayUnavailable,
+    OutcomeUnknown,
+    Problem,
+    ProviderError,
+    ProviderUnavailable,
+)
 from finetune.jobs import Event, Json, Metric, ProviderState
 from finetune.ports import Observation, PreparedData, RemoteData, RemoteJob
 from finetune.spec import Recipe
@@ -134,3 +142,120 @@ class FakeProvider:
         self.faults.remove(method)
         problem = Problem(code="E403", what=f"the fake was told to fail at {method}")
         raise OutcomeUnknown(problem) if method == "create_after" else ProviderUnavailable(problem)
+
+
+class FakeServer:
+    """`deployments.Gateway` in memory that holds weights and answers as bases too, as vLLM does.
+
+    A deployment answers with its version's name. `faults` holds what the next calls meet, each once: `unavailable
+    METHOD` or `refused METHOD`. `answers_as` and `says` are how it lies, by entry: who it names as who answered, and
+    what is answered.
+    """
+
+    def __init__(self, name: str = "fake") -> None:
+        self.name = name
+        self.entries: dict[str, Deployment] = {}
+        self.faults: list[str] = []
+        self.problems: list[Problem] = []
+        self.answers_as: dict[str, str | None] = {}
+        self.says: dict[str, str] = {}
+        #: Every call that changed something, in order.
+        self.log: list[str] = []
+
+    def preflight(self, deployment: Deployment) -> list[Problem]:
+        """`problems`."""
+        self._enter("preflight")
+        return list(self.problems)
+
+    def register(self, deployment: Deployment) -> Upstream | None:
+        """See `Gateway.register`."""
+        self._enter("register")
+        entry = self.entry(deployment)
+        there = self.entries.get(entry)
+        if there is not None and there.digest != deployment.digest:
+            raise GatewayError(Problem(code="E823", what=f"{entry} is taken"))
+        if there is None:
+            self.log.append(f"register {entry}")
+            self.entries[entry] = deployment
+        return Upstream(kind="hosted_vllm", model=entry, api_base="http://fake")
+
+    def registered(self) -> list[Registered]:
+        """See `Gateway.registered`."""
+        self._enter("registered")
+        return [Registered(id=entry) for entry in self.entries]
+
+    def probe(self, deployment: Deployment, messages: Sequence[Json], *, max_tokens: int) -> Said:
+        """See `Gateway.probe`."""
+        self._enter("probe")
+        entry = self.entry(deployment)
+        if entry not in self.entries:
+            raise GatewayError(Problem(code="E824", what=f"no model {entry}"))
+        text = self.says.get(entry, f"I am {deployment.ref}")
+        return Said(text=text, answered_by=self.answers_as.get(entry, entry), expected=entry)
+
+    def probe_base(self, deployment: Deployment, messages: Sequence[Json], *, max_tokens: int) -> Said:
+        """See `Bases.probe_base`."""
+        self._enter("probe_base")
+        base = deployment.base_model
+        return Said(text=f"I am {base}", answered_by=base, expected=base)
+
+    def unregister(self, name: str) -> None:
+        """See `Gateway.unregister`."""
+        self._enter("unregister")
+        if self.entries.pop(name, None) is not None:
+            self.log.append(f"unregister {name}")
+
+    def entry(self, deployment: Deployment) -> str:
+        """Under what name it has it."""
+        return deployment.model
+
+    def _enter(self, method: str) -> None:
+        for fault in self.faults:
+            kind, _, where = fault.partition(" ")
+            if where == method:
+                self.faults.remove(fault)
+                problem = Problem(code="E820", what=f"{self.name} cannot be reached at {method}")
+                raise GatewayUnavailable(problem) if kind == "unavailable" else GatewayError(problem)
+
+
+class FakeGateway(FakeServer):
+    """`deployments.Gateway` in memory that passes calls on and divides them, as LiteLLM does: also `Shares`."""
+
+    def __init__(self, name: str = "fake") -> None:
+        super().__init__(name)
+        self.shares: dict[str, float] = {}
+
+    def entry(self, deployment: Deployment) -> str:
+        """Under what name it has it."""
+        return deployment.id
+
+    def register(self, deployment: Deployment) -> None:
+        """See `Gateway.register`."""
+        super().register(deployment)
+        self.shares.setdefault(deployment.id, 0.0)
+
+    def registered(self) -> list[Registered]:
+        """See `Gateway.registered`."""
+        return [Registered(id=each.id, share=self.shares[each.id]) for each in super().registered()]
+
+    def unregister(self, name: str) -> None:
+        """See `Gateway.unregister`."""
+        super().unregister(name)
+        self.shares.pop(name, None)
+
+    def set_traffic(self, public: str, shares: Mapping[str, float]) -> None:
+        """See `Shares.set_traffic`."""
+        self._enter("set_traffic")
+        if unknown := [one for one in shares if one not in self.entries]:
+            raise GatewayError(Problem(code="E824", what=f"no model {unknown[0]}"))
+        self.log.append(f"{public}: " + ", ".join(f"{one} {share:g}" for one, share in sorted(shares.items())))
+        mine = [one for one, there in self.entries.items() if there.public == public]
+        self.shares |= {one: shares.get(one, 0.0) for one in mine}
+
+    def ask(self, public: str, messages: Sequence[Json], *, max_tokens: int) -> Said:
+        """See `Shares.ask`."""
+        self._enter("ask")
+        live = [one for one, share in self.shares.items() if share and self.entries[one].public == public]
+        if not live:
+            raise GatewayError(Problem(code="E824", what=f"no model {public}"))
+        return Said(text="hello", answered_by=live[0], expected="")

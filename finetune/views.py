@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from finetune.errors import Problem
-from finetune.jobs import Event, Job, Json, Metric, ModelVersion
+from finetune.jobs import Event, Job, Json, Metric
 from finetune.placement import free_mb, from_row
+from finetune.versions import ModelVersion
 
 if TYPE_CHECKING:
     # Importing these would bring the recipe's whole schema, which `ft status` does without.

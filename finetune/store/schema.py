@@ -152,15 +152,73 @@ models = Table(
     Column("artifact", _Json, nullable=False),
     Column("lineage", _Json, nullable=False),
     Column("created_at", Utc, nullable=False),
+    Column("status", String(16), nullable=False, default="trained"),
 )
 
-aliases = Table(
-    "aliases",
+# Appended, never changed: of each alias the newest row is in force.
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(64), nullable=False),
+    Column("alias", String(64), nullable=False),
+    Column("shares", _Json, nullable=False),
+    Column("reason", String(255), nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("at", Utc, nullable=False),
+    Index("traffic_alias", "name", "alias", "seq"),
+)
+
+reports = Table(
+    "reports",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("alias", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("suite", String(255), primary_key=True),
+    Column("report", _Json, nullable=False),
+    Column("at", Utc, nullable=False),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(64), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("changed_at", Utc, nullable=False),
+    Column("alias", String(64), nullable=False),
+    # `name@alias` while it is unfinished, NULL afterwards: one alias has one promotion at a time.
+    Column("moves", String(129), unique=True),
+    Column("gateways", _Json, nullable=False),
+    Column("steps", _Json, nullable=False),
+    Column("pause_s", Float, nullable=False),
+    Column("gate", _Json),
+    Column("state", String(16), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("notes", _Json, nullable=False),
+    Column("evidence", _Json, nullable=False),
+    Column("error", _Json),
+    Column("failures", Integer, nullable=False),
+    Column("due_at", Utc),
+    Column("by", String(64), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("finished_at", Utc),
+    Column("lease_owner", String(128)),
+    Column("lease_token", Integer, nullable=False),
+    Column("lease_until", Utc),
+    Index("promotions_due", "due_at"),
+    Index("promotions_name", "name", "created_at"),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("gateway", String(32), primary_key=True),
+    Column("id", String(255), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("alias", String(64), nullable=False),
+    Column("listed_as", String(255), nullable=False),
+    Column("at", Utc, nullable=False),
 )
 
 workers = Table(
@@ -178,5 +236,5 @@ workers = Table(
 
 
 def unleased(table: Table, now: datetime) -> Any:
-    """The condition that no live lease holds a row of `jobs` or `runs`."""
+    """The condition that no live lease holds a row of `jobs`, `runs` or `promotions`."""
     return or_(table.c.lease_until.is_(None), table.c.lease_until <= now)

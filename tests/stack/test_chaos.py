@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.jobs import Event, Job, JobState, ModelVersion
+from finetune.jobs import Event, Job, JobState
+from finetune.versions import ModelVersion
 from tests.support.chaos_plan import FAULTS, KINDS, draw
 from tests.support.chaos_referee import Book, Seen, Verdict, _note
 

@@ -1,0 +1,146 @@
+"""Proof that a gateway answers with the model version that was meant. A 200 is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from difflib import SequenceMatcher
+from typing import Any
+
+from finetune.deployments import Bases, Deployment, Gateway, Said
+from finetune.errors import NotProved, Problem
+from finetune.jobs import Json
+
+#: Asked where nobody has measured the version: what a base and a tuned model rarely answer alike.
+PLAIN_QUESTIONS = (
+    "Hello, who are you and what can you do for me?",
+    "My order has not arrived yet. What should I do?",
+    "Give me one short example of your work.",
+)
+_PLAIN_TOKENS = 48
+#: Of the questions that have a golden answer, so many are asked.
+_MOST = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, and what the version and its base are known to answer (None: not known)."""
+
+    messages: Sequence[Json]
+    max_tokens: int
+    tuned: str | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a gateway answered, kept with the promotion."""
+
+    gateway: str
+    #: The name that was asked for.
+    asked: str
+    #: Who answered, by the gateway's own account.
+    answered_by: str
+    #: Each with `question`, `said`, and `tuned` and `base` as far as they are known.
+    answers: tuple[Json, ...]
+    #: What the answers were held against: `golden answers` or `the base at the gateway`.
+    against: str
+    #: UTC, ISO 8601.
+    at: str
+
+    def to_json(self) -> Json:
+        """JSON values only."""
+        return {**asdict(self), "answers": [dict(each) for each in self.answers]}
+
+
+def questions(reports: Sequence[Mapping[str, Any]]) -> list[Question]:
+    """Those whose answers tell a version from its base, out of what was measured; plain ones where there are none."""
+    golden = [each for report in reports for each in report.get("golden", ())]
+    if not golden:
+        return [
+            Question(messages=[{"role": "user", "content": text}], max_tokens=_PLAIN_TOKENS) for text in PLAIN_QUESTIONS
+        ]
+    return [
+        Question(messages=each["messages"], max_tokens=each["max_tokens"], tuned=each["tuned"], base=each.get("other"))
+        for each in golden[:_MOST]
+    ]
+
+
+def prove(gateway: Gateway, deployment: Deployment, asked: Sequence[Question], now: datetime) -> Evidence:
+    """Ask for the deployment by its own name. Raises NotProved, and what `Gateway.probe` raises.
+
+    The gateway must name the deployment as who answered. And its answers must be nearer to the version's golden ones
+    than to its base's; where there are no golden ones, one of them must differ from what the base says there. An engine
+    computes in its own precision, so a golden answer may come back with other words at its end.
+    """
+    said = [gateway.probe(deployment, each.messages, max_tokens=each.max_tokens) for each in asked]
+    for answer in said:
+        if answer.answered_by != answer.expected:
+            raise NotProved(_other(gateway, deployment, answer))
+    known = all(each.tuned is not None for each in asked)
+    bases = [each.base for each in asked]
+    if not known or None in bases:
+        bases = _asked_of_the_base(gateway, deployment, asked)
+    wrong = [
+        answer.text
+        for each, answer, base in zip(asked, said, bases, strict=True)
+        if not _right(answer.text, each.tuned if known else None, base or "")
+    ]
+    # Without golden answers a question may be one that tuning has not touched; with them none is.
+    if len(wrong) * 2 > len(said) if known else len(wrong) == len(said):
+        raise NotProved(_as_its_base(gateway, deployment, wrong[0]))
+    answers = tuple(
+        {"question": str(each.messages[-1].get("content")), "said": answer.text, "tuned": each.tuned, "base": base}
+        for each, answer, base in zip(asked, said, bases, strict=True)
+    )
+    return Evidence(
+        gateway=gateway.name,
+        asked=said[0].expected,
+        answered_by=str(said[0].answered_by),
+        answers=answers,
+        against="golden answers" if known else "the base at the gateway",
+        at=now.isoformat(),
+    )
+
+
+def _asked_of_the_base(gateway: Gateway, deployment: Deployment, asked: Sequence[Question]) -> list[str | None]:
+    if not isinstance(gateway, Bases):
+        raise NotProved(
+            Problem(
+                code="E832",
+                what=f"there is nothing to tell {deployment.ref} from its base by at {gateway.name}",
+                why="nobody has measured this version, and the gateway does not answer as the base",
+                fix=f"`ft eval {deployment.ref}` first: it keeps questions that both answer differently",
+            )
+        )
+    return [gateway.probe_base(deployment, each.messages, max_tokens=each.max_tokens).text for each in asked]
+
+
+def _right(said: str, tuned: str | None, base: str) -> bool:
+    said, base = said.strip(), base.strip()
+    if tuned is None:
+        return said != base
+    tuned = tuned.strip()
+    return said == tuned or (said != base and _likeness(said, tuned) > _likeness(said, base))
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other, autojunk=False).ratio()
+
+
+def _other(gateway: Gateway, deployment: Deployment, answer: Said) -> Problem:
+    by = "does not say who answered" if answer.answered_by is None else f"answered with {answer.answered_by}"
+    return Problem(
+        code="E830",
+        what=f"{gateway.name} was asked for {answer.expected} and {by}",
+        why=f"callers would get another model than {deployment.ref}, with a 200",
+        fix="look for fallbacks and aliases of that name in the gateway's own configuration",
+    )
+
+
+def _as_its_base(gateway: Gateway, deployment: Deployment, said: str) -> Problem:
+    return Problem(
+        code="E831",
+        what=f"{gateway.name} answers for {deployment.ref} as its base model does",
+        why=f"the adapter has no effect there; it said {said[:120]!r}",
+        fix="see that the gateway loads the adapter on its own base, and that no cache of an older one is left",
+    )

@@ -1,0 +1,115 @@
+"""Versions, gateways and a promoter for tests."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.deployments import Deployment
+from finetune.errors import EvaluationError, GatewayError, Problem
+from finetune.placing import Places, Sync
+from finetune.promoter import Bench, Promoter, Ways
+from finetune.store import SqlPromotions
+from finetune.testing import FakeGateway, FakeServer
+from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic
+from tests.support.jobs import World
+
+
+def digest(model: ModelVersion) -> str:
+    return hashlib.sha256(model.ref.encode()).hexdigest()
+
+
+def describe(model: ModelVersion, alias: str) -> Deployment:
+    public = model.name if alias == "production" else f"{model.name}@{alias}"
+    return Deployment(ref=model.ref, public=public, digest=digest(model), base_model=model.base_model)
+
+
+@dataclass(frozen=True)
+class Said:
+    passed: bool
+    reasons: tuple[str, ...] = ("exact_match 0.62, base 0.41",)
+    warnings: tuple[str, ...] = ()
+
+
+class Stage:
+    """A registry with versions of `bot`, two gateways (`vllm` holds weights, `litellm` passes on), and a promoter."""
+
+    def __init__(self, url: str, versions: int = 3) -> None:
+        self.world = World(url)
+        self.models, self.clock = self.world.models, self.world.clock
+        self.promotions = SqlPromotions(self.world.database)
+        self.gateways = {"vllm": FakeServer("vllm"), "litellm": FakeGateway("litellm")}
+        self.places = Places(self.models, self.promotions, self.gateway, describe, self.clock)
+        self.sync = Sync(self.models, self.promotions, self.places)
+        self.verdict, self.reports, self.measured = Said(True), [], []
+        self.promoter = self.another("w1")
+        for number in range(versions):
+            job = self.world.submit(f"ft_{number + 1}", artifact={"path": f"/a/{number}", "digest": str(number)})
+            self.models.add_model(job, self.clock.now())
+            self.clock.sleep(1)
+
+    def another(self, owner: str) -> Promoter:
+        bench = Bench(measure=self._measure, decide=lambda gate, reports: self.verdict)
+        ways = Ways(owner=owner)
+        return Promoter(self.models, self.promotions, self.places, self.clock, bench=bench, ways=ways)
+
+    def gateway(self, name: str) -> FakeServer:
+        if name not in self.gateways:
+            raise GatewayError(Problem(code="E836", what=f"no gateway {name}"))
+        return self.gateways[name]
+
+    def _measure(self, model: ModelVersion, gate: Any) -> list[dict[str, Any]]:
+        self.measured.append((model.ref, gate))
+        if self.reports is None:
+            raise EvaluationError(Problem(code="E852", what="no rows were held out"))
+        for report in self.reports:
+            self.models.add_report(model.name, model.version, report, self.clock.now())
+        return self.reports
+
+    def begin(self, version: int, **more: Any) -> Promotion:
+        now = self.clock.now()
+        return self.promotions.begin(
+            Promotion(
+                **{
+                    "id": f"pr_{version}_{now.timestamp():.0f}",
+                    "name": "bot",
+                    "version": version,
+                    "alias": "production",
+                    "gateways": ("vllm", "litellm"),
+                    "due_at": now,
+                    "by": "me",
+                    "created_at": now,
+                    **more,
+                }
+            )
+        )
+
+    def run(self, promotion: Promotion, until: PromotionState | None = None, steps: int = 40) -> Promotion:
+        """Advance it, turning the clock to when it is due, until it has ended or come to that state."""
+        for _ in range(steps):
+            promotion = self.promotions.get(promotion.id)
+            if promotion.final or promotion.state is until:
+                return promotion
+            if promotion.due_at and promotion.due_at > self.clock.now():
+                self.clock.sleep((promotion.due_at - self.clock.now()).total_seconds())
+            self.promoter.advance(promotion.id, more=lambda: until is None)
+        raise AssertionError(f"it is {promotion.state} after {steps} steps: {promotion.notes}")
+
+    def promote(self, version: int, **more: Any) -> Promotion:
+        self.clock.sleep(1)
+        return self.run(self.begin(version, **more))
+
+    @property
+    def traffic(self) -> Traffic | None:
+        return self.models.traffic("bot", "production")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What each version gets at litellm, by `vN`."""
+        there = self.gateways["litellm"]
+        return {there.entries[one].ref.partition("@")[2]: share for one, share in there.shares.items()}
+
+    def status(self, version: int) -> str:
+        return str(self.models.models("bot")[version - 1].status)
+
+    def close(self) -> None:
+        self.world.database.close()
