@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from finetune.errors import Problem
 from finetune.jobs import Json
+
+if TYPE_CHECKING:
+    from finetune.deployments import Upstream
 
 
 @runtime_checkable
@@ -100,4 +103,13 @@ class Notifying(Protocol):
 
         Raises AuthenticationFailed when the signature is missing, wrong or too old.
         """
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """Its tuned models answer by a name of their own as soon as they are trained."""
+
+    def answers_at(self, artifact: Json) -> "Upstream":
+        """Where, and by which name. Sends nothing. Raises ProviderError E837: it answers nowhere yet."""
         ...

@@ -21,6 +21,7 @@ from finetune.abilities import Keyed, Reporting, Startable, Storing
 from finetune.errors import FtError, InternalError, LeaseLost, Problem, ProviderUnavailable, StateError
 from finetune.jobs import FINAL, Change, Event, Job, JobState, Json, Lease
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue, RemoteData
+from finetune.promotions import Wanted, begun
 from finetune.releases import ModelStore
 from finetune.spec import Recipe
 from finetune.tasks import ADVANCE
@@ -227,9 +228,18 @@ class Lifecycle:
         return Change(state=job.state, due_at=now, fields=fields, **{**news, "events": (*news["events"], told)})
 
     def _register(self, lease: Lease) -> Change:
-        wanted = recipe_of(lease.job).register
+        recipe = recipe_of(lease.job)
         job, told = self._fetched(lease.job)
-        version = self._models.add_model(job, self._clock.now(), alias=wanted.alias if wanted else None)
+        now, wanted = self._clock.now(), recipe.register
+        follows: dict[str, Any] = {}
+        if wanted and (wanted.gateways or recipe.gate):
+            # Named by the job: asked twice there is one.
+            promotion_id = job.id.replace("ft_", "pr_", 1)
+            wish = Wanted(alias=wanted.alias)
+            follows["promotion"] = begun(recipe, wish, 0, promotion_id=promotion_id, by=job.owner, now=now)
+        elif wanted:
+            follows["alias"] = wanted.alias
+        version = self._models.add_model(job, now, **follows)
         fields = {"model": version.ref, "artifact": job.artifact, "failures": 0}
         return self._end(JobState.SUCCEEDED, f"registered as {version.ref}", events=told, **fields)
 

@@ -4,19 +4,19 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from finetune.errors import NotFound, Problem, UsageError
-from finetune.names import PRODUCTION, is_alias
-from finetune.ports import Clock, Served
+from finetune.errors import NotFound, Problem
+from finetune.names import PRODUCTION
+from finetune.ports import Served
 from finetune.releases import ModelStore
-from finetune.versions import ModelVersion, Traffic
+from finetune.versions import ModelVersion
 
 
 class Registry:
     """Finds model versions, by name. Also `ports.ModelSource`: what the embedded server may answer with."""
 
-    def __init__(self, models: ModelStore, clock: Clock, *, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, models: ModelStore, *, chance: Callable[[], float] = random.random) -> None:
         """`chance`, from 0 to 1, chooses among the versions that share an alias's calls."""
-        self._models, self._clock, self._chance = models, clock, chance
+        self._models, self._chance = models, chance
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """All versions, by name and version; of one name if given. Raises NotFound for an unknown name."""
@@ -32,19 +32,6 @@ class Registry:
             if label == f"v{model.version}" or (label if at else PRODUCTION) in model.aliases:
                 return model
         raise self._unknown(ref)
-
-    def point(self, ref: str, alias: str, *, by: str, reason: str = "promote") -> tuple[ModelVersion, Traffic | None]:
-        """Give this version all calls of the alias; returns it and how they were divided before (None: nobody's).
-
-        Of the embedded server only: no gateway is told.
-        """
-        if not is_alias(alias):
-            raise UsageError(_bad_alias(alias))
-        model = self.version(ref)
-        shares, now = {model.version: 1.0}, self._clock.now()
-        moved = Traffic(name=model.name, alias=alias, shares=shares, reason=f"{reason} v{model.version}", by=by, at=now)
-        before = self._models.shift(moved)
-        return self.version(model.ref), before
 
     def served(self) -> list[Served]:
         """See `ports.ModelSource.served`: every local version and the base models under them."""
@@ -116,13 +103,4 @@ def _served(model: ModelVersion) -> Served:
         adapter=Path(model.artifact["path"]),
         created_at=model.created_at,
         aliases=_names(model),
-    )
-
-
-def _bad_alias(alias: str) -> Problem:
-    return Problem(
-        code="E703",
-        what=f"{alias!r} cannot be an alias",
-        why="an alias is lower case letters, digits, `_`, `.` and `-`, and not a version such as v1",
-        fix="for example `--to production`",
     )

@@ -72,8 +72,8 @@ class PromotionStore(Protocol):
         """Newest first."""
         ...
 
-    def due(self, now: datetime, limit: int) -> Sequence[Due]:
-        """Those that are due and held by nobody, longest due first."""
+    def due(self, now: datetime, limit: int, *, measuring: bool | None = None) -> Sequence[Due]:
+        """Those that are due and held by nobody, longest due first; `measuring`: only those that are, or are not."""
         ...
 
     def hold(self, promotion_id: str, owner: str, now: datetime, ttl: timedelta) -> Grip | None:

@@ -1,6 +1,5 @@
 """From a recipe to a committed job: check the data, choose the target, insert the row, ring."""
 
-import getpass
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from finetune.abilities import Keyed
 from finetune.catalogue import Cost, DataRules, Method
 from finetune.data import KIND_OF, DataReport, DataRequest
 from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem, UsageError
+from finetune.ids import login
 from finetune.jobs import Event, Job, JobState
 from finetune.plan import Choice, Eligible, Plan, choose, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
@@ -209,7 +209,7 @@ class Submitter:
         return Job(
             **fields,
             id=self._new_id(),
-            owner=_login(),
+            owner=login(),
             state=JobState.QUEUED,
             admitted_at=None if self._market.caps else now,
             deadline_at=deadline_at,
@@ -303,11 +303,3 @@ def _not_over(job: Job) -> Problem:
         why="a job is tried again when it has failed or was cancelled",
         fix="`ft submit recipe.yaml --force` trains again what has succeeded",
     )
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()[:64]
-    except (KeyError, OSError):
-        # A container may run under a number that has no name.
-        return "unknown"

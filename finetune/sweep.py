@@ -1,11 +1,11 @@
 """The sweep: rings for work that is due and that nobody woke. It is what makes the queue a mere hint."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from finetune.jobs import Due
-from finetune.ports import Clock, JobStore
-from finetune.tasks import ADVANCE, ADVANCE_DUE, TRAIN
+from finetune.ports import Clock
+from finetune.tasks import ADVANCE, ADVANCE_DUE
 
 #: Rung again after this long when nobody has taken it; a rung message should expire at twice this.
 RING_AGAIN = timedelta(seconds=30)
@@ -15,27 +15,24 @@ TAKE = 8
 
 
 class Sweep:
-    """Finds due jobs and waiting runs and calls `ring(task, key)` for each, at most once in `RING_AGAIN`.
+    """Finds what waits (jobs, runs, promotions) and calls `ring(task, key)` for each, at most once in `RING_AGAIN`.
 
     For more than `TAKE` jobs at a time it rings ADVANCE_DUE, whose message names none, once for every `TAKE` of them.
 
-    `tasks` are the tasks that this worker can do. With a broker a row's own message may come too, and other workers
+    With a broker a row's own message may come too, and other workers
     may ring as well: a message in vain costs one look at the row.
     """
 
     def __init__(
         self,
-        jobs: JobStore,
-        due_runs: Callable[[datetime, int], Sequence[Due]],
+        sources: Mapping[str, Callable[[datetime, int], Sequence[Due]]],
         clock: Clock,
         ring: Callable[[str, str], None],
         *,
-        tasks: Collection[str],
-        admit: Callable[[datetime], object] = lambda now: None,
+        admit: Callable[[datetime], object] | None = None,
     ) -> None:
-        """`due_runs` are runs that this worker could take (`Placements.due_runs`); `admit` gives the turns."""
-        self._jobs, self._due_runs, self._clock, self._ring = jobs, due_runs, clock, ring
-        self._tasks, self._admit = tasks, admit
+        """`sources` say what waits, by task; `admit` gives jobs their turns first."""
+        self._sources, self._clock, self._ring, self._admit = sources, clock, ring, admit
         #: What was rung for: which task and wait, and when.
         self._rung: dict[tuple[str, Due], datetime] = {}
 
@@ -45,12 +42,9 @@ class Sweep:
         Raises what `ring` raises; what was not rung for by then is rung for at the next tick.
         """
         now = self._clock.now()
-        waiting: list[tuple[str, Due]] = []
-        if ADVANCE in self._tasks:
+        if self._admit is not None:
             self._admit(now)
-            waiting += [(ADVANCE, due) for due in self._jobs.due(now, _BATCH)]
-        if TRAIN in self._tasks:
-            waiting += [(TRAIN, due) for due in self._due_runs(now, _BATCH)]
+        waiting = [(task, due) for task, source in self._sources.items() for due in source(now, _BATCH)]
         # What no longer waits is forgotten. A job's next step is another wait: it rings at once.
         self._rung = {each: self._rung[each] for each in waiting if each in self._rung}
         new = [each for each in waiting if each not in self._rung or now - self._rung[each] >= RING_AGAIN]

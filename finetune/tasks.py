@@ -9,7 +9,17 @@ ADVANCE: Final = "ft.advance"
 ADVANCE_DUE: Final = "ft.advance_due"
 #: One training on this machine.
 TRAIN: Final = "ft.train"
-QUEUE_OF: Final[dict[str, str]] = {ADVANCE: "remote", ADVANCE_DUE: "remote", TRAIN: "gpu"}
+#: What the gate of a promotion asks for: it takes the machine on which trainings run.
+MEASURE: Final = "ft.measure"
+#: The next steps of a promotion.
+PROMOTE: Final = "ft.promote"
+QUEUE_OF: Final[dict[str, str]] = {
+    ADVANCE: "remote",
+    ADVANCE_DUE: "remote",
+    PROMOTE: "remote",
+    TRAIN: "gpu",
+    MEASURE: "gpu",
+}
 #: All queues; a job of the local provider needs a worker for each.
 QUEUES: Final = tuple(dict.fromkeys(QUEUE_OF.values()))
 #: A worker beats every two seconds; one that missed three of them is not counted on.

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import Problem
 from finetune.jobs import Event, Job, Json, Metric
 from finetune.placement import free_mb, from_row
-from finetune.versions import ModelVersion
+from finetune.versions import ModelVersion, Promotion, Traffic
 
 if TYPE_CHECKING:
     # Importing these would bring the recipe's whole schema, which `ft status` does without.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from finetune.data import DataReport
     from finetune.data.survey import Survey
     from finetune.offers import Offer
+    from finetune.placing import Drift
     from finetune.plan import Plan
     from finetune.runs import Beat, Run
 
@@ -97,8 +98,67 @@ def model(one: ModelVersion) -> Json:
         "base_model": one.base_model,
         "artifact": one.artifact,
         "lineage": one.lineage,
+        "status": str(one.status),
         "created_at": _time(one.created_at),
     }
+
+
+def promotion(one: Promotion) -> Json:
+    """A version on its way to an alias."""
+    return {
+        "id": one.id,
+        "ref": one.ref,
+        "alias": one.alias,
+        "gateways": list(one.gateways),
+        "state": str(one.state),
+        "steps": list(one.steps),
+        "step": one.step,
+        "gate": one.gate,
+        "notes": list(one.notes),
+        "evidence": one.evidence,
+        "error": one.error,
+        "by": one.by,
+        "due_at": _time(one.due_at),
+        "created_at": _time(one.created_at),
+        "finished_at": _time(one.finished_at),
+    }
+
+
+def card(one: Json) -> Json:
+    """What is known of a version beside itself (`releasing.Releasing.card`)."""
+    return {
+        "reports": one["reports"],
+        "traffic": plain(one["traffic"]),
+        "promotions": [promotion(each) for each in one["promotions"]],
+        "gateways": one["gateways"],
+    }
+
+
+def plain(value: Any) -> Any:
+    """JSON values of ours with times in them, with the times as texts."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return _time(value) if isinstance(value, datetime) else value
+
+
+def traffic(one: Traffic) -> Json:
+    """How the calls of an alias are, or were, divided."""
+    shares = {f"v{version}": share for version, share in one.shares.items()}
+    return {
+        "name": one.name,
+        "alias": one.alias,
+        "shares": shares,
+        "reason": one.reason,
+        "by": one.by,
+        "at": _time(one.at),
+    }
+
+
+def drift(one: "Drift") -> Json:
+    """One difference between our books and a gateway."""
+    return {"gateway": one.gateway, "id": one.id, "kind": one.kind, "what": one.what, "mended": one.mended}
 
 
 def plan(one: "Plan") -> Json:

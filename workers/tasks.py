@@ -10,8 +10,8 @@ from finetune.errors import FtError
 from finetune.jobs import Job
 from finetune.logs import about
 from finetune.sweep import TAKE
-from finetune.tasks import ADVANCE, ADVANCE_DUE, TRAIN
-from finetune.wiring import Parts
+from finetune.tasks import ADVANCE, ADVANCE_DUE, MEASURE, PROMOTE, TRAIN
+from finetune.wiring import Releases
 from workers.app import app
 from workers.loop import NOTHING
 
@@ -22,9 +22,9 @@ stopping = threading.Event()
 
 
 @cache
-def parts() -> Parts:
+def parts() -> Releases:
     """The parts of this worker process, opened on first use: after any fork, never before."""
-    return Parts()
+    return Releases()
 
 
 @app.task(name=NOTHING)
@@ -76,3 +76,25 @@ def train(run_key: str) -> None:
                 parts().supervisor.run(run, stopping.is_set)
     except FtError as error:
         log.error("%s: %s", run_key, error, extra={"run_key": run_key})
+
+
+@app.task(name=MEASURE)
+def measure(promotion_id: str) -> None:
+    """What a promotion's gate asks for, in a process of its own. Twice, late or in vain does no harm."""
+    _promote(promotion_id)
+
+
+@app.task(name=PROMOTE)
+def promote(promotion_id: str) -> None:
+    """The due steps of a promotion. Twice, late or in vain does no harm."""
+    _promote(promotion_id)
+
+
+def _promote(promotion_id: str) -> None:
+    try:
+        say = lambda line: log.info("%s: %s", promotion_id, line)  # noqa: E731
+        promoter = parts().promoter(say, measuring=say)
+        if promotion := promoter.advance(promotion_id, more=_more):
+            log.info("%s of %s to %s is %s", promotion.id, promotion.ref, promotion.alias, promotion.state)
+    except FtError as error:
+        log.error("%s: %s", promotion_id, error)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.cli import data, hosted, jobs, models, queue, recipes, serve
+from finetune.cli import data, hosted, jobs, models, queue, recipes, releases, serve
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
@@ -55,7 +55,9 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
     ("resume", queue.resume),
     ("priority", queue.priority),
     ("retry", queue.retry),
-    ("promote", models.promote),
+    ("eval", releases.evaluate),
+    ("promote", releases.promote),
+    ("rollback", releases.rollback),
     ("chat", models.chat),
     ("providers", hosted.providers),
     ("files", hosted.files),

@@ -1,15 +1,19 @@
-"""models, promote, chat: what is about tuned models."""
+"""models, chat: what is about tuned models."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from finetune.cli.output import confirm, must, out, out_json, paint, say, table
-from finetune.cli.recipes import AsJson, Yes
+from finetune.cli.exits import FAILED
+from finetune.cli.output import must, out, out_json, paint, say, table
+from finetune.cli.recipes import AsJson
 from finetune.wiring import Desk
 
 app = typer.Typer(help="List and show tuned models.", no_args_is_help=True, rich_markup_mode=None)
+
+#: Characters of a value in a table.
+_WIDEST = 40
 
 Ref = Annotated[
     str, typer.Argument(metavar="MODEL", help="name@v1, name@alias, or name for its production.", show_default=False)
@@ -18,7 +22,7 @@ Ref = Annotated[
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """List all versions with their aliases.
+    """List all versions: how far each has come, its aliases, what was measured.
 
     Example: ft models list
     """
@@ -27,62 +31,139 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         out_json([desk.views.model(one) for one in models])
     elif models:
+        measured = desk.releasing.headlines(models)
         rows = [
             (
                 one.ref,
+                str(one.status),
                 ", ".join(one.aliases),
+                measured.get(one.ref, ""),
                 f"{one.provider}/{one.base_model}",
                 one.job_id,
                 f"{one.created_at:%Y-%m-%d}",
             )
             for one in models
         ]
-        table(("MODEL", "ALIASES", "TARGET", "JOB", "DATE"), rows)
+        table(("MODEL", "STATUS", "ALIASES", "MEASURED", "TARGET", "JOB", "DATE"), rows)
     else:
         say("no models yet: a job that succeeds leaves one")
 
 
 @app.command("show")
 def show(model: Ref, as_json: AsJson = False) -> None:
-    """Show one version: where its artifact is and what it was made from.
+    """Show one version: its artifact, what was measured, who calls it, how it got there.
 
     Example: ft models show support-bot@v3
     """
     desk = Desk()
-    view = desk.views.model(desk.registry.version(model))
+    one = desk.registry.version(model)
+    view, card = desk.views.model(one), desk.views.card(desk.releasing.card(one))
     if as_json:
-        out_json(view)
+        out_json({**view, **card})
         return
-    for label, value in view.items():
-        lines = value.items() if isinstance(value, dict) else [("", value)]
-        for key, each in lines:
-            text = ", ".join(each) if isinstance(each, list) else each
-            out(f"{paint('.'.join(filter(None, (label, key))).ljust(24), 'dim')}  {text}")
+    fields(view)
+    measured(card["reports"])
+    for each in card["traffic"]:
+        out(f"{paint('calls'.ljust(24), 'dim')}  {each['share']:.0%} of {each['alias']}, since {each['since'][:16]}")
+    for each in card["promotions"]:
+        out()
+        out(f"{paint('promotion'.ljust(24), 'dim')}  {each['id']} to {each['alias']}: {each['state']}")
+        for note in each["notes"]:
+            out(f"  {note['at'][:19].replace('T', ' ')}  {note['text']}")
 
 
-def promote(
-    model: Ref,
-    to: Annotated[str, typer.Option("--to", metavar="ALIAS", help="The alias, e.g. production.", show_default=False)],
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Point an alias to a model version.
+@app.command("lineage")
+def lineage(model: Ref, as_json: AsJson = False) -> None:
+    """Show what one version was made from: recipe, data, base, job, cost, code.
 
-    Callers of the alias get it from their next request on.
-
-    Example: ft promote support-bot@v3 --to production
+    Example: ft models lineage support-bot@v3
     """
     desk = Desk()
-    chosen = desk.registry.version(model)
-    agreed = confirm(f"point {chosen.name}@{to} to {chosen.ref}?", yes=yes or as_json)
-    must(agreed, "not promoted", "the question was not answered with y", "answer y, or use -y")
-    chosen, before = desk.registry.promote(chosen.ref, to)
+    found = desk.views.plain(desk.releasing.lineage(desk.registry.version(model)))
     if as_json:
-        out_json({**desk.views.model(chosen), "alias": to, "before": before})
+        out_json(found)
         return
-    out(f"{chosen.name}@{to} is now {chosen.ref}")
-    if before not in (None, chosen.version):
-        say(f"undo: ft promote {chosen.name}@v{before} --to {to}")
+    fields(found)
+
+
+@app.command("diff")
+def diff(one: Ref, other: Ref, as_json: AsJson = False) -> None:
+    """Show what differs between two versions: recipe, data, code, and what was measured.
+
+    Example: ft models diff support-bot@v2 support-bot@v3
+    """
+    desk = Desk()
+    first, second = desk.registry.version(one), desk.registry.version(other)
+    found = desk.views.plain(desk.releasing.diff(first, second))
+    if as_json:
+        out_json([{"field": name, first.ref: was, second.ref: is_} for name, was, is_ in found])
+    elif found:
+        rows = [(name, _short(was), _short(is_)) for name, was, is_ in found]
+        table(("FIELD", first.ref, second.ref), rows)
+    else:
+        say(f"{first.ref} and {second.ref} differ in nothing that is recorded")
+
+
+@app.command("history")
+def history(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, without a version.", show_default=False)],
+    alias: Annotated[str | None, typer.Option(help="Of this alias only.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who had the calls of a model's aliases, newest first.
+
+    Example: ft models history support-bot
+    """
+    desk = Desk()
+    desk.registry.versions(name)
+    moves = desk.models.moves(name, alias)
+    if as_json:
+        out_json([desk.views.traffic(one) for one in moves])
+        return
+    rows = [
+        (
+            f"{one.at.astimezone():%Y-%m-%d %H:%M:%S}",
+            one.alias,
+            ", ".join(f"v{version} {share:.0%}" for version, share in one.shares.items()) or "nobody",
+            one.reason,
+            one.by,
+        )
+        for one in moves
+    ]
+    if rows:
+        table(("SINCE", "ALIAS", "CALLS", "WHY", "BY"), rows)
+    else:
+        say(f"no alias of {name} has ever had calls: `ft promote {name}@v1 --to production`")
+
+
+@app.command("sync")
+def sync(
+    gateway: Annotated[
+        list[str] | None, typer.Option("--gateway", help="Look there too. Default: where we have placed anything.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what gateways have with what they should have, and mend it.
+
+    Adapters that a restart has forgotten are loaded again, calls are divided as they should be, and what carries our
+    marks and is in none of our books is taken away. Nothing else is touched.
+
+    Example: ft models sync --dry-run
+    """
+    desk = Desk()
+    drifts = desk.sync.look(gateway or ())
+    done = drifts if dry_run else desk.sync.mend(drifts)
+    if as_json:
+        out_json([desk.views.drift(one) for one in (drifts if dry_run else done)])
+    for one in drifts if not as_json else ():
+        mended = any(one.gateway == each.gateway and one.id == each.id for each in done) and not dry_run
+        out(f"{one.gateway}: {one.what}{f' ({one.id})' if one.id else ''}{', mended' if mended else ''}")
+    left = [one for one in drifts if one.kind == "unreachable"]
+    if not drifts and not as_json:
+        say("nothing differs")
+    if left or (dry_run and drifts):
+        raise typer.Exit(FAILED)
 
 
 def chat(
@@ -128,3 +209,38 @@ def _ask() -> str:
         say()
         return ""
     return line.strip()
+
+
+def fields(view: dict[str, Any], prefix: str = "") -> None:
+    """Names and values, a line each."""
+    for label, value in view.items():
+        name = f"{prefix}{label}"
+        if isinstance(value, dict):
+            fields(value, f"{name}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            out(f"{paint(name.ljust(24), 'dim')}  {text}")
+
+
+def measured(reports: list[dict[str, Any]]) -> None:
+    """What was measured, as a table. Intervals are of 95 %."""
+    rows = [
+        (
+            report["suite"],
+            each["metric"],
+            f"{each['other']['value']:.3f}",
+            f"{each['tuned']['value']:.3f}",
+            f"{each['gain']['value']:+.3f} [{each['gain']['low']:+.3f}, {each['gain']['high']:+.3f}]",
+            str(each["tuned"]["n"]),
+        )
+        for report in reports
+        for each in report.get("outcomes", ())
+    ]
+    if rows:
+        out()
+        table(("SUITE", "METRIC", reports[0]["other"].upper(), "TUNED", "GAIN [95 %]", "ROWS"), rows)
+
+
+def _short(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"

@@ -1,6 +1,6 @@
 """What `ft explain CODE` says: one entry for every code that the product can raise (a test compares the two)."""
 
-from finetune.codes import data, hosted, recipe, running, serving, training
+from finetune.codes import data, evaluation, gateways, hosted, promotion, recipe, running, serving, training
 from finetune.codes.text import CodeText
 
 CODES: dict[str, CodeText] = {
@@ -10,6 +10,9 @@ CODES: dict[str, CodeText] = {
     **hosted.CODES,
     **training.CODES,
     **serving.CODES,
+    **gateways.CODES,
+    **promotion.CODES,
+    **evaluation.CODES,
 }
 
 __all__ = ["CODES", "CodeText"]

@@ -1,1 +1,1 @@
-"""How good a tuned model is."""
+"""How good a tuned model is: metrics, suites, intervals, gates. Needs the extra `eval`."""

@@ -31,6 +31,8 @@ class AzureProvider(OpenAiProvider):
     address_variable = "AZURE_OPENAI_ENDPOINT"
     options: ClassVar[Mapping[str, type]] = {"suffix": str, "beta": float, "trainingType": str}
     notice = None  # type: ignore[assignment]
+    #: A tuned model has to be deployed first, which bills by the hour.
+    answers_at = None  # type: ignore[assignment]
 
     def _needed(self) -> Sequence[str]:
         return (self.address_variable, self.key_variable)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from finetune.abilities import RemoteFile
+from finetune.deployments import Upstream
 from finetune.errors import AuthenticationFailed, Problem
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
@@ -154,6 +155,12 @@ class MistralProvider:
     def file_ids(self, data: Json) -> Sequence[str]:
         """See `abilities.Storing`."""
         return [str(each) for each in (data.get("train"), data.get("validation")) if each]
+
+    def answers_at(self, artifact: Json) -> Upstream:
+        """See `abilities.Answering`."""
+        address = self._address()
+        api_base = None if address == VENDOR else f"{address}/v1"
+        return Upstream(kind="mistral", model=str(artifact["model"]), api_base=api_base, key_env=_KEY)
 
     # Inside.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from finetune.abilities import RemoteFile
+from finetune.deployments import Upstream
 from finetune.errors import AuthenticationFailed, Problem, ProviderError, StateError
 from finetune.files import unwritable, write_whole
 from finetune.jobs import Json
@@ -227,6 +228,12 @@ class OpenAiProvider:
     def _retrieve(self, remote_id: str) -> Json:
         jobs = self._wire.client.fine_tuning.jobs.with_raw_response
         return self._wire.call("look at the job", lambda: jobs.retrieve(remote_id), needs=("id", "status"))
+
+    def answers_at(self, artifact: Json) -> Upstream:
+        """See `abilities.Answering.answers_at`."""
+        return Upstream(
+            kind="openai", model=str(artifact["model"]), api_base=self._address(), key_env=self.key_variable
+        )
 
     def _events(self, remote_id: str, last: str | None) -> list[Json]:
         """Those after `last`, oldest first. The API lists the newest first."""

@@ -1,10 +1,12 @@
 """Vertex AI: tuning of Google's own models and of some open ones, with training files in a bucket of the user's."""
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 
 from finetune.abilities import RemoteFile
+from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
@@ -28,6 +30,8 @@ _VARIABLES: Final = {
     "GOOGLE_CLOUD_LOCATION": "the region where the model is tuned, such as us-central1",
     _BUCKET: "a bucket on Cloud Storage, in the same region, for the training files",
 }
+#: How an endpoint is named; who calls it needs its parts.
+_ENDPOINT: Final = re.compile(r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/endpoints/(?P<id>[0-9]+)")
 
 
 def build(kit: ProviderKit) -> Provider:
@@ -148,6 +152,21 @@ class VertexProvider:
     def file_ids(self, data: Json) -> Sequence[str]:
         """See `abilities.Storing`."""
         return [str(data[side]) for side in ("train", "validation") if data.get(side)]
+
+    def answers_at(self, artifact: Json) -> Upstream:
+        """See `abilities.Answering`. Google deploys its own models when they are tuned, open ones it does not."""
+        named = _ENDPOINT.fullmatch(str(artifact.get("endpoint", "")))
+        if named is None:
+            raise ProviderError(
+                Problem(
+                    code="E837",
+                    what="the tuned model has no endpoint at Vertex AI",
+                    why="an open model's weights lie in the bucket, and answer only where you deploy them",
+                    fix="deploy it there, or serve the weights with a server of your own",
+                )
+            )
+        where = {"vertex_project": named["project"], "vertex_location": named["location"]}
+        return Upstream(kind="vertex_ai", model=f"gemini/{named['id']}", params=where)
 
     # Inside.
 

@@ -227,8 +227,16 @@ class Gate(Section):
     metric: Slug = Field(description="The measure that decides.", examples=["exact_match"])
     min_gain: float = Field(default=0.0, description="Least gain over the other model, in the metric's unit.")
     over: ModelRef = Field(default="base", description="The model to beat: base, an alias, or a version.")
+    guards: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Guard suites: what the model must still do as well. YAML files, or `lm-eval:TASK`.",
+        examples=[["suites/manners.yaml"]],
+    )
     max_guard_loss: float | None = Field(
         default=None, ge=0, description="Most that any guard metric may lose.", examples=[0.02]
+    )
+    sample_size: int = Field(
+        default=200, ge=20, le=100_000, description="Rows of each suite that are asked, at most.", examples=[200]
     )
 
 
@@ -242,6 +250,14 @@ class Register(Section):
     canary: float | None = Field(
         default=None, gt=0, le=1, description="Share of the calls that the new version gets first.", examples=[0.1]
     )
+    canary_pause: Duration = Field(
+        default="5m", description="How long each share is kept and checked before the next.", examples=["5m"]
+    )
+
+    @property
+    def canary_pause_s(self) -> int:
+        """`canary_pause` in seconds."""
+        return seconds(self.canary_pause)
 
 
 class Resources(Section):

@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Row, and_, insert, not_, select, update
 
 from finetune.errors import NotFound, Problem
 from finetune.jobs import Due, Json
@@ -58,9 +58,12 @@ class SqlPromotions:
         with self._db.read() as connection:
             return [_promotion(row) for row in connection.execute(wanted)]
 
-    def due(self, now: datetime, limit: int) -> Sequence[Due]:
+    def due(self, now: datetime, limit: int, *, measuring: bool | None = None) -> Sequence[Due]:
         """See `releases.PromotionStore.due`."""
         wanted = select(promotions.c.id, promotions.c.lease_token).where(*_free(now)).order_by(promotions.c.due_at)
+        if measuring is not None:
+            measured = promotions.c.state == PromotionState.EVALUATING
+            wanted = wanted.where(measured if measuring else not_(measured))
         with self._db.read() as connection:
             return [Due(*row) for row in connection.execute(wanted.limit(limit))]
 

@@ -1,7 +1,8 @@
-"""The only place that joins parts: `Parts` builds them, `Desk` and `DataDesk` put a user's questions to them."""
+"""The only place that joins parts: `Parts` and `Releases` build them, `Desk` and `DataDesk` put users' questions."""
 
 from finetune.wiring.datadesk import DataDesk
 from finetune.wiring.desk import Desk
 from finetune.wiring.parts import Parts
+from finetune.wiring.releases import Releases
 
-__all__ = ["DataDesk", "Desk", "Parts"]
+__all__ = ["DataDesk", "Desk", "Parts", "Releases"]

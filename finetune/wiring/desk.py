@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from finetune.errors import Problem, UsageError
-from finetune.wiring.parts import Parts
+from finetune.errors import NotFound, Problem, UsageError
+from finetune.wiring.releases import Releases
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from finetune.evaluation.compare import Comparison
     from finetune.inbox import Inbox
     from finetune.jobs import Job, Json
+    from finetune.measuring import Wish
     from finetune.offers import Offers
     from finetune.ports import Chat, Served
+    from finetune.promoter import Verdict
+    from finetune.promotions import Wanted
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
+    from finetune.versions import ModelVersion, Promotion
     from finetune.wiring.rehearsal import Sandboxes
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -31,7 +35,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 _ANSWER_TOKENS = 256
 
 
-class Desk(Parts):
+class Desk(Releases):
     """The parts, with the questions that a user's command puts to several of them."""
 
     def read(self, path: Path, overrides: Sequence[str]) -> "RecipeFile":
@@ -116,6 +120,58 @@ class Desk(Parts):
 
         living = partial(alive, self.beats, self.clock)
         return Board(self.jobs, self.runs.training, living, self.settings.limits, self.clock)
+
+    def promote(self, ref: str, wanted: "Wanted") -> "Promotion":
+        """See `releasing.Releasing.promote`; the user of this process asks for it."""
+        from finetune.ids import login
+
+        return self.releasing.promote(ref, wanted, by=login())
+
+    def roll_back(self, name: str, alias: str) -> "Promotion":
+        """See `releasing.Releasing.roll_back`."""
+        from finetune.ids import login
+
+        return self.releasing.roll_back(name, alias, by=login())
+
+    def carry(self, promotion: "Promotion", *, wait: bool) -> "Promotion":
+        """Move a promotion on, and say what happens, until it has ended; without `wait`, or until a canary has begun.
+
+        A worker may move it meanwhile: that is as good. Blocks.
+        """
+        promoter, told = self.promoter(lambda line: None, measuring=self._say), 0
+        while True:
+            promoter.advance(promotion.id)
+            promotion = self.promotions.get(promotion.id)
+            for note in promotion.notes[told:]:
+                self._say(note["text"])
+            told = len(promotion.notes)
+            left_s = (promotion.due_at - self.clock.now()).total_seconds() if promotion.due_at else 0.0
+            if promotion.final or (not wait and promotion.step and left_s > 0):
+                return promotion
+            self.clock.sleep(min(1.0, max(0.05, left_s)))
+
+    def measure(self, ref: str, wish: "Wish") -> "tuple[ModelVersion, list[Json]]":
+        """Measure the version, or that of the job, of this name; reports are kept. Blocks for minutes."""
+        model = self.registry.version(self._version_of(ref))
+        return model, self.measurer.measure(model, wish, self._say)
+
+    def _version_of(self, ref: str) -> str:
+        if not ref.startswith("ft_") or "@" in ref:
+            return ref
+        job = self.jobs.get(ref)
+        if job.model is None:
+            what = f"{job.id} has no model: it is {job.state}"
+            raise NotFound(Problem(code="E702", what=what, fix=f"`ft wait {job.id}`, then again"))
+        return job.model
+
+    def verdict(self, model: "ModelVersion", reports: "list[Json]") -> "Verdict | None":
+        """What the gate of the recipe that made it says to these reports; None: it has none."""
+        from finetune.promotions import gate_of
+        from finetune.spec import Recipe
+        from finetune.wiring.releases import decided
+
+        gate = gate_of(Recipe.model_validate(self.jobs.get(model.job_id).recipe))
+        return decided(gate, reports) if gate else None
 
     def can_answer(self, name: str) -> bool:
         """Whether this machine has the model itself, not only its name at a provider."""

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,12 +13,13 @@ from finetune.settings import Settings, from_environment
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from finetune.catalogue import Catalogue, Cost, DataRules, Method
     from finetune.clock import SystemClock
     from finetune.data.room import Room
     from finetune.data.tokens import Tokens
-    from finetune.jobs import Lease
+    from finetune.jobs import Due, Lease
     from finetune.lifecycle import Lifecycle
     from finetune.metrics import Metrics
     from finetune.placement import Site
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
     from finetune.service import Service
     from finetune.serving.pool import Pool
     from finetune.spec import Recipe
-    from finetune.store import Database, SqlBeats, SqlJobs, SqlModels, SqlPlacements, SqlRuns, SqlTurns
+    from finetune.store import (
+        Database,
+        SqlBeats,
+        SqlJobs,
+        SqlModels,
+        SqlPlacements,
+        SqlPromotions,
+        SqlRuns,
+        SqlTurns,
+    )
     from finetune.submission import Market, Submitter
     from finetune.sweep import Sweep
     from finetune.training.supervisor import Supervisor
@@ -105,6 +115,13 @@ class Parts:
         return SqlModels(self.database)
 
     @cached_property
+    def promotions(self) -> "SqlPromotions":
+        """Promotions, and what gateways have."""
+        from finetune.store import SqlPromotions
+
+        return SqlPromotions(self.database)
+
+    @cached_property
     def beats(self) -> "SqlBeats":
         """Living workers."""
         from finetune.store import SqlBeats
@@ -175,7 +192,7 @@ class Parts:
         """Tuned models by name."""
         from finetune.registry import Registry
 
-        return Registry(self.models, self.clock)
+        return Registry(self.models)
 
     @cached_property
     def service(self) -> "Service":
@@ -325,11 +342,18 @@ class Parts:
     def sweep(self, ring: Callable[[str, str], None], tasks: frozenset[str]) -> "Sweep":
         """A sweep that rings for these tasks."""
         from finetune.sweep import Sweep
+        from finetune.tasks import ADVANCE, MEASURE, PROMOTE, TRAIN
 
         admit = partial(self.turns.admit, caps=self.settings.limits)
-        # The driver is asked for its cards where something trains, not in every worker.
-        due_runs = lambda now, limit: self.placements.due_runs(now, limit)  # noqa: E731
-        return Sweep(self.jobs, due_runs, self.clock, ring, tasks=tasks, admit=admit)
+        sources: dict[str, Callable[[datetime, int], Sequence[Due]]] = {
+            ADVANCE: self.jobs.due,
+            # The driver is asked for its cards where something trains, not in every worker.
+            TRAIN: lambda now, limit: self.placements.due_runs(now, limit),
+            MEASURE: partial(self.promotions.due, measuring=True),
+            PROMOTE: partial(self.promotions.due, measuring=False),
+        }
+        mine = {task: source for task, source in sources.items() if task in tasks}
+        return Sweep(mine, self.clock, ring, admit=admit if ADVANCE in tasks else None)
 
     @cached_property
     def load_base(self) -> "BaseLoader":

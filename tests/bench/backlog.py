@@ -99,8 +99,7 @@ class Bench:
                     step()
 
         # As runs they have a message each: a sweep without batches.
-        one_by_one = Sweep(jobs, jobs.due, CLOCK, ring, tasks={TRAIN})
-        sweep = one_by_one if most == 1 else Sweep(jobs, lambda now, limit: [], CLOCK, ring, tasks={ADVANCE})
+        sweep = Sweep({TRAIN if most == 1 else ADVANCE: jobs.due}, CLOCK, ring)
         threads = [threading.Thread(target=act) for _ in range(THREADS)]
         for thread in threads:
             thread.start()

@@ -240,15 +240,6 @@ def test_versions_count_up_by_name_and_once_a_job(world):
     assert {m.lineage["seed"] for m in models.models()} == {0, 1, 2}
 
 
-def test_aliases_move_and_tell_where_they_were(world):
-    models = SqlModels(world.database)
-    for number in range(2):
-        models.add_model(world.submit(f"ft_{number}", artifact={}), world.clock.now())
-    assert models.set_alias("bot", "production", 1, world.clock.now()) is None
-    assert models.set_alias("bot", "production", 2, world.clock.now()) == 1
-    assert [m.aliases for m in models.models()] == [(), ("production",)]
-
-
 def test_workers_beat_and_leave(world):
     beats, now = SqlBeats(world.database), world.clock.now
     for _ in range(2):

@@ -23,7 +23,8 @@ def sweep(world, *tasks):
             raise OSError("no broker")
         world.bells.append((task, key))
 
-    return Sweep(world.jobs, world.placements().due_runs, world.clock, ring, tasks=tasks or (ADVANCE, TRAIN))
+    sources = {ADVANCE: world.jobs.due, TRAIN: world.placements().due_runs}
+    return Sweep({task: sources[task] for task in tasks or sources}, world.clock, ring)
 
 
 def test_it_rings_once_for_what_waits(world):

@@ -1,0 +1,1 @@
+"""Where callers ask: one file a gateway. What they share is `calling`."""

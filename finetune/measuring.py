@@ -1,0 +1,195 @@
+"""Measures versions in a process of its own, and keeps what was found. No torch here."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import EvaluationError, Problem
+from finetune.jobs import Job, Json
+from finetune.ports import Clock
+from finetune.process import end_group, spawn
+from finetune.releases import ModelStore
+from finetune.versions import ModelVersion
+
+_LOOK_S = 0.2
+#: Rows that are asked for a proof when there is no gate.
+_FOR_PROOF = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What shall be measured. Empty: the job's held-out rows, by the metrics that fit them."""
+
+    #: Paths of YAML files, names in the folder of suites, or `lm-eval:TASK`.
+    suites: tuple[str, ...] = ()
+    #: Of the held-out rows; empty: those that fit them.
+    metrics: tuple[str, ...] = ()
+    #: `base`, an alias or a version.
+    over: str = "base"
+    #: Rows of each suite, at most.
+    sample_size: int = 200
+    held_out: bool = True
+
+    @staticmethod
+    def of_gate(gate: Json | None) -> "Wish":
+        """What a gate needs; None: what a proof needs."""
+        if gate is None:
+            return Wish(sample_size=_FOR_PROOF)
+        guards = tuple(gate.get("guards", ()))
+        metrics = () if gate["metric"] in _USUAL else (str(gate["metric"]),)
+        return Wish(
+            suites=guards, metrics=metrics, over=gate.get("over", "base"), sample_size=gate.get("sample_size", 200)
+        )
+
+
+#: Measured on held-out rows without being asked for, where the rows have what they need.
+_USUAL = ("exact_match", "token_f1", "rouge_l", "loss", "perplexity", "tool_calls", "json_schema", "regex")
+
+
+class Measurer:
+    """Starts evaluation processes and waits for them."""
+
+    def __init__(
+        self,
+        models: ModelStore,
+        clock: Clock,
+        *,
+        job: Callable[[str], Job],
+        version: Callable[[str], ModelVersion],
+        subject: Callable[[ModelVersion], Json],
+        places: "Rooms",
+    ) -> None:
+        """`job` finds a job, `version` a version by name; `subject` says how one is asked (`evaluation.request`)."""
+        self._models, self._clock = models, clock
+        self._job, self._version, self._subject, self._places = job, version, subject, places
+
+    def measure(self, model: ModelVersion, wish: Wish, say: Callable[[str], None] = lambda line: None) -> list[Json]:
+        """Measure and keep the reports, one a suite. Blocks for minutes. Raises EvaluationError, NotFound."""
+        request = self._request(model, wish)
+        folder = self._places.folder / f"{model.ref.replace('@', '-')}-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / "request.json").write_text(json.dumps(request))
+            reports = self._run(folder, say)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        for report in reports:
+            self._models.add_report(model.name, model.version, report, self._clock.now())
+        return reports
+
+    def _request(self, model: ModelVersion, wish: Wish) -> Json:
+        job = self._job(model.job_id)
+        asked: list[Json] = []
+        held_out = job.data.get("validation")
+        if held_out and wish.held_out:
+            asked.append({"kind": "held_out", "path": str(held_out), "metrics": list(wish.metrics)})
+        asked += [{"kind": "suite", "name": name} for name in wish.suites]
+        if not asked:
+            raise EvaluationError(_nothing_to_ask(model))
+        return {
+            "base_model": model.base_model,
+            "tuned": self._subject(model),
+            "other": self._other(model, wish.over),
+            "suites": asked,
+            "seed": int(job.recipe.get("seed", 42)),
+            "sample_size": wish.sample_size,
+            "suites_dir": str(self._places.suites) if self._places.suites else None,
+            "cache": str(self._places.cache),
+        }
+
+    def _other(self, model: ModelVersion, over: str) -> Json:
+        if over == "base":
+            return {"kind": "base"}
+        other = self._version(over if "@" in over else f"{model.name}@{over}")
+        if other.base_model != model.base_model:
+            raise EvaluationError(
+                Problem(
+                    code="E856",
+                    what=f"{model.ref} cannot be measured against {other.ref} in one process",
+                    why=f"their bases differ: {model.base_model} and {other.base_model}",
+                    fix="measure against the base, or retrain on the same base",
+                )
+            )
+        return self._subject(other)
+
+    def _run(self, folder: Path, say: Callable[[str], None]) -> list[Json]:
+        report, log = folder / "report.jsonl", self._places.logs / "evaluation.log"
+        child = spawn(self._places.command(folder, report), log=log)
+        told, read = _Told(report), 0
+        try:
+            while child.poll() is None:
+                self._clock.sleep(_LOOK_S)
+                read = told.on(say, read)
+        finally:
+            end_group(child.pid, grace_s=1)
+            code = child.wait()
+        told.on(say, read)
+        if told.error is not None:
+            raise EvaluationError(Problem(**told.error))
+        if code != 0:
+            raise EvaluationError(_died(code, log))
+        found: list[Json] = json.loads((folder / "result.json").read_text(encoding="utf-8"))["reports"]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """Where evaluations find and leave things."""
+
+    #: Theirs while they run.
+    folder: Path
+    #: Built-in base models.
+    cache: Path
+    logs: Path
+    #: Suites by name; None: there are none.
+    suites: Path | None
+    #: The command line for (folder, report).
+    command: Callable[[Path, Path], Sequence[str]]
+
+
+class _Told:
+    """What the process has said so far (`evaluation.progress`)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.error: dict[str, Any] | None = None
+
+    def on(self, say: Callable[[str], None], offset: int) -> int:
+        """Say what is new; the next offset."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except OSError:
+            return offset
+        whole = data.rpartition(b"\n")[0]
+        for line in filter(None, whole.split(b"\n")):
+            said = json.loads(line)
+            if said["kind"] == "event":
+                say(said["message"])
+            elif said["kind"] == "failed":
+                self.error = said["error"]
+        return offset + len(whole)
+
+
+def _nothing_to_ask(model: ModelVersion) -> Problem:
+    return Problem(
+        code="E850",
+        what=f"there is nothing to measure {model.ref} by",
+        why="its job held no rows out, and no suite was named",
+        fix="name one: `ft eval MODEL --suite suites/mine.yaml`; or train with `validation: {split: 0.1}`",
+    )
+
+
+def _died(code: int, log: Path) -> Problem:
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return Problem(
+        code="E859",
+        what=f"the evaluation {how} without a result",
+        why="signal 9 is most often the system's answer to a lack of memory",
+        fix=f"{log} has its last words; fewer rows and shorter answers take less",
+    )

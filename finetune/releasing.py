@@ -1,0 +1,180 @@
+"""What a user can ask of tuned models: promote, roll back, look at what was measured, compare, where one comes from."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from finetune.errors import NotFound, Problem
+from finetune.jobs import Job, Json
+from finetune.names import PRODUCTION
+from finetune.placing import Places
+from finetune.ports import Clock
+from finetune.promotions import Wanted, begun
+from finetune.releases import ModelStore, PromotionStore
+from finetune.spec import Recipe
+from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic
+
+
+class Releasing:
+    """Begins promotions and answers questions about versions."""
+
+    def __init__(
+        self,
+        models: ModelStore,
+        promotions: PromotionStore,
+        places: Places,
+        clock: Clock,
+        *,
+        version: Callable[[str], ModelVersion],
+        job: Callable[[str], Job],
+        new_id: Callable[[], str],
+    ) -> None:
+        """`version` finds one by its name (NotFound), `job` the job that made it."""
+        self._models, self._promotions, self._places, self._clock = models, promotions, places, clock
+        self._version, self._job, self._new_id = version, job, new_id
+
+    def promote(self, ref: str, wanted: Wanted, *, by: str) -> Promotion:
+        """Begin to move the alias to this version; `promoter.Promoter` does the rest. An unfinished one is superseded.
+
+        Raises NotFound, UsageError.
+        """
+        model = self._version(ref)
+        recipe = Recipe.model_validate(self._job(model.job_id).recipe)
+        there = self._places.gateways(model.name, wanted.alias)
+        now = self._clock.now()
+        promotion = begun(recipe, wanted, model.version, promotion_id=self._new_id(), by=by, now=now, there=there)
+        return self._promotions.begin(promotion)
+
+    def back(self, name: str, alias: str = PRODUCTION) -> Traffic:
+        """The traffic that a roll back of this alias restores: the last before the present one that had settled.
+
+        A canary goes back to the version beside it; of two roll backs the second undoes the first. Raises NotFound.
+        """
+        moves = self._models.moves(name, alias)
+        for move in moves[1:]:
+            if move.settled and (move.version != moves[0].version or not moves[0].settled):
+                return move
+        raise NotFound(
+            Problem(
+                code="E835",
+                what=f"there is nothing to roll {name}@{alias} back to",
+                why="its calls have never gone to another version" if moves else "nobody has ever had its calls",
+                fix=f"`ft models list` shows the versions of {name}, `ft promote` moves the alias",
+            )
+        )
+
+    def roll_back(self, name: str, alias: str = PRODUCTION, *, by: str) -> Promotion:
+        """Begin to give the alias back to the version of `back`. At gateways it is registered if it is not there.
+
+        There is no gate and no proof in between: it was proved when it was promoted, and it is wanted now.
+        """
+        version = self.back(name, alias).version
+        assert version is not None
+        now = self._clock.now()
+        return self._promotions.begin(
+            Promotion(
+                id=self._new_id(),
+                name=name,
+                version=version,
+                alias=alias,
+                gateways=self._places.gateways(name, alias),
+                state=PromotionState.SHIFTING,
+                notes=({"at": now.isoformat(), "text": f"rolling back to {name}@v{version}"},),
+                due_at=now,
+                by=by,
+                created_at=now,
+            )
+        )
+
+    def undo(self, promotion: Promotion) -> str | None:
+        """The command that takes an ended promotion back; None: there is nothing to take back."""
+        if promotion.state is not PromotionState.LIVE:
+            return None
+        try:
+            self.back(promotion.name, promotion.alias)
+        except NotFound:
+            return None
+        return f"ft rollback {promotion.name}" + (
+            "" if promotion.alias == PRODUCTION else f" --alias {promotion.alias}"
+        )
+
+    def card(self, model: ModelVersion) -> Json:
+        """All that is known of a version: what was measured, who calls it, its promotions."""
+        mine = [one for one in self._promotions.recent(model.name) if one.version == model.version]
+        traffic = [one for one in self._models.all_traffic() if one.name == model.name and model.version in one.shares]
+        return {
+            "reports": self._models.reports(model.name, model.version),
+            "traffic": [{"alias": one.alias, "share": one.shares[model.version], "since": one.at} for one in traffic],
+            "promotions": mine,
+            "gateways": sorted({one.gateway for one in self._promotions.placed() if _is(one, model)}),
+        }
+
+    def headlines(self, models: Iterable[ModelVersion]) -> dict[str, str]:
+        """What a list says of each version's measurements: `exact_match 0.62 (+0.21)`; nothing of the others."""
+        found = {}
+        for model in models:
+            outcomes = [
+                each for report in self._models.reports(model.name, model.version) for each in _outcomes(report)
+            ]
+            if outcomes:
+                first = outcomes[0]
+                found[model.ref] = f"{first['metric']} {first['tuned']['value']:.2f} ({first['gain']['value']:+.2f})"
+        return found
+
+    def lineage(self, model: ModelVersion) -> Json:
+        """What it was made from, as far as we know: recipe, data, base, job, cost, code."""
+        job = self._job(model.job_id)
+        return {
+            "model": model.ref,
+            "job": job.id,
+            "target": job.target,
+            "submitted_by": job.owner,
+            "trained_at": job.finished_at,
+            "recipe": job.recipe,
+            "data": {key: job.data.get(key) for key in ("digest", "train_rows", "validation_rows", "train")},
+            "base_model": model.base_model,
+            "artifact": {key: value for key, value in model.artifact.items() if key in ("path", "digest", "model")},
+            "cost": job.cost,
+            "made_with": {key: value for key, value in model.lineage.items() if key not in ("recipe", "data")},
+            "fingerprint": model.lineage.get("recipe"),
+        }
+
+    def diff(self, one: ModelVersion, other: ModelVersion) -> list[tuple[str, Any, Any]]:
+        """What differs between two versions, by dotted field: recipe, data, code, and what was measured."""
+        sides = [_flat({**self._facts(each), **self._figures(each)}) for each in (one, other)]
+        fields: Iterable[str] = dict.fromkeys([*sides[0], *sides[1]])
+        return [
+            (field, sides[0].get(field), sides[1].get(field))
+            for field in fields
+            if sides[0].get(field) != sides[1].get(field)
+        ]
+
+    def _facts(self, model: ModelVersion) -> Json:
+        known = self.lineage(model)
+        left_out = ("model", "job", "trained_at", "fingerprint")
+        return {key: value for key, value in known.items() if key not in left_out}
+
+    def _figures(self, model: ModelVersion) -> Json:
+        return {
+            f"{report['suite']}.{outcome['metric']}": outcome["tuned"]["value"]
+            for report in self._models.reports(model.name, model.version)
+            for outcome in _outcomes(report)
+        }
+
+
+def _outcomes(report: Json) -> list[Json]:
+    found: list[Json] = report.get("outcomes", [])
+    return found
+
+
+def _is(placed: Any, model: ModelVersion) -> bool:
+    return (placed.name, placed.version) == (model.name, model.version)
+
+
+def _flat(value: Json, prefix: str = "") -> Json:
+    found: Json = {}
+    for key, each in value.items():
+        if isinstance(each, dict):
+            found |= _flat(each, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = each
+    return found

@@ -1,0 +1,259 @@
+"""The parts that take a trained version to the name that callers use: gateways, proofs, measurements, promotions."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import FtError, GatewayError, NotFound, Problem
+from finetune.names import PRODUCTION
+from finetune.wiring.parts import Parts
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from finetune.deployments import Deployment, Gateway, GatewayKit, Upstream
+    from finetune.evaluation.local import Parts as EvaluationParts
+    from finetune.jobs import Json
+    from finetune.measuring import Measurer
+    from finetune.placing import Places, Sync
+    from finetune.promoter import Promoter, Verdict
+    from finetune.releasing import Releasing
+    from finetune.versions import Grip, ModelVersion
+
+
+class Releases(Parts):
+    """The parts, with those that promote."""
+
+    @cached_property
+    def gateway_names(self) -> list[str]:
+        """All that are installed, whether they can be used here or not."""
+        from importlib.metadata import entry_points
+
+        return sorted(entry.name for entry in entry_points(group="ft.gateways"))
+
+    def gateway(self, name: str) -> "Gateway":
+        """The gateway of this name, built once. Raises GatewayError E836."""
+        if name not in self._gateways:
+            self._gateways[name] = self._built(name)
+        return self._gateways[name]
+
+    @cached_property
+    def _gateways(self) -> "dict[str, Gateway]":
+        return {}
+
+    def _built(self, name: str) -> "Gateway":
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group="ft.gateways", name=name):
+            try:
+                made: Gateway = entry.load()(self._gateway_kit)
+            except FtError as error:
+                problem = error.problems[0]
+                raise GatewayError(replace(problem, code="E836", what=f"{name}: {problem.what}")) from error
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                raise GatewayError(Problem(code="E836", what=f"the gateway {name} cannot be used", why=why)) from error
+            return made
+        raise GatewayError(
+            Problem(
+                code="E836",
+                what=f"there is no gateway {name!r}",
+                why=f"installed are {', '.join(self.gateway_names) or 'none'}",
+                fix="write one of these in `register.gateways`, or install the package that brings it",
+            )
+        )
+
+    @cached_property
+    def _gateway_kit(self) -> "GatewayKit":
+        from finetune.deployments import GatewayKit
+
+        return GatewayKit(environ=os.environ, clock=self.clock, port=self.settings.port, api_key=self.settings.api_key)
+
+    @cached_property
+    def places(self) -> "Places":
+        """What gateways have of our versions."""
+        from finetune.placing import Places
+
+        return Places(self.models, self.promotions, self.gateway, self._described, self.clock)
+
+    @cached_property
+    def sync(self) -> "Sync":
+        """What compares it with our books."""
+        from finetune.placing import Sync
+
+        return Sync(self.models, self.promotions, self.places)
+
+    @cached_property
+    def releasing(self) -> "Releasing":
+        """What users ask of versions."""
+        from finetune.ids import new_promotion_id
+        from finetune.releasing import Releasing
+
+        return Releasing(
+            self.models,
+            self.promotions,
+            self.places,
+            self.clock,
+            version=self.registry.version,
+            job=self.jobs.get,
+            new_id=new_promotion_id,
+        )
+
+    @cached_property
+    def measurer(self) -> "Measurer":
+        """What measures versions, in a process of its own."""
+        from finetune.measuring import Measurer, Rooms
+
+        rooms = Rooms(
+            folder=self.settings.home / "evaluations",
+            cache=self.settings.cache_dir,
+            logs=self.settings.logs_dir,
+            suites=Path("suites").absolute(),
+            command=_evaluation,
+        )
+        return Measurer(
+            self.models,
+            self.clock,
+            job=self.jobs.get,
+            version=self.registry.version,
+            subject=self._subject,
+            places=rooms,
+        )
+
+    def promoter(self, say: Callable[[str], None], measuring: Callable[[str], None]) -> "Promoter":
+        """What moves promotions. `say` hears each note of one, `measuring` what an evaluation does."""
+        from finetune.measuring import Wish
+        from finetune.promoter import Bench, Promoter, Ways
+
+        def measure(model: "ModelVersion", gate: "Json | None") -> "list[Json]":
+            return self.measurer.measure(model, Wish.of_gate(gate), measuring)
+
+        return Promoter(
+            self.models,
+            self.promotions,
+            self.places,
+            self.clock,
+            bench=Bench(measure=measure, decide=decided),
+            ways=Ways(owner=self.worker, hold=self._gripped, say=say),
+        )
+
+    def _gripped(self, grip: "Grip") -> "AbstractContextManager[None]":
+        from finetune.leases import held
+        from finetune.promoter import LEASE
+
+        renew = partial(self.promotions.renew, grip)
+        return held(lambda: renew(self.clock.now() + LEASE), LEASE.total_seconds() / 3)
+
+    def _described(self, model: "ModelVersion", alias: str) -> "Deployment":
+        """The version as gateways are told of it. Looks at the adapter's digest. Raises GatewayError."""
+        from finetune.deployments import Deployment
+
+        public = model.name if alias == PRODUCTION else f"{model.name}@{alias}"
+        named = Deployment(ref=model.ref, public=public, digest=_named(model), base_model=model.base_model)
+        if path := model.artifact.get("path"):
+            _check(model.ref, Path(path), named.digest)
+            return replace(named, adapter=Path(path))
+        return replace(named, upstream=self._upstream(model))
+
+    def _upstream(self, model: "ModelVersion") -> "Upstream":
+        from finetune.abilities import Answering
+
+        provider = self.provider(model.provider)
+        if isinstance(provider, Answering) and isinstance(model.artifact.get("model"), str):
+            try:
+                return provider.answers_at(model.artifact)
+            except FtError as error:
+                raise GatewayError(*error.problems) from error
+        raise GatewayError(
+            Problem(
+                code="E837",
+                what=f"{model.ref} does not answer at {model.provider} by a name of its own",
+                why="the provider wants it deployed first, and bills that by the hour",
+                fix="deploy it in the provider's console, and put its address into the gateway yourself",
+            )
+        )
+
+    def _subject(self, model: "ModelVersion") -> "Json":
+        if path := model.artifact.get("path"):
+            return {"kind": "adapter", "name": model.ref, "path": str(path)}
+        at = self._upstream(model)
+        if at.api_base is None and at.kind != "openai":
+            what = f"{model.ref} cannot be asked by OpenAI's protocol"
+            raise NotFound(Problem(code="E837", what=what, fix="measure it behind a gateway that speaks it"))
+        base_url = at.api_base or "https://api.openai.com/v1"
+        return {"kind": "endpoint", "name": model.ref, "base_url": base_url, "model": at.model, "key_env": at.key_env}
+
+
+def evaluation_parts(cache: Path) -> "EvaluationParts":
+    """What an evaluation process is joined from (`python -m finetune.evaluation --parts`). Imports torch."""
+    from finetune.evaluation.local import Encoded
+    from finetune.evaluation.local import Parts as EvaluationParts
+    from finetune.serving.engine import Engine
+    from finetune.training import bases
+    from finetune.training.examples import IGNORED, ChatEncoder
+    from finetune.training.template import UnplacedRow
+
+    def load(base_model: str, report: Callable[[str], None]) -> Any:
+        return bases.load(base_model, cache=cache, report=report)
+
+    def encoder(tokenizer: Any) -> Callable[[Mapping[str, Any]], Encoded]:
+        chats = ChatEncoder(tokenizer)
+
+        def encode(row: Mapping[str, Any]) -> Encoded:
+            try:
+                made = chats.encode(row)
+            except UnplacedRow as error:
+                raise ValueError(str(error)) from error
+            return Encoded(made.ids, made.labels != IGNORED)
+
+        return encode
+
+    return EvaluationParts(load=load, engine=Engine, encoder=encoder)
+
+
+def _evaluation(folder: Path, report: Path) -> Sequence[str]:
+    from finetune.up import PYTHON
+
+    command = [*PYTHON, "-m", "finetune.evaluation", str(folder), "--parent", str(os.getpid())]
+    return [*command, "--report", str(report), "--parts", "finetune.wiring.releases:evaluation_parts"]
+
+
+def decided(gate: "Json", reports: "Sequence[Json]") -> "Verdict":
+    """What the recipe's gate says to these reports."""
+    from finetune.evaluation.gates import decide
+    from finetune.evaluation.report import Report
+    from finetune.spec.model import Gate
+
+    plain = [{key: value for key, value in each.items() if key != "at"} for each in reports]
+    return decide(Gate.model_validate(gate), [Report.from_json(each) for each in plain])
+
+
+def _check(ref: str, folder: Path, digest: str) -> None:
+    """Raise GatewayError E838 unless the adapter's files are those that were registered."""
+    from finetune.training.disk import digest as now
+
+    try:
+        there = now(folder)
+    except OSError as error:
+        there = f"unreadable: {error.strerror}"
+    if there != digest:
+        raise GatewayError(
+            Problem(
+                code="E838",
+                what=f"the adapter of {ref} in {folder} is not what was registered",
+                why=f"its digest was {digest[:12]}, and is {there[:40]}",
+                fix="restore the folder, or train again with `ft submit RECIPE --force`",
+            )
+        )
+
+
+def _named(model: "ModelVersion") -> str:
+    """The digest of what answers. A hosted model's name is never used again there, so it stands for the content."""
+    import hashlib
+
+    if digest := model.artifact.get("digest"):
+        return str(digest)
+    return hashlib.sha256(f"{model.provider}/{model.artifact.get('model')}".encode()).hexdigest()

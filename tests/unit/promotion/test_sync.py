@@ -1,0 +1,106 @@
+"""Our books against what gateways have: what drifts is named, and mended; what is not ours is left alone."""
+
+import pytest
+
+from finetune.deployments import Registered
+from finetune.errors import GatewayError
+from tests.support.jobs import sqlite
+from tests.support.promotions import Stage
+
+
+@pytest.fixture
+def stage(tmp_path):
+    stage = Stage(sqlite(tmp_path))
+    stage.promote(1)
+    stage.promote(2)
+    assert stage.sync.look() == []
+    yield stage
+    stage.close()
+
+
+def kinds(drifts):
+    return sorted((drift.gateway, drift.kind) for drift in drifts)
+
+
+def test_a_server_that_was_restarted_has_forgotten(stage):
+    stage.gateways["vllm"].entries.clear()
+    drifts = stage.sync.look()
+    assert kinds(drifts) == [("vllm", "missing"), ("vllm", "missing")]
+    assert kinds(stage.sync.mend(drifts)) == kinds(drifts)
+    assert stage.sync.look() == []
+    assert stage.shares == {"v1": 0.0, "v2": 1.0}
+
+
+def test_a_proxy_that_lost_all_gets_its_shares_back(stage):
+    there = stage.gateways["litellm"]
+    there.entries.clear()
+    there.shares.clear()
+    stage.sync.mend(stage.sync.look())
+    assert stage.shares == {"v1": 0.0, "v2": 1.0}
+    assert stage.sync.look() == []
+
+
+def test_shares_that_somebody_has_changed(stage):
+    there = stage.gateways["litellm"]
+    there.shares = {entry: 0.5 for entry in there.shares}
+    drifts = stage.sync.look()
+    assert kinds(drifts) == [("litellm", "share"), ("litellm", "share")]
+    assert "50% of the calls, not 100%" in " ".join(drift.what for drift in drifts)
+    stage.sync.mend(drifts)
+    assert stage.shares == {"v1": 0.0, "v2": 1.0}
+
+
+def test_what_carries_our_marks_and_is_in_no_book_goes(stage):
+    entry = next(iter(stage.gateways["litellm"].entries.values()))
+    left = "bot--v9-000000000000"
+    stage.gateways["litellm"].entries[left] = entry
+    stage.gateways["litellm"].shares[left] = 0.0
+    drifts = stage.sync.look()
+    assert kinds(drifts) == [("litellm", "unknown")]
+    stage.sync.mend(drifts)
+    assert left not in stage.gateways["litellm"].entries
+    assert stage.sync.look() == []
+
+
+def test_what_takes_our_books_for_its_own_has_nothing_unknown(stage):
+    there = stage.gateways["vllm"]
+    listed = there.registered()
+    there.registered = lambda: [*listed, Registered(id="bot-v3-aaaaaaaaaaaa")]
+    assert kinds(stage.sync.look()) == [("vllm", "unknown")]
+    there.follows_books = True
+    assert stage.sync.look() == []
+
+
+def test_a_gateway_that_cannot_be_asked_is_told_and_nothing_done(stage):
+    stage.gateways["vllm"].faults = ["unavailable registered"]
+    drifts = stage.sync.look()
+    assert kinds(drifts) == [("vllm", "unreachable")]
+    before = stage.gateways["vllm"].log.copy()
+    assert stage.sync.mend(drifts) == []
+    assert stage.gateways["vllm"].log == before
+
+
+def test_what_cannot_be_mended_is_an_error(stage):
+    stage.gateways["vllm"].entries.clear()
+    drifts = stage.sync.look()
+    stage.gateways["vllm"].faults = ["refused register"]
+    with pytest.raises(GatewayError):
+        stage.sync.mend(drifts)
+
+
+def test_gateways_can_be_named(stage):
+    stage.gateways["other"] = type(stage.gateways["vllm"])("other")
+    stage.gateways["other"].entries["bot-v1-bbbbbbbbbbbb"] = next(iter(stage.gateways["vllm"].entries.values()))
+    assert stage.sync.look() == []
+    assert kinds(stage.sync.look(["other"])) == [("other", "unknown")]
+
+
+def test_the_weights_that_two_aliases_need_stay(stage):
+    """One adapter in the server, two entries at the proxy."""
+    stage.promote(2, alias="staging")
+    for version in (3, 1):
+        stage.promote(version, alias="staging")
+    entries = {there.ref for there in stage.gateways["vllm"].entries.values()}
+    assert entries == {"bot@v1", "bot@v2", "bot@v3"}
+    assert stage.sync.look() == []
+    assert stage.status(2) == "live"
