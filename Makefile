@@ -13,7 +13,7 @@ BROKEN := $(shell test -x $(BIN)/python || echo broken)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test servers lint types unit bench fuzz crash-matrix chaos lock clean broken
+.PHONY: help demo test servers litellm lint types unit test-vllm bench fuzz crash-matrix chaos lock clean broken
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,13 +21,16 @@ help: ## list these commands
 demo: $(DEMO) ## train the quickstart recipe on this machine and follow it; FT_HOME says where its state is kept
 	$(BIN)/ft submit recipes/quickstart.yaml --follow
 
-test: $(TEST) servers lint types ## set everything up, then lint, types, import contracts and all tests (what CI runs)
+test: $(TEST) servers litellm lint types ## set everything up, then lint, types, import contracts and all tests (what CI runs)
 	$(PARALLEL) tests/stack tests/cli tests/flow tests/wire tests/contract
 	$(PARALLEL) tests/unit
 	$(BIN)/pytest -m alone
 
 servers: ## install Redis and PostgreSQL where they are missing; the tests start their own
 	@tests/setup/servers.sh
+
+litellm: $(TEST) ## install the LiteLLM proxy that the tests start, beside ours, in .venv/litellm
+	@tests/setup/litellm.sh
 
 lint: $(TEST) ## ruff, formatting, import contracts
 	$(BIN)/ruff check
@@ -39,6 +42,10 @@ types: $(TEST) ## mypy, strict
 
 unit: $(TEST) ## the tests that need no server
 	$(BIN)/pytest tests/unit
+
+test-vllm: $(TEST) ## the vllm gateway against the real vLLM, for processors: 3.4 GB in .venv/vllm; not part of `make test`
+	@tests/setup/vllm.sh
+	$(BIN)/pytest tests/optin/test_vllm.py
 
 bench: $(TEST) ## start-up time, the check of 1 GB of training data, token counting, 1000 hosted jobs, the queue, against their targets
 	$(BIN)/python tests/bench/startup.py

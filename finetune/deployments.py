@@ -143,6 +143,26 @@ class Bases(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a recipe will make, as far as it decides who can serve it."""
+
+    base_model: str
+    #: Of the LoRA.
+    rank: int
+    #: Names of modules, or `all-linear`.
+    target_modules: str | tuple[str, ...]
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A gateway that can tell before a training what it will not serve."""
+
+    def foresee(self, shape: Shape) -> list[Problem]:
+        """What will stand against serving it. Asks the gateway at most for its list; one that is away is a warning."""
+        ...
+
+
 @runtime_checkable
 class FollowsBooks(Protocol):
     """A gateway that takes every version, and its share, from our own books: nothing is sent to it."""

@@ -1,15 +1,19 @@
-"""What every room that writes files needs: a flush that survives a power cut, and one way to say that it cannot."""
+"""What rooms that write files need: a flush that survives a power cut, digests, one way to say that it cannot be."""
 
 import errno
+import hashlib
 import os
 import shutil
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from finetune.errors import Problem, StateError
 
+#: The files whose names and bytes make an adapter what it is; lineage.json is not among them.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 #: Nobody works for so long on a folder without a sign.
 _LEFT_BEHIND_S = 24 * 3600
 
@@ -59,3 +63,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
         beside.replace(path)
     except OSError as error:
         raise StateError(unwritable(path.parent, error)) from None
+
+
+def digest(folder: Path, names: Iterable[str] = ADAPTER_FILES) -> str:
+    """sha256, in hex, over the names, lengths and bytes of these files of `folder`. Raises OSError."""
+    total = hashlib.sha256()
+    for name in sorted(names):
+        path = folder / name
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()

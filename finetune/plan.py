@@ -12,8 +12,10 @@ from finetune.spec import Recipe, RecipeFile, default, explicit
 
 AUTO = "auto"
 
-#: What is done before a provider sees the recipe, so that none has to honour it.
-OURS = frozenset({"version", "name", "provider", "dataset", "validation", "privacy", "allow_ignored"})
+#: What is done before a provider sees the recipe or after it has trained, so that none has to honour it.
+OURS = frozenset(
+    {"version", "name", "provider", "dataset", "validation", "privacy", "allow_ignored", "gate", "register"}
+)
 
 
 #: What the catalogue says of a target today: provider and recipe to problems, of which some are warnings.

@@ -249,6 +249,8 @@ class Served:
     #: The adapter's folder; None for the base model itself.
     adapter: Path | None
     created_at: datetime
+    #: sha256 of the adapter's files (`files.digest`), looked at whenever they are loaded; None: nobody knows it.
+    digest: str | None = None
     #: Other names for the same thing (`support-bot@production`).
     aliases: tuple[str, ...] = field(default=())
 

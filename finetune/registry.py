@@ -101,6 +101,7 @@ def _served(model: ModelVersion) -> Served:
         id=model.ref,
         base_model=model.base_model,
         adapter=Path(model.artifact["path"]),
+        digest=model.artifact.get("digest"),
         created_at=model.created_at,
         aliases=_names(model),
     )

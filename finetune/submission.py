@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -52,6 +52,8 @@ class Market:
     rules_of: RulesOf
     eligible: Eligible
     cost_of: CostOf
+    #: What stands against measuring and serving what a recipe makes, with its field.
+    servable: Callable[[Recipe], Sequence[Problem]] = lambda recipe: ()
     #: What may be under way at once. Without any, nothing waits for its turn.
     caps: Caps = field(default_factory=dict)
 
@@ -229,11 +231,17 @@ class Submitter:
         return job, created
 
     def _choose(self, file: RecipeFile) -> tuple[Choice | None, tuple[Problem, ...]]:
-        """The target, or everything that stands against all of them."""
+        """The target, or everything that stands against all of them, and against what shall follow the training."""
+        after = [
+            replace(file.problem(each.code, each.field or "", each.what, each.why, each.fix), level=each.level)
+            for each in self._market.servable(file.recipe)
+        ]
+        against = tuple(each for each in after if each.level == "error")
         try:
-            return choose(file, self._providers, self._market.eligible), ()
+            choice = choose(file, self._providers, self._market.eligible)
         except NotEligible as error:
-            return None, error.problems
+            return None, (*error.problems, *against)
+        return (None, against) if against else (choice, ())
 
     def _request(self, file: RecipeFile, choice: Choice | None) -> DataRequest:
         """Where the data is (relative paths start at the recipe's folder), and what the target takes of it."""
@@ -266,15 +274,25 @@ def _fingerprint(ready: Ready) -> str:
 
 
 def rooted(file: RecipeFile) -> RecipeFile:
-    """The recipe with a base model that is a relative path (`./`, `../`, `~`) as an absolute one.
+    """The recipe with relative paths of its base model (`./`, `../`, `~`) and guard suites as absolute ones.
 
-    Like the data's, its path starts at the recipe's folder: the worker that loads it stands elsewhere.
+    Like the data's, they start at the recipe's folder: the worker that reads them stands elsewhere.
     """
-    name = file.recipe.base_model
-    if not name.startswith(("./", "../", "~")):
-        return file
-    path = (file.path.parent / Path(name).expanduser()).resolve()
-    return replace(file, recipe=file.recipe.model_copy(update={"base_model": str(path)}))
+    recipe = file.recipe
+    changed: dict[str, object] = {}
+    if recipe.base_model.startswith(("./", "../", "~")):
+        changed["base_model"] = str(_rooted(file, recipe.base_model))
+    if recipe.gate and (guards := tuple(_guard(file, name) for name in recipe.gate.guards)) != recipe.gate.guards:
+        changed["gate"] = recipe.gate.model_copy(update={"guards": guards})
+    return replace(file, recipe=recipe.model_copy(update=changed)) if changed else file
+
+
+def _rooted(file: RecipeFile, path: str) -> Path:
+    return (file.path.parent / Path(path).expanduser()).resolve()
+
+
+def _guard(file: RecipeFile, name: str) -> str:
+    return str(_rooted(file, name)) if name.endswith((".yaml", ".yml")) else name
 
 
 def _record(data: PreparedData) -> dict[str, object]:

@@ -13,10 +13,13 @@ TRAIN: Final = "ft.train"
 MEASURE: Final = "ft.measure"
 #: The next steps of a promotion.
 PROMOTE: Final = "ft.promote"
+#: A look whether gateways have what they should.
+SYNC: Final = "ft.sync"
 QUEUE_OF: Final[dict[str, str]] = {
     ADVANCE: "remote",
     ADVANCE_DUE: "remote",
     PROMOTE: "remote",
+    SYNC: "remote",
     TRAIN: "gpu",
     MEASURE: "gpu",
 }

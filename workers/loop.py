@@ -13,7 +13,7 @@ from finetune.placement import Site
 from finetune.runs import Beat
 from finetune.sweep import RING_AGAIN
 from finetune.tasks import QUEUE_OF, TRAIN
-from finetune.wiring import Parts
+from finetune.wiring import Releases
 from workers.app import app
 
 log = logging.getLogger("ft.worker")
@@ -36,7 +36,7 @@ class Loop(threading.Thread):
     nobody watches such a worker.
     """
 
-    def __init__(self, parts: Parts, queues: Collection[str], *, until_idle: bool) -> None:
+    def __init__(self, parts: Releases, queues: Collection[str], *, until_idle: bool) -> None:
         super().__init__(name="sweep", daemon=True)
         self._parts, self._queues, self._until_idle = parts, tuple(queues), until_idle
         self._ended = threading.Event()
@@ -94,7 +94,8 @@ class Loop(threading.Thread):
                     self._end_if_idle()
 
     def _end_if_idle(self) -> None:
-        if self._parts.jobs.recent(limit=1, unfinished=True):
+        parts = self._parts
+        if parts.jobs.recent(limit=1, unfinished=True) or parts.promotions.due(parts.clock.now(), 1):
             self._busy_at = self._now()
         elif self._now() - self._busy_at >= IDLE_S and self.ready.is_set():
             self._end_worker("no work left")

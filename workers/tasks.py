@@ -10,7 +10,7 @@ from finetune.errors import FtError
 from finetune.jobs import Job
 from finetune.logs import about
 from finetune.sweep import TAKE
-from finetune.tasks import ADVANCE, ADVANCE_DUE, MEASURE, PROMOTE, TRAIN
+from finetune.tasks import ADVANCE, ADVANCE_DUE, MEASURE, PROMOTE, SYNC, TRAIN
 from finetune.wiring import Releases
 from workers.app import app
 from workers.loop import NOTHING
@@ -88,6 +88,19 @@ def measure(promotion_id: str) -> None:
 def promote(promotion_id: str) -> None:
     """The due steps of a promotion. Twice, late or in vain does no harm."""
     _promote(promotion_id)
+
+
+@app.task(name=SYNC)
+def sync(_: str) -> None:
+    """Mend what differs between our books and gateways. Twice, late or in vain does no harm."""
+    try:
+        found = parts().sync.look()
+        for drift in found:
+            log.warning("%s: %s", drift.gateway, drift.what)
+        for drift in parts().sync.mend(found):
+            log.info("%s: %s, mended", drift.gateway, drift.what)
+    except FtError as error:
+        log.error("%s", error)
 
 
 def _promote(promotion_id: str) -> None:

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def _suite(asked: HeldOut | Named, whole: Request) -> Suite | harness.Task:
         return found if asked.metrics else _measurable(found, whole)
     if asked.name.startswith(HARNESS):
         return harness.Task(name=asked.name.removeprefix(HARNESS), include=asked.include, chat=asked.chat)
-    return suites.load(asked.name, whole.suites_dir)
+    return replace(suites.load(asked.name, whole.suites_dir), source=asked.label or asked.name)
 
 
 def _measurable(found: Suite, asked: Request) -> Suite:
@@ -91,7 +92,7 @@ def _measurable(found: Suite, asked: Request) -> Suite:
     if not any(isinstance(each, Served) for each in (asked.tuned, asked.other)):
         return found
     kept = tuple(name for name in found.metrics if METRICS[name].needs != "losses")
-    return Suite(name=found.name, rows=found.rows, metrics=kept, max_tokens=found.max_tokens)
+    return replace(found, metrics=kept)
 
 
 class _Models:

@@ -124,6 +124,7 @@ def _report(work: _Work, tuned: Model, other: Model, ways: Ways) -> Report:
     spoken = sum(answer.tokens for side in answers for answer in side) + (work.judged.tokens if work.judged else 0)
     return Report(
         suite=suite.name,
+        source=suite.source,
         digest=suite.digest,
         n=len(suite.rows),
         tuned=tuned.name,

@@ -41,7 +41,7 @@ class Terms(Protocol):
 
     @property
     def guards(self) -> Sequence[str]:
-        """Names of guard suites."""
+        """Guard suites: a report's `suite` or its `source`."""
         ...
 
 
@@ -68,10 +68,11 @@ def decide(gate: Terms, reports: Sequence[Report]) -> Verdict:
 
     Raises nothing: what is missing is a reason not to pass.
     """
-    guards = [report for report in reports if report.suite in gate.guards]
-    main = [report for report in reports if report.suite not in gate.guards]
+    guards = [report for report in reports if _names(report) & set(gate.guards)]
+    main = [report for report in reports if report not in guards]
+    there = frozenset[str]().union(*map(_names, guards))
     findings = [_goal(gate, main)]
-    findings += [_missing_guard(name) for name in gate.guards if name not in {report.suite for report in guards}]
+    findings += [_missing_guard(name) for name in gate.guards if name not in there]
     findings += [_guard(gate, report, outcome) for report in guards for outcome in _counted(report)]
     ordered = sorted(findings, key=lambda finding: finding.passed)
     warnings = [finding.warning for finding in ordered if finding.warning]
@@ -81,6 +82,10 @@ def decide(gate: Terms, reports: Sequence[Report]) -> Verdict:
         reasons=tuple(finding.reason for finding in ordered),
         warnings=tuple([*warnings, *said]),
     )
+
+
+def _names(report: Report) -> frozenset[str]:
+    return frozenset({report.suite, report.source} - {""})
 
 
 def _goal(gate: Terms, reports: Sequence[Report]) -> _Finding:

@@ -78,16 +78,15 @@ class Weights:
         self._encode = parts.encoder(self._loaded.tokenizer)
         self._engine = parts.engine(base_model, self._loaded)
         self._engaged = True
-        #: Ids of the adapters in the engine, and folders of those that it has ever taken.
+        #: Ids of the adapters in the engine.
         self._on: set[str] = set()
-        self._fitting: set[Path] = set()
 
     def base(self, name: str | None = None) -> Model:
         """The base model itself, under its own name or this one."""
         return self._model(name or self._name, None)
 
     def adapter(self, name: str, folder: Path) -> Model:
-        """The base with this adapter on. Raises ServingError when it does not fit."""
+        """The base with this adapter on. Raises ServingError when it does not fit: PEFT alone would not tell."""
         self._put_on(folder)
         return self._model(name, folder)
 
@@ -130,14 +129,11 @@ class Weights:
 
     @contextmanager
     def bare(self, folder: Path | None) -> Iterator[tuple[Any, Any]]:
-        """Model and tokenizer, with the adapter's layers in the model while the block runs.
+        """Model and tokenizer, with the layers of an adapter that `adapter` has taken while the block runs.
 
         The model's own generate ends with the tokens that end the engine's answers: tuned models learn to end with the
         chat template's, which a base's generation config need not name.
         """
-        if folder not in self._fitting:
-            # PEFT would lay on what does not fit; the engine refuses it.
-            self._put_on(folder)
         for adapter_id in sorted(self._on):
             self._engine.unload_adapter(adapter_id)
         self._on.clear()
@@ -170,7 +166,6 @@ class Weights:
         if adapter_id not in self._on:
             self._engine.load_adapter(adapter_id, folder)
             self._on.add(adapter_id)
-            self._fitting.add(folder)
         return adapter_id
 
     # -- one question, one row ------------------------------------------------------------------------------

@@ -73,6 +73,8 @@ class Report:
     """One suite, two models."""
 
     suite: str
+    #: The suite as who asked for it calls it (a recipe's `guards`: a path); empty: by its name.
+    source: str = ""
     #: Of the rows that were used: sha256, or what a harness says of its task.
     digest: str
     #: Rows that were used.

@@ -64,6 +64,8 @@ class Named:
 
     kind: Literal["suite"]
     name: Word
+    #: What a recipe calls it, where that is a path relative to the recipe: the report's `source`. None: the name above.
+    label: Word | None = None
     #: For `lm-eval:` only: a folder of one's own tasks, and whether prompts are written by the chat template.
     include: Path | None = None
     chat: bool = False

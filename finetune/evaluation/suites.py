@@ -38,6 +38,8 @@ class Suite:
     metrics: tuple[str, ...]
     #: Of each answer, at most.
     max_tokens: int = _MAX_TOKENS
+    #: As who asked for it calls it, a path for instance; empty: by its name.
+    source: str = ""
 
     @property
     def digest(self) -> str:
@@ -85,7 +87,7 @@ def load(reference: str, folder: Path | None = None) -> Suite:
     if type(limit) is not int or limit < 1:
         raise _broken(path, "`max_tokens` must be a whole number from 1 on")
     found = reading.read(path.parent / Path(rows).expanduser(), _schema(path, body.get("schema")))
-    return Suite(name=name, rows=found, metrics=_checked(metrics) or fitting(found), max_tokens=limit)
+    return Suite(name=name, rows=found, metrics=_checked(metrics) or fitting(found), max_tokens=limit, source=reference)
 
 
 def _checked(metrics: Sequence[str]) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class ApiGateway:
         if old is not None and not is_ours(old):
             return
         # It may be in the database without being served.
-        pass
+        self._delete(name)
         self._await({name: None})
 
     def set_traffic(self, public: str, shares: Mapping[str, float]) -> None:
@@ -149,7 +149,7 @@ class ApiGateway:
         """Raises GatewayError for what was kept and is not served, after removing it."""
         if answer.good or _NOT_LIVE not in answer.text:
             return
-        pass
+        self._delete(name)
         raise GatewayError(
             Problem(
                 code="E823",

@@ -10,7 +10,7 @@ Client = TypeVar("Client")
 
 #: Of `ports.Provider.honours`, what holds for each.
 HONOURED: Final = frozenset(
-    {"base_model", "method", "provider_options", "register.alias", "limits.max_cost", "limits.data", "limits.deadline"}
+    {"base_model", "method", "provider_options", "limits.max_cost", "limits.data", "limits.deadline"}
 )
 
 

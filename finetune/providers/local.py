@@ -53,7 +53,7 @@ class LocalProvider:
             *("training.epochs", "training.batch_size", "training.learning_rate", "training.max_seq_length"),
             *("training.warmup_ratio", "training.weight_decay", "training.lr_scheduler", "training.max_grad_norm"),
             # What training here costs is counted while it runs (FT_GPU_HOUR_USD), and the data stays here.
-            *("limits.max_cost", "limits.data", "limits.deadline", "register.alias"),
+            *("limits.max_cost", "limits.data", "limits.deadline"),
         }
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.errors import ServingError
+from finetune.files import digest
 from finetune.jobs import Json
 from finetune.serving.asks import fault
 
@@ -64,6 +65,17 @@ def read_adapter(path: Path) -> AdapterFiles:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise _unreadable(path, f"{CONFIG} does not describe a LoRA")
     return AdapterFiles(path=path, config=config, shapes=shapes, template=text)
+
+
+def check_digest(path: Path, wanted: str | None) -> None:
+    """Silent when the folder has this digest, or none is wanted; else raises ServingError E838."""
+    if wanted is not None and (now := digest(path)) != wanted:
+        raise fault(
+            "E838",
+            f"the adapter in {path} is not what was registered",
+            f"its digest was {wanted[:12]}, and is {now[:12]}",
+            "restore the folder, or train again with `ft submit RECIPE --force`",
+        )
 
 
 def check_fits(files: AdapterFiles, base_name: str, base_shapes: Mapping[str, Shape]) -> None:

@@ -68,7 +68,7 @@ class Generation(Protocol):
 class BaseEngine(Protocol):
     """What the pool needs of an engine; `engine.Engine` is the real one."""
 
-    def load_adapter(self, adapter_id: str, path: Path) -> None:
+    def load_adapter(self, adapter_id: str, path: Path, digest: str | None = None) -> None:
         """See `Engine.load_adapter`."""
         ...
 

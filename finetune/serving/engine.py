@@ -26,7 +26,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from finetune.jobs import Json
 from finetune.ports import Chat, LoadedBase
-from finetune.serving.adapters import Shape, check_fits, read_adapter
+from finetune.serving.adapters import Shape, check_digest, check_fits, read_adapter
 from finetune.serving.answer import Answer, EngineChat
 from finetune.serving.asks import Ask, fault
 from finetune.serving.fair import FairLock
@@ -84,11 +84,12 @@ class Engine:
         """Answers that have begun and not ended."""
         return self._under_way
 
-    def load_adapter(self, adapter_id: str, path: Path) -> None:
+    def load_adapter(self, adapter_id: str, path: Path, digest: str | None = None) -> None:
         """Make the adapter of this folder answer to `adapter_id`. Idempotent for the same folder.
 
         The weights are copied into memory: the folder may go afterwards. Raises ServingError: E750 (does not fit
-        this base), E751 (no adapter there), E752 (the id belongs to another folder). On an error nothing is loaded.
+        this base), E751 (no adapter there), E752 (the id belongs to another folder), E838 (the files have another
+        digest). On an error nothing is loaded.
         """
         path = path.absolute()
         with self._lock:
@@ -103,6 +104,7 @@ class Engine:
                     "unload it first, or give the other adapter its own name",
                 )
             files = read_adapter(path)
+            check_digest(path, digest)
             check_fits(files, self.base_name, self._weight_shapes())
             name = f"adapter_{next(self._numbers)}"
             self._inject(name, path)

@@ -67,7 +67,7 @@ class Pool:
         engine = self.engine(served.base_model)
         if served.adapter is not None:
             try:
-                engine.load_adapter(served.id, served.adapter)
+                engine.load_adapter(served.id, served.adapter, served.digest)
             except ServingError as exc:
                 if exc.problems[0].code != "E751":
                     raise

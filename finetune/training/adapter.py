@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from finetune import files
 from finetune.errors import Problem, TrainingError
 from finetune.training import disk
 from finetune.training.request import Lora, Request
@@ -84,4 +85,4 @@ def write(model: PeftModel, request: Request, lineage: Mapping[str, Any], folder
         disk.write_json(aside / "lineage.json", dict(lineage))
 
     disk.publish(folder, fill)
-    return {"path": str(folder), "digest": disk.digest(folder), "lineage": dict(lineage)}
+    return {"path": str(folder), "digest": files.digest(folder), "lineage": dict(lineage)}

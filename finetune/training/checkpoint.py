@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
+from finetune import files
 from finetune.training import disk
 from finetune.training.batches import Limits
 from finetune.training.engine import Engine
@@ -86,7 +87,7 @@ class Checkpoints:
             "identity": self._identity,
             "threads": torch.get_num_threads(),
             "limits": {"rows": engine.limits.rows, "tokens": engine.limits.tokens},
-            "digest": disk.digest(folder, _TENSORS),
+            "digest": files.digest(folder, _TENSORS),
         }
         disk.write_json(folder / "manifest.json", manifest)
 
@@ -98,7 +99,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a checkpoint whose tensors are as they were written, else None."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        whole = manifest["digest"] == disk.digest(folder, _TENSORS)
+        whole = manifest["digest"] == files.digest(folder, _TENSORS)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if whole else None

@@ -2,21 +2,17 @@
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import Problem, TrainingError
 from finetune.files import sync
-
-#: The files whose names and bytes make an adapter what it is; lineage.json is not among them.
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 #: How safetensors and tokenizers end their messages: they are written in Rust and know no OSError.
 _RUST = re.compile(r"\(os error (\d+)\)")
@@ -83,17 +79,6 @@ def _errno(error: Exception) -> int | None:
 def write_json(path: Path, value: Any) -> None:
     """`value` as JSON whose bytes depend on nothing but the value."""
     path.write_text(json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def digest(folder: Path, names: Iterable[str] = ADAPTER_FILES) -> str:
-    """sha256, in hex, over the names, lengths and bytes of these files of `folder`. Raises OSError."""
-    total = hashlib.sha256()
-    for name in sorted(names):
-        path = folder / name
-        total.update(f"{name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
 
 
 class FolderBusy(TrainingError):

@@ -13,14 +13,14 @@ from typing import Any
 
 from finetune import traces
 from finetune.errors import LeaseLost, Problem, StateError
-from finetune.files import unwritable
+from finetune.files import digest, unwritable
 from finetune.jobs import Json
 from finetune.placement import from_row
 from finetune.ports import Clock
 from finetune.process import end_group, identity, same_process, spawn
 from finetune.runs import Placements, Run, RunStore
 from finetune.training import report
-from finetune.training.disk import digest, write_json
+from finetune.training.disk import write_json
 from finetune.training.stop import INTERRUPTED
 
 #: Another worker may take the run over when this has passed without a renewal.

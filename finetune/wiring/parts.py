@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,13 +13,12 @@ from finetune.settings import Settings, from_environment
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from finetune.catalogue import Catalogue, Cost, DataRules, Method
     from finetune.clock import SystemClock
     from finetune.data.room import Room
     from finetune.data.tokens import Tokens
-    from finetune.jobs import Due, Lease
+    from finetune.jobs import Lease
     from finetune.lifecycle import Lifecycle
     from finetune.metrics import Metrics
     from finetune.placement import Site
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
         SqlTurns,
     )
     from finetune.submission import Market, Submitter
-    from finetune.sweep import Sweep
     from finetune.training.supervisor import Supervisor
 
 
@@ -241,8 +239,16 @@ class Parts:
         from finetune.submission import Market
 
         return Market(
-            rules_of=self._rules_of, eligible=self._eligible, cost_of=self._cost_of, caps=self.settings.limits
+            rules_of=self._rules_of,
+            eligible=self._eligible,
+            cost_of=self._cost_of,
+            servable=self._servable,
+            caps=self.settings.limits,
         )
+
+    def _servable(self, recipe: "Recipe") -> "list[Problem]":
+        """What stands against measuring and serving what the recipe makes: where nothing promotes, nothing does."""
+        return []
 
     def _eligible(self, provider: str, recipe: "Recipe") -> "list[Problem]":
         from finetune.catalogue.eligible import against
@@ -338,22 +344,6 @@ class Parts:
             adapters_dir=self.settings.adapters_dir,
             command=_trainer,
         )
-
-    def sweep(self, ring: Callable[[str, str], None], tasks: frozenset[str]) -> "Sweep":
-        """A sweep that rings for these tasks."""
-        from finetune.sweep import Sweep
-        from finetune.tasks import ADVANCE, MEASURE, PROMOTE, TRAIN
-
-        admit = partial(self.turns.admit, caps=self.settings.limits)
-        sources: dict[str, Callable[[datetime, int], Sequence[Due]]] = {
-            ADVANCE: self.jobs.due,
-            # The driver is asked for its cards where something trains, not in every worker.
-            TRAIN: lambda now, limit: self.placements.due_runs(now, limit),
-            MEASURE: partial(self.promotions.due, measuring=True),
-            PROMOTE: partial(self.promotions.due, measuring=False),
-        }
-        mine = {task: source for task, source in sources.items() if task in tasks}
-        return Sweep(mine, self.clock, ring, admit=admit if ADVANCE in tasks else None)
 
     @cached_property
     def load_base(self) -> "BaseLoader":

@@ -13,19 +13,29 @@ from finetune.wiring.parts import Parts
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from finetune.deployments import Deployment, Gateway, GatewayKit, Upstream
     from finetune.evaluation.local import Parts as EvaluationParts
-    from finetune.jobs import Json
+    from finetune.jobs import Due, Json
     from finetune.measuring import Measurer
     from finetune.placing import Places, Sync
     from finetune.promoter import Promoter, Verdict
     from finetune.releasing import Releasing
+    from finetune.spec import Recipe
+    from finetune.sweep import Sweep
     from finetune.versions import Grip, ModelVersion
 
 
+#: Seconds between two looks at what gateways have.
+_ROUND_S = 60
+
+
 class Releases(Parts):
-    """The parts, with those that promote."""
+    """The parts, with those that promote, and the sweep that rings for all of them."""
+
+    #: The minute of the last look at gateways, and whether it was for this worker.
+    _round, _on_duty = -1, False
 
     @cached_property
     def gateway_names(self) -> list[str]:
@@ -140,6 +150,50 @@ class Releases(Parts):
             ways=Ways(owner=self.worker, hold=self._gripped, say=say),
         )
 
+    def _servable(self, recipe: "Recipe") -> list[Problem]:
+        from finetune.deployments import Foresees, Shape
+
+        found = _measurable(recipe)
+        shape = Shape(base_model=recipe.base_model, rank=recipe.lora.r, target_modules=recipe.lora.target_modules)
+        for name in recipe.register.gateways if recipe.register else ():
+            try:
+                gateway = self.gateway(name)
+                problems = gateway.foresee(shape) if isinstance(gateway, Foresees) else []
+            except GatewayError as error:
+                problems = list(error.problems)
+            found += [replace(problem, field="register.gateways") for problem in problems]
+        return found
+
+    def sweep(self, ring: Callable[[str, str], None], tasks: frozenset[str]) -> "Sweep":
+        """A sweep that rings for these tasks."""
+        from finetune.sweep import Sweep
+        from finetune.tasks import ADVANCE, MEASURE, PROMOTE, SYNC, TRAIN
+
+        admit = partial(self.turns.admit, caps=self.settings.limits)
+        sources: dict[str, Callable[[datetime, int], Sequence[Due]]] = {
+            ADVANCE: self.jobs.due,
+            # The driver is asked for its cards where something trains, not in every worker.
+            TRAIN: lambda now, limit: self.placements.due_runs(now, limit),
+            MEASURE: partial(self.promotions.due, measuring=True),
+            PROMOTE: partial(self.promotions.due, measuring=False),
+            SYNC: self._rounds,
+        }
+        mine = {task: source for task, source in sources.items() if task in tasks}
+        return Sweep(mine, self.clock, ring, admit=admit if ADVANCE in tasks else None)
+
+    def _rounds(self, now: "datetime", limit: int) -> "list[Due]":
+        """One look at all gateways a minute, by one worker, while they have anything of ours."""
+        from finetune.jobs import Due
+        from finetune.tasks import QUEUE_OF, SYNC
+        from finetune.up import alive
+
+        minute = int(now.timestamp() // _ROUND_S)
+        if minute != self._round:
+            self._round = minute
+            able = [beat.worker for beat in alive(self.beats, self.clock) if QUEUE_OF[SYNC] in beat.queues]
+            self._on_duty = min(able, default=self.worker) == self.worker and bool(self.promotions.placed())
+        return [Due("gateways", minute)] if self._on_duty else []
+
     def _gripped(self, grip: "Grip") -> "AbstractContextManager[None]":
         from finetune.leases import held
         from finetune.promoter import LEASE
@@ -214,6 +268,37 @@ def evaluation_parts(cache: Path) -> "EvaluationParts":
     return EvaluationParts(load=load, engine=Engine, encoder=encoder)
 
 
+def _measurable(recipe: "Recipe") -> list[Problem]:
+    """What stands against the recipe's gate."""
+    from importlib.util import find_spec
+
+    gate, found = recipe.gate, []
+    if gate is None:
+        return []
+    if recipe.validation is None:
+        what = f"the gate has nothing to measure {gate.metric} on"
+        why, fix = "the recipe holds no rows out", "add `validation: {split: 0.1}`"
+        found.append(Problem(code="E850", what=what, why=why, fix=fix, field="gate"))
+    if find_spec("numpy") is None:
+        fix = "pip install 'ft-orchestrator[eval]'"
+        return [
+            *found,
+            Problem(
+                code="E853", what="a gate needs the extra `eval`, which is not installed here", fix=fix, field="gate"
+            ),
+        ]
+    from finetune.evaluation.metrics import METRICS
+
+    if gate.metric not in METRICS:
+        what, why = f"there is no metric {gate.metric!r}", f"there are {', '.join(METRICS)}"
+        found.append(Problem(code="E851", what=what, why=why, fix="write one of these", field="gate.metric"))
+    missing = [name for name in gate.guards if name.endswith((".yaml", ".yml")) and not Path(name).is_file()]
+    for name in missing:
+        what = f"the guard suite {name} is not there"
+        found.append(Problem(code="E850", what=what, fix="its path starts at the recipe's folder", field="gate.guards"))
+    return found
+
+
 def _evaluation(folder: Path, report: Path) -> Sequence[str]:
     from finetune.up import PYTHON
 
@@ -233,7 +318,7 @@ def decided(gate: "Json", reports: "Sequence[Json]") -> "Verdict":
 
 def _check(ref: str, folder: Path, digest: str) -> None:
     """Raise GatewayError E838 unless the adapter's files are those that were registered."""
-    from finetune.training.disk import digest as now
+    from finetune.files import digest as now
 
     try:
         there = now(folder)

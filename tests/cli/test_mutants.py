@@ -38,7 +38,7 @@ resources: {gpus: 1, memory: 24GB}
 notify: []
 local: {micro_batch_size: auto, precision: auto}
 provider_options: {a: [1, {b: c}]}
-allow_ignored: [limits, gate, register.gateways, resources, provider_options, dataset.field_map]
+allow_ignored: [limits, resources, provider_options, dataset.field_map]
 """
 _ODD = [
     "", "~", "null", "{}", "[]", "[[[[]]]]", "{a: {b: {c: 1}}}", "-1", "0", "1e400", ".nan", ".inf", "0x1F", "0o17",

@@ -8,11 +8,11 @@ from decimal import Decimal
 import pytest
 
 from finetune.errors import Problem, StateError
+from finetune.files import digest
 from finetune.placement import Device, Site
 from finetune.process import group_members
 from finetune.store import SqlPlacements
 from finetune.training import supervisor as supervision
-from finetune.training.disk import digest
 from finetune.training.supervisor import MAX_DEATHS
 from tests.support.process import wait_until
 from tests.support.runs import Shop

@@ -17,8 +17,8 @@ from types import FrameType
 from typing import Any
 
 from finetune.errors import Problem, TrainingError
+from finetune.files import ADAPTER_FILES, digest
 from finetune.process import die_with_parent, identity, same_process
-from finetune.training.disk import ADAPTER_FILES, digest
 from finetune.training.report import Reporter
 from finetune.training.stop import INTERRUPTED
 

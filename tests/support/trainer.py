@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from finetune.training.disk import digest
+from finetune.files import digest
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from finetune import files
 from finetune.training import __main__ as program
-from finetune.training import disk
 from finetune.training.report import read
 from tests.support import tiny
 from tests.support.process import kill_group, wait_until
@@ -93,7 +93,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trai
 
 def adapter(trainer: Trainer) -> dict[str, bytes]:
     folder = Path(trainer.of("done")[0]["artifact"]["path"])
-    return {name: (folder / name).read_bytes() for name in disk.ADAPTER_FILES}
+    return {name: (folder / name).read_bytes() for name in files.ADAPTER_FILES}
 
 
 def test_a_run_reports_what_it_did_and_what_it_made(whole: Trainer) -> None:
@@ -108,7 +108,7 @@ def test_a_run_reports_what_it_did_and_what_it_made(whole: Trainer) -> None:
     assert lineage["python"] == platform.python_version()
     assert {"ft", "torch", "transformers", "peft"} <= lineage.keys()
     assert all(isinstance(value, str | int) for value in lineage.values())
-    assert last["artifact"]["digest"] == disk.digest(Path(last["artifact"]["path"]))
+    assert last["artifact"]["digest"] == files.digest(Path(last["artifact"]["path"]))
     losses = whole.losses()
     assert sorted(losses) == list(range(1, STEPS + 1))
     assert [step for step, values in losses.items() if "eval_loss" in values] == list(range(5, STEPS + 1, 5))

@@ -203,8 +203,8 @@ def test_an_alias_in_a_recipe_cannot_hide_a_version(world, alias):
 def test_a_field_that_repeats_its_default_asks_for_nothing(world):
     file = recipe(world, TEXT + "seed: 42\nprivacy: off\nlimits: {data: any}\n")
     assert ignored(file.recipe, world.provider) == {}
-    asked = recipe(world, TEXT + "register: {alias: production}\n")
-    assert ignored(asked.recipe, world.provider) == {"register.alias": "production"}
+    asked = recipe(world, TEXT + "register: {alias: production}\ngate: {metric: exact_match}\nresources: {gpus: 1}\n")
+    assert ignored(asked.recipe, world.provider) == {"resources.gpus": 1}, "what is done after training is ours to do"
 
 
 def test_the_rows_are_written_as_the_target_wants_them(world):

@@ -20,7 +20,7 @@ class Engine:
         self.base = base
         self.calls: list[tuple[str, ...]] = []
 
-    def load_adapter(self, adapter_id: str, path: Path) -> None:
+    def load_adapter(self, adapter_id: str, path: Path, digest: str | None = None) -> None:
         self.calls.append(("load", adapter_id, str(path)))
 
     def unload_adapter(self, adapter_id: str) -> bool:
@@ -120,7 +120,7 @@ def test_each_model_is_asked_by_its_own_id() -> None:
 
 def test_an_adapter_that_is_gone_is_told_by_the_models_name(tmp_path: Path) -> None:
     class Reads(Engine):
-        def load_adapter(self, adapter_id: str, path: Path) -> None:
+        def load_adapter(self, adapter_id: str, path: Path, digest: str | None = None) -> None:
             read_adapter(path)
 
     gone = tmp_path / "gone"
@@ -134,7 +134,7 @@ def test_an_adapter_that_is_gone_is_told_by_the_models_name(tmp_path: Path) -> N
 
 def test_other_faults_of_an_adapter_stay_what_they_are() -> None:
     class Refuses(Engine):
-        def load_adapter(self, adapter_id: str, path: Path) -> None:
+        def load_adapter(self, adapter_id: str, path: Path, digest: str | None = None) -> None:
             raise fault("E750", "does not fit")
 
     with pytest.raises(ServingError, match="E750: does not fit"):

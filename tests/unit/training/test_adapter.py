@@ -7,8 +7,9 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 
+from finetune import files
 from finetune.errors import TrainingError
-from finetune.training import adapter, disk, request
+from finetune.training import adapter, request
 from finetune.training.request import Lora
 from tests.support import tiny
 from tests.unit.training.test_engine import ALL
@@ -63,7 +64,7 @@ def test_the_digest_is_of_the_adapter_and_not_of_the_run(tmp_path: Path) -> None
     one = write(tmp_path / "a", attached(), run_key="one")
     two = write(tmp_path / "b", attached(), run_key="two")
     other = write(tmp_path / "c", attached(seed=2))
-    assert one["digest"] == two["digest"] == disk.digest(tmp_path / "a" / "adapter")
+    assert one["digest"] == two["digest"] == files.digest(tmp_path / "a" / "adapter")
     assert one["digest"] != other["digest"]
     assert json.loads((tmp_path / "b" / "adapter" / "lineage.json").read_text()) == two["lineage"] == {"run_key": "two"}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from finetune import files
 from finetune.errors import TrainingError
 from finetune.training import disk
 
@@ -94,9 +95,9 @@ def test_the_digest_sees_names_and_bytes_and_nothing_else(tmp_path: Path) -> Non
         for name, content in zip(names, contents, strict=True):
             (tmp_path / folder / name).write_text(content)
     (tmp_path / "b" / "lineage.json").write_text("other")
-    a, b, c = (disk.digest(tmp_path / folder, ("x", "y")) for folder in "abc")
-    assert a == b == disk.digest(tmp_path / "a", ("y", "x"))
-    assert len({a, c, disk.digest(tmp_path / "d", ("x", "z"))}) == 3
+    a, b, c = (files.digest(tmp_path / folder, ("x", "y")) for folder in "abc")
+    assert a == b == files.digest(tmp_path / "a", ("y", "x"))
+    assert len({a, c, files.digest(tmp_path / "d", ("x", "z"))}) == 3
 
 
 def test_one_trainer_in_a_folder(tmp_path: Path) -> None:
