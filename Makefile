@@ -72,9 +72,9 @@ clean: ## remove caches and build output; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find finetune workers tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(DEMO): EXTRAS := local,openai
+$(DEMO): EXTRAS := local,openai,eval
 $(DEMO): STAMPS := $(DEMO)
-$(TEST): EXTRAS := local,data,privacy,openai,mistral,vertex,otel,postgres,dev
+$(TEST): EXTRAS := local,data,eval,privacy,openai,mistral,vertex,otel,postgres,dev
 # What the tests need includes what the demo needs.
 $(TEST): STAMPS := $(DEMO) $(TEST)
 # torch goes first and alone: no other requirement can then ask for another build of it.

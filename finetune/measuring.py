@@ -87,7 +87,7 @@ class Measurer:
         held_out = job.data.get("validation")
         if held_out and wish.held_out:
             asked.append({"kind": "held_out", "path": str(held_out), "metrics": list(wish.metrics)})
-        asked += [{"kind": "suite", "name": name} for name in wish.suites]
+        asked += [{"kind": "suite", "name": name, "label": name} for name in wish.suites]
         if not asked:
             raise EvaluationError(_nothing_to_ask(model))
         return {
