@@ -31,6 +31,9 @@ class Places:
 
     def against(self, model: ModelVersion, alias: str, gateways: Sequence[str]) -> list[Problem]:
         """All that stands against serving it at these gateways. Changes nothing."""
+        if not gateways:
+            # Of a version that no gateway shall have nothing needs to be known.
+            return []
         deployment = self._describe(model, alias)
         return [problem for name in gateways for problem in self.gateway(name).preflight(deployment)]
 
@@ -40,6 +43,8 @@ class Places:
         Those that come first hold the weights for those after them. Noted in our books before a gateway is told: a
         crash leaves nothing at a gateway that `sync` does not know.
         """
+        if not gateways:
+            return {}
         deployment, told = self._describe(model, alias), {}
         for name in gateways:
             gateway = self.gateway(name)

@@ -35,13 +35,16 @@ class Releasing:
     def promote(self, ref: str, wanted: Wanted, *, by: str) -> Promotion:
         """Begin to move the alias to this version; `promoter.Promoter` does the rest. An unfinished one is superseded.
 
-        Raises NotFound, UsageError.
+        Raises NotFound, UsageError, GatewayError E836.
         """
         model = self._version(ref)
         recipe = Recipe.model_validate(self._job(model.job_id).recipe)
         there = self._places.gateways(model.name, wanted.alias)
         now = self._clock.now()
         promotion = begun(recipe, wanted, model.version, promotion_id=self._new_id(), by=by, now=now, there=there)
+        for name in promotion.gateways:
+            # One that is not there is the command's fault, and should mark no version.
+            self._places.gateway(name)
         return self._promotions.begin(promotion)
 
     def back(self, name: str, alias: str = PRODUCTION) -> Traffic:

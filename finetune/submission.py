@@ -241,7 +241,14 @@ class Submitter:
             choice = choose(file, self._providers, self._market.eligible)
         except NotEligible as error:
             return None, (*error.problems, *against)
-        return (None, against) if against else (choice, ())
+        if against:
+            return None, against
+        told = tuple(each for each in after if each.level == "warning")
+        mine = (
+            replace(one, warnings=(*one.warnings, *told)) if one.provider == choice.provider else one
+            for one in choice.considered
+        )
+        return replace(choice, considered=tuple(mine)), ()
 
     def _request(self, file: RecipeFile, choice: Choice | None) -> DataRequest:
         """Where the data is (relative paths start at the recipe's folder), and what the target takes of it."""

@@ -63,7 +63,7 @@ def evaluate(
 
 def promote(
     model: Ref,
-    to: Annotated[str, typer.Option("--to", metavar="ALIAS", help="The alias.")] = "production",
+    to: Annotated[str, typer.Option("--to", metavar="ALIAS", help="The alias, e.g. production.", show_default=False)],
     gateway: Annotated[
         list[str] | None, typer.Option("--gateway", help="Where it shall answer. Default: as the recipe says.")
     ] = None,
@@ -81,7 +81,7 @@ def promote(
     Each gateway is told of the version without giving it calls, and asked for it by its own name; only what answers
     rightly gets calls. What fails is undone. With a canary the share grows step by step, and goes back by itself.
 
-    Examples: ft promote support-bot@v3 · ft promote support-bot@v3 --gateway litellm --canary 10%
+    Examples: ft promote bot@v3 --to production · ft promote bot@v3 --to production --gateway litellm --canary 10%
     """
     from finetune.promotions import Wanted
 

@@ -66,16 +66,7 @@ def lora_faults(gateway: str, deployment: Deployment, limits: Limits) -> list[Pr
     if config is None:
         return [_fault(f"{deployment.adapter / CONFIG} cannot be read", "", "`ft submit RECIPE --force`")]
     ref = deployment.ref
-    faults = []
-    rank = _rank(config)
-    if limits.max_rank is not None and rank > limits.max_rank:
-        faults.append(
-            _fault(
-                f"{ref} has rank {rank}, {gateway} takes {limits.max_rank} at most",
-                "it refuses the adapter when it is to load it",
-                f"start {gateway} with {limits.rank_option} {rank} or more and set {limits.rank_name} to the same",
-            )
-        )
+    faults = rank_faults(gateway, ref, _rank(config), limits)
     for field, why, bad in (
         ("use_dora", "it has no code for DoRA's magnitudes", bool(config.get("use_dora"))),
         ("modules_to_save", "it loads LoRA matrices, no whole modules", bool(config.get("modules_to_save"))),
@@ -85,6 +76,19 @@ def lora_faults(gateway: str, deployment: Deployment, limits: Limits) -> list[Pr
             what = f"{ref} was trained with {field}: {config[field]}, which {gateway} does not load"
             faults.append(_fault(what, why, f"train without {field}, or serve it with another gateway"))
     return faults
+
+
+def rank_faults(gateway: str, what: str, rank: int, limits: Limits) -> list[Problem]:
+    """What stands against a LoRA of this rank; `what` has it."""
+    if limits.max_rank is None or rank <= limits.max_rank:
+        return []
+    return [
+        _fault(
+            f"{what} has rank {rank}, {gateway} takes {limits.max_rank} at most",
+            "it refuses the adapter when it is to load it",
+            f"start {gateway} with {limits.rank_option} {rank} or more and set {limits.rank_name} to the same",
+        )
+    ]
 
 
 def base_fault(gateway: str, deployment: Deployment, served: str, fix: str) -> Problem:

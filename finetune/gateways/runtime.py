@@ -6,11 +6,11 @@ loads adapters of other bases without a word, so both are looked at here, before
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
-from finetune.deployments import Deployment, Registered, Said, Upstream
+from finetune.deployments import Deployment, Registered, Said, Shape, Upstream
 from finetune.errors import GatewayError, Problem
 from finetune.gateways.adapters import (
     Limits,
@@ -19,6 +19,7 @@ from finetune.gateways.adapters import (
     is_ours,
     lora_faults,
     not_there,
+    rank_faults,
     refused,
     still_there,
     taken,
@@ -50,7 +51,8 @@ class Dialect:
 class RuntimeLora:
     """One such server. Adapters are read from the folders where they lie, so the server has to see those folders.
 
-    Also `Bases`. A restart of the server forgets what was loaded: `registered` shows it, and `register` mends it.
+    Also `Bases` and `Foresees`. A restart of the server forgets what was loaded: `registered` shows it, and `register`
+    mends it.
     """
 
     def __init__(self, calls: Calls, dialect: Dialect) -> None:
@@ -65,6 +67,17 @@ class RuntimeLora:
         except GatewayError as error:
             return [*faults, *error.problems]
         return faults + self._base_faults(deployment, cards)
+
+    def foresee(self, shape: Shape) -> list[Problem]:
+        """See `Foresees.foresee`."""
+        what = "what the recipe trains"
+        faults = rank_faults(self.name, what, shape.rank, self._dialect.limits)
+        planned = Deployment(ref=what, public="", digest="", base_model=shape.base_model)
+        try:
+            return faults + self._base_faults(planned, self._cards())
+        except GatewayError as error:
+            # It may be there by the time that the training has ended.
+            return [*faults, *(replace(problem, level="warning") for problem in error.problems)]
 
     def register(self, deployment: Deployment) -> Upstream:
         """See `Gateway.register`."""

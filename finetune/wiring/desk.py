@@ -142,7 +142,8 @@ class Desk(Releases):
         while True:
             promoter.advance(promotion.id)
             promotion = self.promotions.get(promotion.id)
-            for note in promotion.notes[told:]:
+            # The last word of a good end is the command's.
+            for note in promotion.notes[told : -1 if promotion.state == "live" else None]:
                 self._say(note["text"])
             told = len(promotion.notes)
             left_s = (promotion.due_at - self.clock.now()).total_seconds() if promotion.due_at else 0.0
@@ -160,8 +161,8 @@ class Desk(Releases):
             return ref
         job = self.jobs.get(ref)
         if job.model is None:
-            what = f"{job.id} has no model: it is {job.state}"
-            raise NotFound(Problem(code="E702", what=what, fix=f"`ft wait {job.id}`, then again"))
+            what, why = f"{job.id} has no model", f"it is {job.state}, and a model comes with success"
+            raise NotFound(Problem(code="E702", what=what, why=why, fix=f"`ft wait {job.id}`, then again"))
         return job.model
 
     def verdict(self, model: "ModelVersion", reports: "list[Json]") -> "Verdict | None":

@@ -14,10 +14,15 @@ from finetune.cli import exits
 from finetune.cli.main import app
 from finetune.errors import Problem
 from finetune.jobs import Change
+from finetune.promotions import Wanted, begun
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
-from tests.cli.desk import RECIPE, Desk
+from finetune.spec import Recipe
+from finetune.store import SqlPromotions
+from finetune.versions import Placed
+from tests.cli.desk import CLOSED, RECIPE, Desk
 from tests.support import tiny
+from tests.support.jobs import RECIPE as RECIPE_OF
 
 DOCS = Path(__file__).parents[2] / "docs"
 Row = dict[str, str]
@@ -108,7 +113,23 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     desk.staff()
     workers = desk.call("workers", "--json").json
     promoted = [desk.call("promote", "bot@v1", "--to", "a", "--json").json for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_URL", f"http://{CLOSED}")
+        refused = desk.call("promote", "bot@v1", "--to", "a", "--gateway", "vllm", "--json")
+    # A stand-in's model lies nowhere.
+    assert (refused.code, refused.json["promotion"]["error"]["code"]) == (1, "E837")
     models = desk.call("models", "list", "--json").json
+    with desk.world() as world:
+        world.models.add_report("bot", 1, {"suite": "held-out", "outcomes": []}, world.clock.now())
+    shown = [desk.call("models", "show", "bot@v1", "--json").json]
+    with desk.world() as world, pytest.MonkeyPatch.context() as patch:
+        now = world.clock.now()
+        placed = Placed(gateway="vllm", id="d", name="bot", version=1, alias="a", listed_as="d", at=now)
+        SqlPromotions(world.database).place(placed)
+        patch.setenv("VLLM_URL", f"http://{CLOSED}")
+        drifts = desk.call("models", "sync", "--dry-run", "--json").json
+        gated = Recipe.model_validate({**RECIPE_OF, "gate": {"metric": "exact_match"}})
+        under_way = begun(gated, Wanted(), 1, promotion_id="pr_1", by="me", now=now)
     problems = [problem for report in reports for problem in report["problems"]]
     return {
         "Job": jobs,
@@ -118,7 +139,11 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         "Event": [event for log in logs for event in log["events"]],
         "Metric": [metric for log in logs for metric in log["metrics"]],
         "Model": models,
+        "Card": [{key: one[key] for key in one.keys() - models[0].keys()} for one in shown],
         "Promote": [{key: one[key] for key in one.keys() - models[0].keys()} for one in promoted],
+        "Promotion": [promoted[0]["promotion"], refused.json["promotion"], views.promotion(under_way)],
+        "Traffic": desk.call("models", "history", "bot", "--json").json,
+        "Drift": drifts,
         "Report": reports,
         "File": [file for survey in surveys for file in survey["files"]],
         "Survey": surveys,
@@ -137,6 +162,10 @@ _TYPES: dict[str, Any] = {
     "boolean": lambda value: isinstance(value, bool),
     "object": lambda value: isinstance(value, dict),
     "time": lambda value: re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value),
+    "list": lambda value: isinstance(value, list),
+    "list of numbers": lambda value: isinstance(value, list) and all(type(one) in (int, float) for one in value),
+    "list of evaluations": lambda value: isinstance(value, list) and all("outcomes" in one for one in value),
+    "list of promotions": lambda value: isinstance(value, list) and all("evidence" in one for one in value),
     "list of strings": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
     "list of integers": lambda value: isinstance(value, list) and all(type(one) is int for one in value),
     "list of files": lambda value: isinstance(value, list) and all("seen" in one for one in value),
@@ -145,7 +174,21 @@ _TYPES: dict[str, Any] = {
     "list of problems": lambda value: isinstance(value, list) and all("code" in one for one in value),
 }
 #: Their content is not ours alone.
-_OPEN = {"artifact", "lineage", "cost", "trouble", "messages", "turns", "characters", "low", "high"}
+_OPEN = {
+    "gate",
+    "evidence",
+    "shares",
+    "promotion",
+    "artifact",
+    "lineage",
+    "cost",
+    "trouble",
+    "messages",
+    "turns",
+    "characters",
+    "low",
+    "high",
+}
 
 
 def test_json_fields(desk: Desk) -> None:

@@ -97,7 +97,9 @@ def test_what_json_says_of_a_job_from_its_submission_to_its_end(desk: Desk) -> N
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", ended["finished_at"])
     assert desk.call("wait", job_id, "--json").json == [ended]
     assert desk.call("cancel", job_id, "--json").json == ended
-    assert desk.call("models", "list", "--json").json == [desk.call("models", "show", "bot@v1", "--json").json]
+    (listed,) = desk.call("models", "list", "--json").json
+    shown = desk.call("models", "show", "bot@v1", "--json").json
+    assert {key: shown[key] for key in listed} == listed
     assert desk.call("models", "show", "bot@v1", "--json").json["job_id"] == job_id
     logs = desk.call("logs", job_id, "--json").json
     assert logs["events"][0]["message"].startswith("queued: ")
@@ -126,12 +128,13 @@ def test_a_promotion_and_its_way_back(desk: Desk) -> None:
     first = desk.call("promote", "bot@v1", "--to", "production")
     assert (first.code, first.out, first.err) == (0, "bot@production is now bot@v1\n", "")
     second = desk.call("promote", "bot@v2", "--to", "production", "-y")
-    assert second.err == "undo: ft promote bot@v1 --to production\n"
+    assert second.err == "undo: ft rollback bot\n"
     third = desk.call("promote", "bot", "--to", "staging", "--json").json
     assert (third["ref"], third["alias"], third["before"]) == ("bot@v2", "staging", None)
     table = desk.call("models", "list").out.splitlines()
-    assert table[0].split() == ["MODEL", "ALIASES", "TARGET", "JOB", "DATE"]
-    assert "production, staging" in table[2]
+    assert table[0].split() == ["MODEL", "STATUS", "ALIASES", "MEASURED", "TARGET", "JOB", "DATE"]
+    assert table[1].split()[:2] == ["bot@v1", "retired"]
+    assert re.search(r"bot@v2 +live +production, staging", table[2])
     shown = desk.call("models", "show", "bot@production").out
     assert "ref                       bot@v2\n" in shown
     assert "artifact.model" in shown

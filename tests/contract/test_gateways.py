@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from finetune.deployments import Bases, FollowsBooks, Gateway, Shares
+from finetune.deployments import Bases, Foresees, FollowsBooks, Gateway, Shape, Shares
 from finetune.errors import GatewayError, GatewayUnavailable
 from tests.flow.serving.conftest import BASE as TINY
 from tests.flow.serving.conftest import SAYS
@@ -94,6 +94,19 @@ def test_the_name_is_the_one_users_write(world: World, kind: str) -> None:
 
 def test_what_fits_has_nothing_against_it(world: World) -> None:
     assert world.gateway.preflight(world.a) == []
+
+
+def test_what_will_not_be_served_is_foreseen(world: World) -> None:
+    if not isinstance(world.gateway, Foresees):
+        return
+    fits = Shape(base_model=world.a.base_model, rank=8, target_modules="all-linear")
+    assert world.gateway.foresee(fits) == []
+    (problem,) = world.gateway.foresee(replace(fits, base_model="other/base"))
+    assert problem.level == "error"
+    assert problem.fix
+    away = world.unreachable()
+    assert isinstance(away, Foresees)
+    assert [problem.level for problem in away.foresee(fits)] == ["warning"]
 
 
 def test_registering_twice_is_registering_once(world: World) -> None:

@@ -62,7 +62,7 @@ def test_from_a_recipe_to_an_answer_and_to_a_clean_end(base, tmp_path):
         assert run_ft("wait", second, "--timeout", str(_END_S), timeout=_END_S + 30).returncode == 0
         assert ask(client, "bot")[0] == "bot@v1", "a new version takes no traffic until it is promoted"
         moved = run_ft("promote", "bot@v2", "--to", "production")
-        assert "undo: ft promote bot@v1 --to production" in moved.stderr
+        assert "undo: ft rollback bot" in moved.stderr
         assert ask(client, "bot")[0] == "bot@v2"
 
         ours = family(up.pid)

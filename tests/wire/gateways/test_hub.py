@@ -74,6 +74,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_a_version_is_pushed_once_privately_and_tagged(world: World, tmp_path: Path) -> None:
     a, b = deployment(tmp_path, 1), deployment(tmp_path, 2)
+    assert a.adapter is not None
+    (a.adapter / "chat_template.jinja").write_text("{{ messages }}")
     first, again, other, listed = world.run(("push", a), ("push", a), ("push", b), ("pushed", a))
     assert first == again
     assert first[0]["repo"] == "sandbox/support-bot"

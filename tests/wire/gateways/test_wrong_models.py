@@ -153,7 +153,7 @@ def test_ollama_gets_no_adapter_whose_base_it_does_not_have(ollama: World, tmp_p
 
 def test_ollama_says_success_and_has_nothing(ollama: World) -> None:
     ollama.sandbox.create_forgets = True
-    refused(ollama, ollama.a, "E829")
+    assert "does not list it" in str(refused(ollama, ollama.a, "E829"))
 
 
 def test_the_newest_ollama_takes_no_adapters(ollama: World) -> None:
