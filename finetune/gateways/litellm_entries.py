@@ -33,7 +33,6 @@ _REFERENCE: Final = "os.environ/"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: All calls of a public name, in weights: shares are kept to a ten thousandth.
 WHOLE: Final = 10_000
-_ENDPOINT: Final = re.compile(r"projects/([^/]+)/locations/([^/]+)/endpoints/(\d+)")
 
 
 def entry(deployment: Deployment) -> Json:
@@ -230,13 +229,6 @@ def _params(upstream: Upstream) -> Json:
             )
         )
     params: Json = {"model": f"{upstream.kind}/{upstream.model}"}
-    # Vertex AI's own name of an endpoint is a path; LiteLLM wants its number, and the rest in fields of their own.
-    if match := _ENDPOINT.fullmatch(upstream.model):
-        params |= {
-            "model": f"{upstream.kind}/gemini/{match[3]}",
-            "vertex_project": match[1],
-            "vertex_location": match[2],
-        }
     if upstream.api_base:
         params["api_base"] = upstream.api_base
     if upstream.key_env:

@@ -45,10 +45,6 @@ def test_a_new_entry_stands_under_its_own_id_and_names_its_key() -> None:
         ),
         (Upstream(kind="mistral", model="ft:open-mistral-7b:1:2"), {"model": "mistral/ft:open-mistral-7b:1:2"}),
         (
-            Upstream(kind="vertex_ai", model="projects/p/locations/europe-west4/endpoints/123"),
-            {"model": "vertex_ai/gemini/123", "vertex_project": "p", "vertex_location": "europe-west4"},
-        ),
-        (
             Upstream(kind="vertex_ai", model="gemini/5", params={"vertex_project": "p", "vertex_location": "l"}),
             {"model": "vertex_ai/gemini/5", "vertex_project": "p", "vertex_location": "l"},
         ),

@@ -1,0 +1,128 @@
+"""Measuring in a process of its own: what is asked, what is kept, what a process that fails leaves."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune.clock import SystemClock
+from finetune.errors import EvaluationError
+from finetune.measuring import Measurer, Rooms, Wish
+from finetune.process import group_members
+from finetune.registry import Registry
+from tests.support.jobs import sqlite
+from tests.support.promotions import Stage
+
+#: Writes what it was asked beside the result, says a line, and ends as told.
+PROGRAM = """
+import json, os, pathlib, sys, time
+folder, report, how, aside = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], pathlib.Path(sys.argv[4])
+asked = json.loads((folder / "request.json").read_text())
+aside.write_text(json.dumps({**asked, "pid": os.getpid(), "folder": str(folder)}))
+say = lambda **line: open(report, "a").write(json.dumps({"at": "now", **line}) + "\\n")
+say(kind="event", level="info", message="asking bot@v1")
+if how == "hang":
+    time.sleep(600)
+if how == "die":
+    os.kill(os.getpid(), 9)
+if how == "refuse":
+    say(kind="failed", error={"code": "E854", "what": "refused", "why": "a", "fix": "b"}, retry=False)
+    sys.exit(1)
+reports = [{"suite": one.get("name", "held-out"), "golden": [], "outcomes": []} for one in asked["suites"]]
+(folder / "result.json").write_text(json.dumps({"reports": reports}))
+say(kind="done", result="x")
+"""
+
+
+@pytest.fixture
+def stage(tmp_path):
+    stage = Stage(sqlite(tmp_path))
+    stage.how, stage.aside = "well", tmp_path / "aside.json"
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+
+    def command(folder: Path, report: Path):
+        return [sys.executable, str(program), str(folder), str(report), stage.how, str(stage.aside)]
+
+    rooms = Rooms(
+        folder=tmp_path / "evaluations",
+        cache=tmp_path / "cache",
+        logs=tmp_path / "logs",
+        suites=tmp_path / "suites",
+        command=command,
+    )
+    registry = Registry(stage.models)
+    stage.rooms, stage.said = rooms, []
+    stage.measurer = Measurer(
+        stage.models,
+        SystemClock(),
+        job=stage.world.jobs.get,
+        version=registry.version,
+        subject=lambda model: {"kind": "adapter", "name": model.ref, "path": model.artifact["path"]},
+        places=rooms,
+    )
+    yield stage
+    stage.close()
+
+
+def measure(stage, wish=None, version=1):
+    model = stage.models.models("bot")[version - 1]
+    return stage.measurer.measure(model, wish or Wish(suites=("manners",)), stage.said.append)
+
+
+def test_what_is_asked_and_what_is_kept(stage):
+    reports = measure(stage, Wish(suites=("manners", "/s/x.yaml"), sample_size=50))
+    asked = json.loads(stage.aside.read_text())
+    assert asked["tuned"] == {"kind": "adapter", "name": "bot@v1", "path": "/a/0"}
+    assert asked["other"] == {"kind": "base"}
+    assert [(each["name"], each["label"]) for each in asked["suites"]] == [("manners", "manners"), ("/s/x.yaml",) * 2]
+    assert (asked["base_model"], asked["sample_size"], asked["seed"]) == ("builtin:tiny-llama", 50, 42)
+    assert [report["suite"] for report in reports] == ["manners", "/s/x.yaml"]
+    assert [report["suite"] for report in stage.models.reports("bot", 1)] == ["/s/x.yaml", "manners"]
+    assert stage.said == ["asking bot@v1"]
+    assert list(stage.rooms.folder.iterdir()) == [], "nothing is left behind"
+
+
+def test_the_held_out_rows_are_asked_where_there_are_some(stage):
+    data = {**stage.world.jobs.get("ft_1").data, "validation": "/data/validation.jsonl"}
+    job = stage.world.submit("ft_9", artifact={"path": "/a/9", "digest": "9"}, data=data)
+    stage.models.add_model(job, stage.clock.now())
+    measure(stage, Wish.of_gate({"metric": "contains", "guards": ["g.yaml"], "sample_size": 30}), version=4)
+    asked = json.loads(stage.aside.read_text())
+    assert asked["suites"][0] == {"kind": "held_out", "path": "/data/validation.jsonl", "metrics": ["contains"]}
+    assert asked["suites"][1]["name"] == "g.yaml"
+    assert asked["sample_size"] == 30
+
+
+def test_over_another_version(stage):
+    measure(stage, Wish(suites=("manners",), over="bot@v2"))
+    assert json.loads(stage.aside.read_text())["other"]["name"] == "bot@v2"
+
+
+def test_with_nothing_to_ask_no_process_is_started(stage):
+    with pytest.raises(EvaluationError, match="E850"):
+        measure(stage, Wish())
+    assert not stage.aside.exists()
+
+
+@pytest.mark.parametrize(("how", "code"), [("refuse", "E854"), ("die", "E859")])
+def test_a_process_that_fails_says_why_and_keeps_nothing(stage, how, code):
+    stage.how = how
+    with pytest.raises(EvaluationError, match=code):
+        measure(stage)
+    assert stage.models.reports("bot", 1) == []
+    assert list(stage.rooms.folder.iterdir()) == []
+
+
+def test_a_process_is_ended_with_who_waits_for_it(stage):
+    """Ctrl-C in `ft eval`."""
+    stage.how = "hang"
+
+    def interrupted(line):
+        raise KeyboardInterrupt
+
+    stage.said = type("Said", (), {"append": staticmethod(interrupted)})
+    with pytest.raises(KeyboardInterrupt):
+        measure(stage)
+    assert group_members(json.loads(stage.aside.read_text())["pid"]) == []
