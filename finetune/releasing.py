@@ -1,9 +1,10 @@
 """What a user can ask of tuned models: promote, roll back, look at what was measured, compare, where one comes from."""
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
-from finetune.errors import NotFound, Problem
+from finetune.errors import NotFound, Problem, WaitTimeout
 from finetune.jobs import Job, Json
 from finetune.names import PRODUCTION
 from finetune.placing import Places
@@ -12,6 +13,9 @@ from finetune.promotions import Wanted, begun
 from finetune.releases import ModelStore, PromotionStore
 from finetune.spec import Recipe
 from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic
+
+#: Seconds between two looks of `wait`.
+_LOOK_S = 0.2
 
 
 class Releasing:
@@ -46,6 +50,25 @@ class Releasing:
             # One that is not there is the command's fault, and should mark no version.
             self._places.gateway(name)
         return self._promotions.begin(promotion)
+
+    def wait(self, ref: str, goal: str, *, until: datetime | None, each: Callable[[], object]) -> Promotion | None:
+        """Block until the newest promotion of this version is in the state `goal`, or has ended; None: there is none.
+
+        `each` is called at every look that does not end it. Raises WaitTimeout once it is `until`.
+        """
+        while True:
+            mine = self.promotions(ref)
+            if not mine or mine[0].final or mine[0].state == goal:
+                return mine[0] if mine else None
+            if until is not None and self._clock.now() >= until:
+                raise WaitTimeout(_too_long(mine[0]))
+            each()
+            self._clock.sleep(_LOOK_S)
+
+    def promotions(self, ref: str) -> list[Promotion]:
+        """Those of this version, newest first. Raises NotFound."""
+        model = self._version(ref)
+        return [one for one in self._promotions.recent(model.name) if one.version == model.version]
 
     def back(self, name: str, alias: str = PRODUCTION) -> Traffic:
         """The traffic that a roll back of this alias restores: the last before the present one that had settled.
@@ -102,7 +125,7 @@ class Releasing:
 
     def card(self, model: ModelVersion) -> Json:
         """All that is known of a version: what was measured, who calls it, its promotions."""
-        mine = [one for one in self._promotions.recent(model.name) if one.version == model.version]
+        mine = self.promotions(model.ref)
         traffic = [one for one in self._models.all_traffic() if one.name == model.name and model.version in one.shares]
         return {
             "reports": self._models.reports(model.name, model.version),
@@ -162,6 +185,15 @@ class Releasing:
             for report in self._models.reports(model.name, model.version)
             for outcome in _outcomes(report)
         }
+
+
+def _too_long(promotion: Promotion) -> Problem:
+    return Problem(
+        code="E810",
+        what=f"the time is over, and {promotion.ref} is not there yet: {promotion.state}",
+        why=promotion.notes[-1]["text"] if promotion.notes else "no worker has taken the promotion up",
+        fix=f"wait longer, or see `ft models show {promotion.ref}`",
+    )
 
 
 def _outcomes(report: Json) -> list[Json]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it.", show_default=False)]
 #: About thirty years; more than enough, and every clock can count so far.
 _LONGEST_S = 10**9
+#: What `wait --for` waits for beyond a job's end, and the state of its promotion that this is.
+_GOALS = {"verified": "shifting", "live": "live"}
 #: How long Ctrl-C waits for jobs against stand-ins to be cancelled.
 _ENDING = timedelta(seconds=10)
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")]
@@ -231,19 +233,30 @@ def logs(
 def wait(
     jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids.", show_default=False)],
     timeout: Annotated[float | None, typer.Option(help="Seconds; default: no end.")] = None,
+    goal: Annotated[
+        str, typer.Option("--for", metavar="STATE", help="succeeded, or verified or live: then for promotions too.")
+    ] = "succeeded",
     as_json: AsJson = False,
 ) -> None:
     """Block until jobs have ended. Exits with 0 only if every one succeeded.
 
-    Example: ft wait $(ft submit recipes/*.yaml -q) --timeout 3600
+    With `--for live` also until the recipes' promotions have ended; with `--for verified` until they are proved.
+
+    Examples: ft wait $(ft submit recipes/*.yaml -q) --timeout 3600 · ft wait ft_6c1 --for live
     """
+    known = ", ".join(("succeeded", *_GOALS))
+    must(
+        goal == "succeeded" or goal in _GOALS, f"--for {goal} is no state to wait for", f"there are {known}", "use one"
+    )
     desk = Desk(say=say)
     # Also refuses nan, which is neither below nor above any bound.
     possible = timeout is None or 0 <= timeout <= _LONGEST_S
     must(possible, f"--timeout {timeout} is no time", f"a wait has up to {_LONGEST_S:,} seconds", "leave it out")
     limit = None if timeout is None else timedelta(seconds=timeout)
+    until = None if limit is None else desk.clock.now() + limit
     try:
         ended = desk.service.wait(jobs, timeout=limit, each=desk.lookout.look)
+        promoted = [_promoted(desk, one, goal, until) for one in ended] if goal in _GOALS else []
     except KeyboardInterrupt:
         raise _detached(jobs[0]) from None
     if as_json:
@@ -251,7 +264,18 @@ def wait(
     else:
         for one in ended:
             show.end(one)
-    raise typer.Exit(max(exits.OF_STATE[one.state] for one in ended))
+    raise typer.Exit(max([*(exits.OF_STATE[one.state] for one in ended), *promoted]))
+
+
+def _promoted(desk: Desk, job: "Job", goal: str, until: "datetime | None") -> int:
+    """Wait for what the job's recipe promotes; the exit code. Nothing to wait for is an error: it would never come."""
+    if not job.model:
+        return exits.OK
+    promotion = desk.releasing.wait(job.model, _GOALS[goal], until=until, each=desk.lookout.look)
+    why, fix = "its recipe has no gateways and no gate under `register`", f"`ft promote {job.model} --to production`"
+    must(promotion is not None, f"nothing promotes {job.model}", why, fix)
+    assert promotion is not None
+    return show.promotion(promotion)
 
 
 def cancel(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
@@ -282,6 +306,8 @@ def _follow(desk: Desk, one: "Submission", shown: _Shown) -> int:
         show.end(job)
         if job.model and desk.can_answer(job.model):
             _compare(desk, job)
+        if job.model and desk.releasing.promotions(job.model):
+            say(f"\nits promotion has begun: `ft wait {job.id} --for live`, `ft models show {job.model}`")
     return code
 
 

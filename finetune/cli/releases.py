@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.cli.exits import FAILED, GATE_REFUSED
+from finetune.cli import show
 from finetune.cli.models import Ref, measured
-from finetune.cli.output import confirm, must, out, out_json, paint, say, tell
+from finetune.cli.output import confirm, must, out, out_json, paint, say
 from finetune.cli.recipes import AsJson, Yes
-from finetune.errors import Problem
 from finetune.wiring import Desk
 
 if TYPE_CHECKING:
@@ -130,10 +129,8 @@ def rollback(
 
 def _told(desk: Desk, promotion: "Promotion", *, quiet: bool) -> None:
     """How it ended, what takes it back, and the exit code."""
-    if promotion.error is not None:
-        tell(Problem(**promotion.error))
-    if promotion.final and promotion.state != "live":
-        raise typer.Exit(GATE_REFUSED if promotion.state == "refused" else FAILED)
+    if code := show.promotion(promotion):
+        raise typer.Exit(code)
     if quiet:
         return
     name = f"{promotion.name}@{promotion.alias}"

@@ -1,10 +1,11 @@
-"""Jobs and comparisons as a person reads them."""
+"""Jobs, comparisons and promotions as a person reads them."""
 
 import shlex
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from finetune.cli import exits
 from finetune.cli.output import out, paint, say, state, tell
 from finetune.errors import Problem
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from finetune.catalogue import Cost
     from finetune.evaluation.compare import Comparison
     from finetune.jobs import Job, Json
+    from finetune.versions import Promotion
 
 _PAIRS = 3
 _WIDTH = 100
@@ -73,6 +75,17 @@ def comparison(found: "Comparison", model: str) -> None:
     say(f"  ft chat {shlex.quote(model)} {shlex.quote(_line(found.pairs[-1].prompt))}")
     say(f"  ft promote {shlex.quote(model)} --to production")
     say("  ft up        # workers, and an OpenAI-compatible server that answers as these models")
+
+
+def promotion(one: "Promotion") -> int:
+    """Say why a promotion did not come to a good end; the exit code, 0 while it is under way."""
+    if one.error is not None:
+        tell(Problem(**one.error))
+    elif one.state == "superseded":
+        say(f"another promotion, or a roll back, of {one.name}@{one.alias} came after it")
+    if not one.final or one.state == "live":
+        return exits.OK
+    return exits.GATE_REFUSED if one.state == "refused" else exits.FAILED
 
 
 def estimate(cost: "Json | None") -> str:

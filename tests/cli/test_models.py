@@ -1,12 +1,15 @@
 """eval, promote, rollback and models, as a user meets them."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from finetune.cli import exits
 from finetune.sandbox.gateways.vllm import VllmSandbox
 from finetune.sandbox.server import Server
+from finetune.store import SqlPromotions
+from finetune.versions import PromotionState
 from tests.cli.desk import Desk
 
 RECIPE = """\
@@ -95,6 +98,52 @@ def test_a_gateway_that_is_not_set_up_marks_no_version(versions: Desk, gateway: 
     assert ran.code_and_fault == (exits.FAILED, "E836")
     shown = versions.call("models", "show", "bot@v1", "--json").json
     assert (shown["status"], shown["promotions"]) == ("trained", [])
+
+
+@pytest.fixture
+def gated(desk: Desk) -> Iterator[str]:
+    """A job whose promotion has begun, and waits for a worker."""
+    desk.write("recipe.yaml", RECIPE.replace("gateways: [vllm]", "gateways: [embedded]"))
+    job = desk.ended()
+    desk.staff()
+    yield job.id
+
+
+@pytest.mark.parametrize(
+    ("goal", "state", "code"),
+    [
+        ("live", "live", exits.OK),
+        ("verified", "shifting", exits.OK),
+        ("live", "refused", exits.GATE_REFUSED),
+        ("verified", "failed", exits.FAILED),
+        ("live", "superseded", exits.FAILED),
+    ],
+)
+def test_wait_can_wait_for_the_promotion_too(desk: Desk, gated: str, goal: str, state: str, code: int) -> None:
+    with desk.world() as world:
+        promotions = SqlPromotions(world.database)
+        (one,) = promotions.recent("bot")
+        now = one.created_at
+        assert (one.state, one.gateways) == ("evaluating", ("embedded",))
+        grip = promotions.hold(one.id, "w", now, timedelta(seconds=30))
+        assert grip is not None
+        error = {"code": "E840", "what": "closed", "why": "x", "fix": "y"} if state in ("refused", "failed") else None
+        ended = now if state != "shifting" else None
+        promotions.write(grip, {"state": PromotionState(state), "finished_at": ended, "error": error})
+    ran = desk.call("wait", gated, "--for", goal, "--timeout", "5")
+    assert ran.code == code
+    assert ("error E840" in ran.err) is (error is not None)
+
+
+def test_a_promotion_that_takes_too_long(desk: Desk, gated: str) -> None:
+    ran = desk.call("wait", gated, "--for", "live", "--timeout", "0.3")
+    assert (ran.code, ran.codes[-1]) == (exits.TIMEOUT, "E810")
+
+
+def test_what_nothing_promotes_cannot_be_waited_for(desk: Desk) -> None:
+    job = desk.ended()
+    assert desk.call("wait", job.id, "--for", "live").code_and_fault == (exits.USAGE, "E901")
+    assert desk.call("wait", job.id, "--for", "ever").code_and_fault == (exits.USAGE, "E901")
 
 
 def test_there_may_be_nothing_to_roll_back_to(versions: Desk) -> None:
