@@ -18,6 +18,8 @@ from finetune.jobs import Json
 _VERSION: Final = re.compile(r"[^@]+@v[0-9]+")
 #: Adapters lie in folders that are called by their digest's beginning.
 _DIGEST: Final = re.compile(r"[0-9a-f]{12,64}")
+#: Where the server is, when it is not on this machine.
+_URL: Final = "FT_SERVER_URL"
 _ANSWERED_BY: Final = "x-ft-model"
 #: The first answer of a base model waits for it to load.
 _TIMEOUT_S: Final = 55.0
@@ -27,8 +29,8 @@ def build(kit: GatewayKit) -> "Embedded":
     """See `GatewayKit`."""
     place = Place(
         gateway="embedded",
-        url=f"http://127.0.0.1:{kit.port}",
-        url_name="FT_PORT",
+        url=(kit.environ.get(_URL) or f"http://127.0.0.1:{kit.port}").rstrip("/"),
+        url_name=_URL if kit.environ.get(_URL) else "FT_PORT",
         key=kit.api_key,
         key_name="FT_API_KEY",
         log="what `ft serve` or `ft up` prints",
