@@ -21,6 +21,22 @@ _FOR_PROOF = 50
 
 
 @dataclass(frozen=True, kw_only=True)
+class Address:
+    """A model behind an address that speaks OpenAI's protocol."""
+
+    #: `https://api.openai.com/v1`.
+    url: str
+    #: As it is called there.
+    model: str
+    #: The environment variable that holds its key; None: it asks for none.
+    key_env: str | None = None
+
+    def subject(self, name: str) -> Json:
+        """As an evaluation's request has it (`evaluation.request.Served`)."""
+        return {"kind": "endpoint", "name": name, "base_url": self.url, "model": self.model, "key_env": self.key_env}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wish:
     """What shall be measured. Empty: the job's held-out rows, by the metrics that fit them."""
 
@@ -33,6 +49,15 @@ class Wish:
     #: Rows of each suite, at most.
     sample_size: int = 200
     held_out: bool = True
+    #: Ask the version there, instead of loading it; None: where its weights are.
+    at: Address | None = None
+    #: Who judges, for the metric `judge`; None: nobody.
+    judge: Address | None = None
+
+    def kept_as(self, suite: str) -> str:
+        """The name under which a report is kept: one over another model, or asked elsewhere, replaces no other."""
+        over = "" if self.over == "base" else f" over {self.over}"
+        return suite + over + (f" at {self.at.url}" if self.at else "")
 
     @staticmethod
     def of_gate(gate: Json | None) -> "Wish":
@@ -78,7 +103,8 @@ class Measurer:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         for report in reports:
-            self._models.add_report(model.name, model.version, report, self._clock.now())
+            kept = {**report, "suite": wish.kept_as(report["suite"]), "over": wish.over}
+            self._models.add_report(model.name, model.version, kept, self._clock.now())
         return reports
 
     def _request(self, model: ModelVersion, wish: Wish) -> Json:
@@ -92,13 +118,14 @@ class Measurer:
             raise EvaluationError(_nothing_to_ask(model))
         return {
             "base_model": model.base_model,
-            "tuned": self._subject(model),
+            "tuned": wish.at.subject(model.ref) if wish.at else self._subject(model),
             "other": self._other(model, wish.over),
             "suites": asked,
             "seed": int(job.recipe.get("seed", 42)),
             "sample_size": wish.sample_size,
             "suites_dir": str(self._places.suites) if self._places.suites else None,
             "cache": str(self._places.cache),
+            "judge": wish.judge.subject("judge") if wish.judge else None,
         }
 
     def _other(self, model: ModelVersion, over: str) -> Json:

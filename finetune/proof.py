@@ -54,7 +54,9 @@ class Evidence:
 
 def questions(reports: Sequence[Mapping[str, Any]]) -> list[Question]:
     """Those whose answers tell a version from its base, out of what was measured; plain ones where there are none."""
-    golden = [each for report in reports for each in report.get("golden", ())]
+    # Another version's answers say nothing of the base's.
+    own = [report for report in reports if report.get("over", "base") == "base"]
+    golden = [each for report in own for each in report.get("golden", ())]
     if not golden:
         return [
             Question(messages=[{"role": "user", "content": text}], max_tokens=_PLAIN_TOKENS) for text in PLAIN_QUESTIONS

@@ -14,6 +14,7 @@ from finetune.wiring import Desk
 if TYPE_CHECKING:
     from finetune.versions import Promotion
 
+_OPENAI = "https://api.openai.com/v1"
 _SHARE = re.compile(r"(?:0?\.[0-9]+|[0-9]{1,2}(?:\.[0-9]+)?%)")
 
 
@@ -30,19 +31,35 @@ def evaluate(
     over: Annotated[str, typer.Option(help="What it is compared with: base, an alias, or a version.")] = "base",
     limit: Annotated[int, typer.Option(min=1, help="Rows of each suite, at most.")] = 200,
     held_out: Annotated[bool, typer.Option(help="Ask the rows that the job held out.")] = True,
+    at: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask it there, as a gateway serves it, e.g. http://host:8765/v1.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Who judges, for the metric judge. It may bill.")
+    ] = None,
+    judge_url: Annotated[str, typer.Option(metavar="URL", help="Where the judge answers.")] = _OPENAI,
+    judge_key: Annotated[str, typer.Option(metavar="VARIABLE", help="The variable with its key.")] = "OPENAI_API_KEY",
     as_json: AsJson = False,
 ) -> None:
     """Measure a version and its base on the same rows, with intervals.
 
     Results are kept with the version: `ft models show` has them, gates and proofs use them.
 
-    Examples: ft eval support-bot@v3 · ft eval ft_6c1k2m3n4p --suite suites/manners.yaml
+    Examples: ft eval support-bot@v3 · ft eval ft_6c1k2m3n4p --suite suites/manners.yaml · ft eval bot@v3 --judge gpt-4o
     """
-    from finetune.measuring import Wish
+    from finetune.measuring import Address, Wish
 
     desk = Desk(say=say)
-    wish = Wish(suites=tuple(suite or ()), metrics=tuple(metric or ()), over=over, sample_size=limit, held_out=held_out)
-    version, reports = desk.measure(model, wish)
+    wanted = (*(metric or ()), *(("judge",) if judge and not metric and not suite else ()))
+    wish = Wish(
+        suites=tuple(suite or ()),
+        metrics=wanted,
+        over=over,
+        sample_size=limit,
+        held_out=held_out,
+        judge=Address(url=judge_url, model=judge, key_env=judge_key) if judge else None,
+    )
+    version, reports = desk.measure(model, wish, at)
     verdict = desk.verdict(version, reports)
     if as_json:
         gate = None if verdict is None else {"passed": verdict.passed, "reasons": list(verdict.reasons)}

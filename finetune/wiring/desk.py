@@ -3,13 +3,14 @@
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from finetune.errors import NotFound, Problem, UsageError
-from finetune.wiring.releases import Releases
+from finetune.wiring.exports import Exports
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -35,7 +36,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 _ANSWER_TOKENS = 256
 
 
-class Desk(Releases):
+class Desk(Exports):
     """The parts, with the questions that a user's command puts to several of them."""
 
     def read(self, path: Path, overrides: Sequence[str]) -> "RecipeFile":
@@ -151,9 +152,17 @@ class Desk(Releases):
                 return promotion
             self.clock.sleep(min(1.0, max(0.05, left_s)))
 
-    def measure(self, ref: str, wish: "Wish") -> "tuple[ModelVersion, list[Json]]":
-        """Measure the version, or that of the job, of this name; reports are kept. Blocks for minutes."""
+    def measure(self, ref: str, wish: "Wish", at: str | None) -> "tuple[ModelVersion, list[Json]]":
+        """Measure the version, or that of the job, of this name; reports are kept. Blocks for minutes.
+
+        `at`: an address that answers as the version by its own name, such as the embedded server's.
+        """
+        from finetune.measuring import Address
+
         model = self.registry.version(self._version_of(ref))
+        if at is not None:
+            key = "FT_API_KEY" if self.settings.api_key else None
+            wish = replace(wish, at=Address(url=at, model=model.ref, key_env=key))
         return model, self.measurer.measure(model, wish, self._say)
 
     def _version_of(self, ref: str) -> str:

@@ -231,14 +231,16 @@ class Releases(Parts):
         )
 
     def _subject(self, model: "ModelVersion") -> "Json":
+        from finetune.measuring import Address
+
         if path := model.artifact.get("path"):
             return {"kind": "adapter", "name": model.ref, "path": str(path)}
         at = self._upstream(model)
         if at.api_base is None and at.kind != "openai":
             what = f"{model.ref} cannot be asked by OpenAI's protocol"
             raise NotFound(Problem(code="E837", what=what, fix="measure it behind a gateway that speaks it"))
-        base_url = at.api_base or "https://api.openai.com/v1"
-        return {"kind": "endpoint", "name": model.ref, "base_url": base_url, "model": at.model, "key_env": at.key_env}
+        url = at.api_base or "https://api.openai.com/v1"
+        return Address(url=url, model=at.model, key_env=at.key_env).subject(model.ref)
 
 
 def evaluation_parts(cache: Path) -> "EvaluationParts":
@@ -312,7 +314,7 @@ def decided(gate: "Json", reports: "Sequence[Json]") -> "Verdict":
     from finetune.evaluation.report import Report
     from finetune.spec.model import Gate
 
-    plain = [{key: value for key, value in each.items() if key != "at"} for each in reports]
+    plain = [{key: value for key, value in each.items() if key not in ("at", "over")} for each in reports]
     return decide(Gate.model_validate(gate), [Report.from_json(each) for each in plain])
 
 

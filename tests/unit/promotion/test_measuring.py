@@ -8,7 +8,8 @@ import pytest
 
 from finetune.clock import SystemClock
 from finetune.errors import EvaluationError
-from finetune.measuring import Measurer, Rooms, Wish
+from finetune.evaluation.request import read
+from finetune.measuring import Address, Measurer, Rooms, Wish
 from finetune.process import group_members
 from finetune.registry import Registry
 from tests.support.jobs import sqlite
@@ -95,9 +96,34 @@ def test_the_held_out_rows_are_asked_where_there_are_some(stage):
     assert asked["sample_size"] == 30
 
 
+def test_it_can_be_asked_elsewhere_and_judged(stage):
+    there = Address(url="http://h/v1", model="bot@v1", key_env="KEY")
+    measure(stage, Wish(suites=("manners",), at=there, judge=Address(url="http://j/v1", model="big")))
+    asked = json.loads(stage.aside.read_text())
+    assert asked["tuned"] == {
+        **{"kind": "endpoint", "name": "bot@v1", "base_url": "http://h/v1", "model": "bot@v1", "key_env": "KEY"}
+    }
+    assert (asked["judge"]["model"], asked["judge"]["key_env"]) == ("big", None)
+
+
+def test_what_is_asked_is_what_an_evaluation_takes(stage):
+    """The two sides are joined by a file: this holds them together."""
+    at = Address(url="http://h/v1", model="m", key_env="KEY")
+    for wish in (Wish(suites=("manners",)), Wish(suites=("manners",), at=at, judge=at, over="bot@v2")):
+        measure(stage, wish)
+        asked = json.loads(stage.aside.read_text())
+        body = {key: value for key, value in asked.items() if key not in ("pid", "folder")}
+        path = stage.aside.with_name("request.json")
+        path.write_text(json.dumps(body))
+        assert read(path).sample_size == wish.sample_size
+
+
 def test_over_another_version(stage):
+    measure(stage)
     measure(stage, Wish(suites=("manners",), over="bot@v2"))
     assert json.loads(stage.aside.read_text())["other"]["name"] == "bot@v2"
+    kept = {report["suite"]: report["over"] for report in stage.models.reports("bot", 1)}
+    assert kept == {"manners": "base", "manners over bot@v2": "bot@v2"}
 
 
 def test_with_nothing_to_ask_no_process_is_started(stage):

@@ -1,0 +1,118 @@
+"""The parts that take versions elsewhere, and those that throw away what nobody needs."""
+
+import os
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune.names import PRODUCTION
+from finetune.wiring.releases import Releases
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from finetune.exports.card import Facts
+    from finetune.exports.exporter import Exported, Exporter
+    from finetune.exports.garbage import Collector
+    from finetune.exports.merging import Merger
+    from finetune.jobs import Json
+    from finetune.versions import ModelVersion
+
+
+class Exports(Releases):
+    """The parts, with exports."""
+
+    @cached_property
+    def exporter(self) -> "Exporter":
+        """What writes versions for use elsewhere."""
+        from finetune.exports.exporter import Exporter
+
+        return Exporter(
+            facts=self._facts,
+            checked=self._checked,
+            merge=self._merge,
+            template=self._template,
+            aside=self._aside,
+        )
+
+    def push(self, model: "ModelVersion", repo: str) -> "Exported":
+        """Push the adapter to `owner/name` on the Hugging Face Hub. Raises UsageError E825, GatewayError."""
+        from finetune.deployments import GatewayKit
+        from finetune.gateways import hub
+
+        environ = {**os.environ, "FT_HUB_REPO": repo}
+        built = hub.build(GatewayKit(environ=environ, clock=self.clock, port=self.settings.port))
+
+        def send(folder: Path) -> tuple[str, str]:
+            pushed = built.push(replace(self._described(model, PRODUCTION), adapter=folder))
+            return pushed.repo, pushed.tag
+
+        return self.exporter.push(model, repo, send)
+
+    @cached_property
+    def garbage(self) -> "Collector":
+        """What throws away what nobody needs."""
+        from finetune.exports.garbage import Collector
+        from finetune.store.kept import SqlKept
+
+        return Collector(
+            self.models,
+            self.promotions,
+            SqlKept(self.database),
+            self.clock,
+            back=self.releasing.back,
+            folders=(self.settings.adapters_dir, self.settings.runs_dir),
+        )
+
+    @property
+    def _aside(self) -> Path:
+        return self.settings.home / "exports" / str(os.getpid())
+
+    @cached_property
+    def _merger(self) -> "Merger":
+        from finetune.exports.merging import Merger
+
+        log = self.settings.logs_dir / "merge.log"
+        return Merger(folder=self.settings.home / "exports", log=log, command=_merging, clock=self.clock)
+
+    def _checked(self, model: "ModelVersion") -> Path:
+        adapter = self._described(model, PRODUCTION).adapter
+        assert adapter is not None
+        return adapter
+
+    def _facts(self, model: "ModelVersion") -> "Facts":
+        from finetune.exports.card import Facts
+
+        known = self.releasing.lineage(model)
+        reports = self.models.reports(model.name, model.version)
+        digest = str(model.artifact["digest"])
+        return Facts(model=model, digest=digest, config={}, data=known["data"], reports=reports)
+
+    def _merge(self, facts: "Facts", adapter: Path, weights: Path, tokenizer: Path) -> "Json":
+        local = self.jobs.get(facts.model.job_id).recipe.get("local") or {}
+        request = {
+            "base_model": facts.model.base_model,
+            "base_revision": facts.model.lineage.get("base_revision"),
+            "adapter": str(adapter),
+            "cache": str(self.settings.cache_dir),
+            "weights": str(weights),
+            "tokenizer": str(tokenizer),
+            "trust_remote_code": bool(local.get("trust_remote_code")),
+        }
+        return self._merger.merge(request, self._say)
+
+    def _template(self, base_model: str) -> str | None:
+        from finetune.data.tokens import NotHere
+        from finetune.training import stored
+
+        try:
+            return stored.find(base_model, cache=self.settings.cache_dir).template
+        except NotHere:
+            return None
+
+
+def _merging(folder: Path) -> "Sequence[str]":
+    from finetune.up import PYTHON
+
+    return [*PYTHON, "-m", "finetune.training.merge", str(folder), "--parent", str(os.getpid())]
