@@ -1,15 +1,16 @@
 """Measures versions in a process of its own, and keeps what was found. No torch here."""
 
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import EvaluationError, Problem
+from finetune.errors import EvaluationError, NotFound, Problem
 from finetune.jobs import Job, Json
+from finetune.names import is_alias
 from finetune.ports import Clock
 from finetune.process import end_group, spawn
 from finetune.releases import ModelStore
@@ -94,9 +95,11 @@ class Measurer:
 
     def measure(self, model: ModelVersion, wish: Wish, say: Callable[[str], None] = lambda line: None) -> list[Json]:
         """Measure and keep the reports, one a suite. Blocks for minutes. Raises EvaluationError, NotFound."""
+        wish = replace(wish, over=self._over(model, wish.over))
         request = self._request(model, wish)
-        folder = self._places.folder / f"{model.ref.replace('@', '-')}-{os.getpid()}"
-        folder.mkdir(parents=True, exist_ok=True)
+        self._places.folder.mkdir(parents=True, exist_ok=True)
+        # Workers in containers share the folder, and their numbers too.
+        folder = Path(tempfile.mkdtemp(prefix=f"{model.ref.replace('@', '-')}-", dir=self._places.folder))
         try:
             (folder / "request.json").write_text(json.dumps(request))
             reports = self._run(folder, say)
@@ -131,7 +134,7 @@ class Measurer:
     def _other(self, model: ModelVersion, over: str) -> Json:
         if over == "base":
             return {"kind": "base"}
-        other = self._version(over if "@" in over else f"{model.name}@{over}")
+        other = self._version(_ref(model, over))
         if other.base_model != model.base_model:
             raise EvaluationError(
                 Problem(
@@ -142,6 +145,19 @@ class Measurer:
                 )
             )
         return self._subject(other)
+
+    def _over(self, model: ModelVersion, over: str) -> str:
+        """What it is measured against; the base in place of an alias that nobody has yet, and of itself."""
+        if over == "base":
+            return over
+        ref = _ref(model, over)
+        name, _, label = ref.partition("@")
+        try:
+            return "base" if self._version(ref).ref == model.ref else over
+        except NotFound:
+            if name == model.name and is_alias(label):
+                return "base"
+            raise
 
     def _run(self, folder: Path, say: Callable[[str], None]) -> list[Json]:
         report, log = folder / "report.jsonl", self._places.logs / "evaluation.log"
@@ -201,6 +217,10 @@ class _Told:
             elif said["kind"] == "failed":
                 self.error = said["error"]
         return offset + len(whole)
+
+
+def _ref(model: ModelVersion, over: str) -> str:
+    return over if "@" in over else f"{model.name}@{over}"
 
 
 def _nothing_to_ask(model: ModelVersion) -> Problem:

@@ -22,6 +22,11 @@ def folder_of(base_model: str) -> Path | None:
     return Path(base_model).expanduser() if is_path else None
 
 
+def public_name(name: str, alias: str) -> str:
+    """What callers ask for: `bot` for its production, `bot@staging` for another alias."""
+    return name if alias == PRODUCTION else f"{name}@{alias}"
+
+
 def is_alias(text: str) -> bool:
     """Whether this can be an alias: lower case letters, digits, `_`, `.`, `-`; and not v1, which names a version."""
     return bool(_ALIAS.fullmatch(text)) and not _VERSION.fullmatch(text)

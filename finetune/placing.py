@@ -1,10 +1,11 @@
 """A version at its gateways: told, given its share, forgotten. Every call may be repeated."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from finetune.deployments import Deployment, FollowsBooks, Gateway, Registered, Shares
 from finetune.errors import GatewayError, Problem
+from finetune.names import public_name
 from finetune.ports import Clock
 from finetune.releases import ModelStore, PromotionStore
 from finetune.versions import ModelStatus, ModelVersion, Placed, Traffic
@@ -31,25 +32,24 @@ class Places:
 
     def against(self, model: ModelVersion, alias: str, gateways: Sequence[str]) -> list[Problem]:
         """All that stands against serving it at these gateways. Changes nothing."""
-        if not gateways:
-            # Of a version that no gateway shall have nothing needs to be known.
+        if not gateways and "path" not in model.artifact:
+            # Where a hosted version answers concerns gateways only; what lies here the embedded server has to load.
             return []
         deployment = self._describe(model, alias)
         return [problem for name in gateways for problem in self.gateway(name).preflight(deployment)]
 
     def register(self, model: ModelVersion, alias: str, gateways: Sequence[str]) -> dict[str, Deployment]:
-        """Tell each gateway of it, in order, without calls; what is there stays as it is.
+        """Tell each gateway of it, without calls; what is there stays as it is.
 
-        Those that come first hold the weights for those after them. Noted in our books before a gateway is told: a
-        crash leaves nothing at a gateway that `sync` does not know.
+        Those that hold weights come before those that pass calls on, else in the order given. Noted in our books before
+        a gateway is told: a crash leaves nothing at a gateway that `sync` does not know.
         """
         if not gateways:
             return {}
         deployment, told = self._describe(model, alias), {}
-        for name in gateways:
+        for name in sorted(gateways, key=self._passes_on):
             gateway = self.gateway(name)
-            knows_aliases = isinstance(gateway, Shares) and not isinstance(gateway, FollowsBooks)
-            listed_as = deployment.id if knows_aliases else deployment.model
+            listed_as = deployment.id if self._passes_on(name) else deployment.model
             self._promotions.place(
                 Placed(
                     gateway=name,
@@ -69,30 +69,73 @@ class Places:
             told[name] = deployment
         return told
 
-    def divide(self, traffic: Traffic, gateways: Sequence[str]) -> None:
-        """Have the calls divided so at each gateway that divides calls; versions with a share are registered first."""
-        versions = {model.version: model for model in self._models.models(traffic.name)}
-        ids: dict[str, dict[str, float]] = {name: {} for name in gateways}
-        for version, share in traffic.shares.items():
-            if share > 0 and gateways:
-                for name, deployment in self.register(versions[version], traffic.alias, gateways).items():
-                    ids[name][deployment.id] = share
-                    public = deployment.public
-        for name in gateways if any(ids.values()) else ():
-            gateway = self.gateway(name)
-            if isinstance(gateway, Shares):
-                gateway.set_traffic(public, ids[name])
+    def divide(self, traffic: Traffic, gateways: Sequence[str], *, new: int | None = None) -> None:
+        """Have the calls divided so at each gateway that divides calls; versions with a share are registered first.
 
-    def forget(self, placed: Sequence[Placed]) -> None:
-        """Have each gateway forget them, the last told first. Silent about what is not there."""
-        kept = self._promotions.placed()
+        `new` is the version that gains: what stands in its way stops all of it. Without one as much is done as can be,
+        a gateway that fails keeps no other from it, and the first failure is raised in the end. A version that is not
+        new and cannot be registered again is taken as the gateways have it. Books that have changed meanwhile are
+        followed: whoever told gateways last has told them what the books say. Raises GatewayError.
+        """
+        while gateways:
+            self._divide(traffic, gateways, new)
+            now = self._models.traffic(traffic.name, traffic.alias)
+            if now is None or now.shares == traffic.shares:
+                return
+            traffic = now
+
+    def _divide(self, traffic: Traffic, gateways: Sequence[str], new: int | None) -> None:
+        shares, failed = self._shares(traffic, gateways, new)
+        for name in gateways if shares else ():
+            try:
+                gateway = self.gateway(name)
+                if isinstance(gateway, Shares):
+                    mine = {each.id: share for each, share in shares if each.gateway == name}
+                    gateway.set_traffic(public_name(traffic.name, traffic.alias), mine)
+            except GatewayError as error:
+                if new is not None:
+                    raise
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _shares(
+        self, traffic: Traffic, gateways: Sequence[str], new: int | None
+    ) -> tuple[list[tuple[Placed, float]], list[GatewayError]]:
+        """What is placed and has a share, and what failed on the way to it."""
+        versions, failed = {model.version: model for model in self._models.models(traffic.name)}, []
+        wanted = {version: share for version, share in traffic.shares.items() if share > 0}
+        for version in wanted:
+            try:
+                self.register(versions[version], traffic.alias, gateways)
+            except GatewayError as error:
+                there = {each.gateway for each in self.of(traffic.name, traffic.alias) if each.version == version}
+                if new is not None and (version == new or not there >= set(gateways)):
+                    raise
+                if not there >= set(gateways):
+                    failed.append(error)
+        placed = [each for each in self.of(traffic.name, traffic.alias) if each.version in wanted]
+        return [(each, wanted[each.version]) for each in placed], failed
+
+    def forget(self, placed: Sequence[Placed]) -> list[str]:
+        """Have each gateway forget them, the last told first. Silent about what is not there.
+
+        Returns in sentences what could not be forgotten; it stays in our books.
+        """
+        kept, left = self._promotions.placed(), []
         for each in sorted(placed, key=lambda one: one.at, reverse=True):
             same = [one for one in kept if (one.gateway, one.listed_as) == (each.gateway, each.listed_as)]
-            if len(same) <= 1:
-                self.gateway(each.gateway).unregister(each.listed_as)
-            # Another alias may need the same weights.
+            try:
+                # Another alias may need the same weights.
+                if len(same) <= 1:
+                    self.gateway(each.gateway).unregister(each.listed_as)
+            except GatewayError as error:
+                why = error.problems[0].what
+                left.append(f"{each.name}@v{each.version} could not be forgotten at {each.gateway}: {why}")
+                continue
             self._promotions.unplace(each.gateway, each.id)
-            kept = [one for one in kept if one is not each and (one.gateway, one.id) != (each.gateway, each.id)]
+            kept = [one for one in kept if (one.gateway, one.id) != (each.gateway, each.id)]
+        return left
 
     def of(self, name: str, alias: str) -> list[Placed]:
         """What is placed for this alias."""
@@ -102,6 +145,22 @@ class Places:
         """Where this alias is served, in the order in which they were told."""
         return tuple(dict.fromkeys(each.gateway for each in self.of(name, alias)))
 
+    def usable(self, gateways: Sequence[str]) -> tuple[str, ...]:
+        """Those that are set up here; one may have been removed since it was told."""
+        return tuple(name for name in gateways if self._built(name))
+
+    def _built(self, name: str) -> bool:
+        try:
+            self.gateway(name)
+        except GatewayError:
+            return False
+        return True
+
+    def _passes_on(self, name: str) -> bool:
+        """Whether it knows public names, and passes their calls on to where the weights are."""
+        gateway = self.gateway(name)
+        return isinstance(gateway, Shares) and not isinstance(gateway, FollowsBooks)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
@@ -109,7 +168,8 @@ class Drift:
 
     gateway: str
     id: str
-    #: `missing`, `unknown` (ours by its name, in none of our books), `share`, `unreachable`
+    #: `missing`, `unknown` (ours by its name, in none of our books), `foreign` (the same, with calls), `share`,
+    #: `unreachable`
     kind: str
     #: In a sentence.
     what: str
@@ -133,22 +193,36 @@ class Sync:
     def mend(self, drifts: Sequence[Drift]) -> list[Drift]:
         """Register what is missing, divide calls as they should be, forget what is unknown; what was done.
 
-        Raises GatewayError at the first that cannot be mended.
+        Raises GatewayError with all that could not be mended, after the rest was.
         """
-        done, placed = [], {(each.gateway, each.id): each for each in self._promotions.placed()}
+        away = {drift.gateway for drift in drifts if drift.kind == "unreachable"}
+        done: list[Drift] = []
+        failed: list[Problem] = []
         for drift in drifts:
-            each = placed.get((drift.gateway, drift.id))
-            if drift.kind == "unknown":
-                self._places.gateway(drift.gateway).unregister(drift.id)
-            elif each is not None:
-                self._restore(each)
-            else:
-                continue
-            done.append(replace(drift, mended=True))
+            try:
+                if self._mended(drift, away):
+                    done.append(replace(drift, mended=True))
+            except GatewayError as error:
+                failed += error.problems
+        if failed:
+            raise GatewayError(*dict.fromkeys(failed))
         return done
 
-    def _restore(self, each: Placed) -> None:
-        gateways = self._places.gateways(each.name, each.alias)
+    def _mended(self, drift: Drift, away: Collection[str]) -> bool:
+        """False: there is nothing to mend. A promotion may have placed or forgotten it since we looked."""
+        placed = [each for each in self._promotions.placed() if each.gateway == drift.gateway]
+        if drift.kind == "unknown":
+            if any(each.listed_as == drift.id for each in placed):
+                return False
+            self._places.gateway(drift.gateway).unregister(drift.id)
+            return True
+        mine = [each for each in placed if each.id == drift.id]
+        for each in mine:
+            self._restore(each, away)
+        return bool(mine)
+
+    def _restore(self, each: Placed, away: Collection[str]) -> None:
+        gateways = [name for name in self._places.gateways(each.name, each.alias) if name not in away]
         model = next(model for model in self._models.models(each.name) if model.version == each.version)
         self._places.register(model, each.alias, gateways)
         if traffic := self._models.traffic(each.name, each.alias):
@@ -172,9 +246,15 @@ class Sync:
         if isinstance(gateway, FollowsBooks):
             return found
         known = {each.listed_as for each in mine}
-        what = "it carries our marks, and nothing of ours should be there under this name"
-        found += [Drift(gateway=name, id=one, kind="unknown", what=what) for one in there if one not in known]
-        return found
+        return found + [_stranger(name, each) for each in there.values() if each.id not in known]
+
+
+def _stranger(gateway: str, seen: Registered) -> Drift:
+    """Of a deployment that our books don't have. With calls it may be that of another home of ft: it is left alone."""
+    what = "it carries our marks, and nothing of ours should be there under this name"
+    if seen.share:
+        what = f"{what}; it has {seen.share:.0%} of its name's calls, so it is left alone"
+    return Drift(gateway=gateway, id=seen.id, kind="foreign" if seen.share else "unknown", what=what)
 
 
 def _share(each: Placed, seen: Registered, traffic: Traffic | None) -> Drift | None:

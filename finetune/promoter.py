@@ -14,32 +14,39 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from finetune import proof
+from finetune import proof, setbacks
 from finetune.deployments import Deployment, Shares
 from finetune.errors import (
     EvaluationError,
     FtError,
     GateClosed,
     GatewayError,
+    GatewayUnavailable,
+    InternalError,
     LeaseLost,
     NotFound,
     NotProved,
     Problem,
-    UsageError,
+    StateError,
 )
 from finetune.jobs import Json
 from finetune.placing import Places
 from finetune.ports import Clock
 from finetune.releases import ModelStore, PromotionStore
-from finetune.versions import Grip, ModelStatus, ModelVersion, Promotion, PromotionState, Traffic
+from finetune.versions import BACK, Grip, ModelStatus, ModelVersion, Promotion, PromotionState, Traffic, way_back
 
 LEASE = timedelta(seconds=30)
 #: Tries of a step that meets a gateway which cannot be reached, before the promotion is undone.
 MAX_TRIES = 10
 _LONGEST_WAIT_S = 60.0
+#: The code of a problem that may pass by itself: a gateway cannot be reached.
+_AWAY = "E820"
 #: Of a canary: our own test calls to the public name before each further step, and the share of them that may fail.
 CHECKS = 20
 _MAY_FAIL = 0.05
+#: Promotions of a model that are looked through for the gateways of an alias.
+_LOOKED_BACK = 100
+_NOT_ALL = "not all of it could be undone"
 
 
 class Verdict(Protocol):
@@ -98,7 +105,7 @@ class Promoter:
     ) -> None:
         self._models, self._promotions, self._places = models, promotions, places
         self._clock, self._bench, self._ways = clock, bench, ways
-        self._steps: dict[PromotionState, Callable[[Promotion], Json]] = {
+        self._steps: dict[PromotionState, Callable[[Grip], Json]] = {
             PromotionState.EVALUATING: self._evaluate,
             PromotionState.REGISTERING: self._register,
             PromotionState.PROVING: self._prove,
@@ -117,7 +124,7 @@ class Promoter:
         try:
             with self._ways.hold(grip):
                 while True:
-                    fields = self._step(grip.promotion)
+                    fields = self._step(grip)
                     due_at, final = fields.get("due_at"), fields.get("finished_at") is not None
                     keep = not final and due_at is not None and due_at <= self._clock.now() and more()
                     promotion = self._promotions.write(grip, fields, keep=keep)
@@ -127,32 +134,53 @@ class Promoter:
         except LeaseLost:
             return promotion
 
-    def _step(self, promotion: Promotion) -> Json:
+    def _step(self, grip: Grip) -> Json:
         try:
-            return self._steps[promotion.state](promotion)
+            return self._steps[grip.promotion.state](grip)
         except GateClosed as error:
-            return self._end(promotion, PromotionState.REFUSED, error.problems[0], error.problems[0].what)
-        except (GatewayError, NotProved, EvaluationError, NotFound, UsageError) as error:
-            if error.retry and promotion.failures + 1 < MAX_TRIES:
-                return self._again(promotion, error)
-            return self._undone(promotion, error)
+            notes = [error.problems[0].what, *self._given_back(grip, error)]
+            return self._end(grip.promotion, PromotionState.REFUSED, error.problems[0], *notes)
+        except StateError:
+            # Our own store, or another's lease: the promotion stays as it is, and the sweep comes back to it.
+            raise
+        except FtError as error:
+            return self._trouble(grip, error)
+        except Exception as error:  # noqa: BLE001 -- a fault in a gateway's code must not leave a canary as it is
+            return self._trouble(grip, InternalError(setbacks.fault(error)))
 
-    def _evaluate(self, promotion: Promotion) -> Json:
+    def _trouble(self, grip: Grip, error: FtError) -> Json:
+        patient = error.retry or isinstance(error, InternalError)
+        if patient and grip.promotion.failures + 1 < MAX_TRIES:
+            return self._again(grip.promotion, error)
+        return self._undone(grip, error)
+
+    def _evaluate(self, grip: Grip) -> Json:
+        # One name has one division of calls: a gateway that was left out would give them to another version.
+        served = self._places.gateways(grip.promotion.name, grip.promotion.alias)
+        usable = self._places.usable(served)
+        gateways = tuple(dict.fromkeys((*grip.promotion.gateways, *usable)))
+        promotion = replace(grip.promotion, gateways=gateways)
         model = self._model(promotion)
-        if promotion.gate is None:
-            return self._go(promotion, PromotionState.REGISTERING, *self._known(promotion, model))
+        told = self._passed(promotion, model) if promotion.gate is not None else []
+        told += [f"{name} is not set up here, and is left as it is" for name in served if name not in usable]
+        if promotion.gate is None or promotion.gate.get("over", "base") != "base":
+            told += self._known(promotion, model)
+        return {**self._go(promotion, PromotionState.REGISTERING, *told), "gateways": gateways}
+
+    def _passed(self, promotion: Promotion, model: ModelVersion) -> list[str]:
+        """What the gate says of it. Raises GateClosed."""
+        assert promotion.gate is not None
         verdict = self._bench.decide(promotion.gate, self._bench.measure(model, promotion.gate))
         if not verdict.passed:
             why = "; ".join(verdict.reasons)
             fix = f"train again, or measure on more rows; `ft models show {promotion.ref}` has all figures"
             raise GateClosed(Problem(code="E840", what=f"{promotion.ref} does not pass its gate", why=why, fix=fix))
-        told = [f"gate passed: {reason}" for reason in verdict.reasons]
-        return self._go(promotion, PromotionState.REGISTERING, *told, *(f"but {one}" for one in verdict.warnings))
+        return [*(f"gate passed: {reason}" for reason in verdict.reasons), *(f"but {one}" for one in verdict.warnings)]
 
     def _known(self, promotion: Promotion, model: ModelVersion) -> list[str]:
         """Measure a version that nobody has measured: a proof needs questions. What cannot be measured is told."""
         reports = self._models.reports(model.name, model.version)
-        if not promotion.gateways or any(report.get("golden") for report in reports):
+        if not promotion.gateways or proof.golden_of(reports):
             return []
         try:
             self._bench.measure(model, None)
@@ -160,22 +188,25 @@ class Promoter:
             return [f"not measured: {error.problems[0].what}"]
         return ["measured, for questions that tell it from its base"]
 
-    def _register(self, promotion: Promotion) -> Json:
+    def _register(self, grip: Grip) -> Json:
+        promotion = grip.promotion
         model = self._model(promotion)
         against = self._places.against(model, promotion.alias, promotion.gateways)
         if errors := [problem for problem in against if problem.level == "error"]:
-            raise GatewayError(*errors)
+            away = all(problem.code == _AWAY for problem in errors)
+            raise GatewayUnavailable(*errors) if away else GatewayError(*errors)
         self._places.register(model, promotion.alias, promotion.gateways)
-        if model.status is not ModelStatus.LIVE and promotion.gateways:
+        if promotion.gateways:
             self._models.set_status(model.name, model.version, ModelStatus.REGISTERED)
         told = [problem.what for problem in against]
         told += [f"registered at {', '.join(promotion.gateways)}, without calls"] if promotion.gateways else []
         return self._go(promotion, PromotionState.PROVING, *told)
 
-    def _prove(self, promotion: Promotion) -> Json:
+    def _prove(self, grip: Grip) -> Json:
+        promotion = grip.promotion
         model = self._model(promotion)
         evidence = self._proved(promotion, model)
-        if model.status is not ModelStatus.LIVE and promotion.gateways:
+        if promotion.gateways:
             self._models.set_status(model.name, model.version, ModelStatus.VERIFIED)
         told = [f"proved at {name}: {each['answered_by']} answered" for name, each in evidence.items()]
         return {**self._go(promotion, PromotionState.SHIFTING, *told), "evidence": evidence}
@@ -189,28 +220,38 @@ class Promoter:
     def _evidence(self, name: str, deployment: Deployment, asked: Sequence[proof.Question]) -> Json:
         return proof.prove(self._places.gateway(name), deployment, asked, self._clock.now()).to_json()
 
-    def _shift(self, promotion: Promotion) -> Json:
+    def _shift(self, grip: Grip) -> Json:
         """Check the share in force, then give the next one. Our books first: every gateway follows them."""
-        before = self._before(promotion)
+        promotion = grip.promotion
+        before = promotion.before if promotion.before != promotion.version else None
         if promotion.step and before is not None:
             self._check(promotion)
         share = promotion.steps[promotion.step] if before is not None else 1.0
         shares = {promotion.version: share}
         if before is not None and share < 1:
             shares[before] = round(1 - share, 6)
-        traffic = self._moved(promotion, shares, _reason(promotion, share))
-        self._places.divide(traffic, promotion.gateways)
+        self._divide(promotion, self._moved(grip, shares, _reason(promotion, share)))
         if share >= 1:
-            self._retire(promotion, before)
-            return self._end(
-                promotion, PromotionState.LIVE, None, f"{promotion.ref} has all calls of {promotion.alias}"
-            )
+            left = self._retire(promotion)
+            all_calls = f"{promotion.ref} has all calls of {promotion.alias}"
+            return self._end(promotion, PromotionState.LIVE, None, *left, all_calls)
         now = self._clock.now()
         note = f"{share:.0%} of the calls of {promotion.alias} go to {promotion.ref}"
         later = now + timedelta(seconds=promotion.pause_s)
         return {"step": promotion.step + 1, "due_at": later, "failures": 0, "notes": self._noted(promotion, note)}
 
-    def _moved(self, promotion: Promotion, shares: dict[int, float], reason: str) -> Traffic:
+    def _divide(self, promotion: Promotion, traffic: Traffic) -> None:
+        try:
+            self._places.divide(traffic, promotion.gateways, new=promotion.version)
+        except GatewayUnavailable:
+            if promotion.rollback:
+                # It is wanted now: those that can be reached do not wait for those that can't.
+                self._places.divide(traffic, promotion.gateways)
+            raise
+
+    def _moved(self, grip: Grip, shares: dict[int, float], reason: str) -> Traffic:
+        """Our books, moved so under the lease. Raises LeaseLost."""
+        promotion = grip.promotion
         now = self._models.traffic(promotion.name, promotion.alias)
         if now is not None and now.shares == shares:
             return now
@@ -222,15 +263,8 @@ class Promoter:
             by=promotion.by,
             at=self._clock.now(),
         )
-        self._models.shift(moved)
+        self._models.shift(moved, grip)
         return moved
-
-    def _before(self, promotion: Promotion) -> int | None:
-        """The version that had the calls before this promotion; None: nobody had them."""
-        for move in self._models.moves(promotion.name, promotion.alias):
-            if move.at < promotion.created_at or promotion.version not in move.shares:
-                return None if move.version == promotion.version else move.version
-        return None
 
     def _check(self, promotion: Promotion) -> None:
         """Raises NotProved when the share in force does not do well: the proof again, and calls as users make them."""
@@ -246,35 +280,70 @@ class Promoter:
                 what = f"{len(failed)} of {CHECKS} calls to {there.public} at {name} failed"
                 raise NotProved(Problem(code="E834", what=what, why=failed[0], fix="see the gateway's own log"))
 
-    def _retire(self, promotion: Promotion, before: int | None) -> None:
-        """Have gateways forget what is neither live nor the way back."""
-        kept = {promotion.version, before}
+    def _retire(self, promotion: Promotion) -> list[str]:
+        """Have gateways forget what is neither live nor the way back. Returns what stays, for the next promotion."""
+        kept = {promotion.version, self._way_back(promotion)}
         there = self._places.of(promotion.name, promotion.alias)
-        self._places.forget([each for each in there if each.version not in kept])
+        return self._places.forget([each for each in there if each.version not in kept])
 
-    def _undone(self, promotion: Promotion, error: FtError) -> Json:
+    def _way_back(self, promotion: Promotion) -> int | None:
+        move = way_back(self._models.moves(promotion.name, promotion.alias))
+        return move.version if move else None
+
+    def _undone(self, grip: Grip, error: FtError) -> Json:
         """Give the calls back, and have gateways forget the version, the last told first."""
-        notes = [error.problems[0].what]
-        now, before = self._models.traffic(promotion.name, promotion.alias), self._before(promotion)
-        try:
-            if promotion.state is PromotionState.SHIFTING and now and now.shares.get(promotion.version):
-                back = self._moved(promotion, {before: 1.0} if before else {}, f"back: {error.problems[0].code}")
-                self._places.divide(back, promotion.gateways)
-                to = f"given back to {promotion.name}@v{before}" if before else "taken from it"
-                notes.append(f"all calls of {promotion.alias} were {to}")
-            now = self._models.traffic(promotion.name, promotion.alias)
-            if now is None or not now.shares.get(promotion.version):
-                mine = self._places.of(promotion.name, promotion.alias)
-                self._places.forget([each for each in mine if each.version == promotion.version])
-        except GatewayError as more:
-            notes.append(f"not all of it could be undone: {more.problems[0].what}; `ft models sync` goes on")
-        if not any(each.shares.get(promotion.version) for each in self._of(promotion)):
-            self._models.set_status(promotion.name, promotion.version, ModelStatus.FAILED)
+        # Whoever has taken over since may be about to tell gateways of the same version.
+        self._promotions.renew(grip, self._clock.now() + LEASE)
+        promotion, notes = grip.promotion, [error.problems[0].what]
+        if promotion.rollback and error.retry:
+            # What it was called away from is not wanted, whoever can be reached.
+            notes.append(f"{promotion.ref} has all calls in our books; `ft models sync` goes on telling gateways")
+            return self._end(promotion, PromotionState.FAILED, error.problems[0], *notes)
+        told = self._given_back(grip, error)
+        if not any(note.startswith(_NOT_ALL) for note in told):
+            told += self._forgotten(promotion)
+        notes += told
+        # One that has calls of this or another alias stays live.
+        self._models.set_status(promotion.name, promotion.version, ModelStatus.FAILED)
         return self._end(promotion, PromotionState.FAILED, error.problems[0], *notes)
 
-    def _of(self, promotion: Promotion) -> list[Traffic]:
-        """Who has the calls of each of the model's aliases."""
-        return [each for each in self._models.all_traffic() if each.name == promotion.name]
+    def _given_back(self, grip: Grip, error: FtError) -> list[str]:
+        """Give back what it had moved, and what a canary had that it has ended; what was done, in sentences."""
+        promotion, before = grip.promotion, grip.promotion.before
+        now = self._models.traffic(promotion.name, promotion.alias)
+        shifted = promotion.state is PromotionState.SHIFTING and now and now.shares.get(promotion.version)
+        if now is None or not (shifted or len(now.shares) > 1):
+            return []
+        back = self._moved(grip, {before: 1.0} if before else {}, f"{BACK}{error.problems[0].code}")
+        to = f"given back to {promotion.name}@v{before}" if before else "taken from it"
+        told = [f"all calls of {promotion.alias} were {to}"] if back.shares != now.shares else []
+        there = self._places.usable(self._places.gateways(promotion.name, promotion.alias))
+        try:
+            self._places.divide(back, there)
+        except StateError:
+            raise
+        except Exception as more:  # noqa: BLE001 -- a fault in a gateway's code must not keep a promotion from its end
+            told.append(f"{_NOT_ALL}: {setbacks.summary(more)}; `ft models sync` goes on")
+        return told
+
+    def _forgotten(self, promotion: Promotion) -> list[str]:
+        """Have gateways forget the version; what could not be, in sentences.
+
+        One that has calls, or is the way back, stays where promotions of the alias have ended well: what another
+        gateway has refused should not be asked of it for ever.
+        """
+        now = self._models.traffic(promotion.name, promotion.alias)
+        there = self._places.of(promotion.name, promotion.alias)
+        mine = [each for each in there if each.version == promotion.version]
+        if promotion.version == self._way_back(promotion) or (now is not None and now.shares.get(promotion.version)):
+            known = self._ended_well_at(promotion)
+            mine = [each for each in mine if known and each.gateway not in known]
+        return self._places.forget(mine)
+
+    def _ended_well_at(self, promotion: Promotion) -> set[str]:
+        last = self._promotions.recent(promotion.name, limit=_LOOKED_BACK)
+        well = [one for one in last if one.alias == promotion.alias and one.state is PromotionState.LIVE]
+        return {name for one in well for name in one.gateways}
 
     def _again(self, promotion: Promotion, error: FtError) -> Json:
         wait_s = min(_LONGEST_WAIT_S, 2.0**promotion.failures)
@@ -303,6 +372,8 @@ class Promoter:
 
 
 def _reason(promotion: Promotion, share: float) -> str:
+    if promotion.rollback:
+        return f"roll back to v{promotion.version}"
     return f"promote v{promotion.version}" if share >= 1 else f"canary {share:.0%} v{promotion.version}"
 
 

@@ -52,11 +52,16 @@ class Evidence:
         return {**asdict(self), "answers": [dict(each) for each in self.answers]}
 
 
-def questions(reports: Sequence[Mapping[str, Any]]) -> list[Question]:
-    """Those whose answers tell a version from its base, out of what was measured; plain ones where there are none."""
+def golden_of(reports: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """The questions that a version and its base answer differently, out of what was measured."""
     # Another version's answers say nothing of the base's.
     own = [report for report in reports if report.get("over", "base") == "base"]
-    golden = [each for report in own for each in report.get("golden", ())]
+    return [each for report in own for each in report.get("golden", ())]
+
+
+def questions(reports: Sequence[Mapping[str, Any]]) -> list[Question]:
+    """Those whose answers tell a version from its base, out of what was measured; plain ones where there are none."""
+    golden = golden_of(reports)
     if not golden:
         return [
             Question(messages=[{"role": "user", "content": text}], max_tokens=_PLAIN_TOKENS) for text in PLAIN_QUESTIONS

@@ -16,8 +16,9 @@ class ModelStore(Protocol):
     ) -> ModelVersion:
         """Record the job's artifact as the next version of its name, in one transaction with what follows from it.
 
-        That is: `alias` gets its calls from it, or `promotion` (its version is filled in) begins. Idempotent by job:
-        asked twice there is one version, one promotion, and an alias that has moved on since is left where it is.
+        That is: `alias` gets its calls from it, which ends an unfinished promotion of the alias, or `promotion` (its
+        version is filled in) begins. Idempotent by job: asked twice there is one version, one promotion, and an alias
+        that has moved on since is left where it is.
         """
         ...
 
@@ -26,13 +27,14 @@ class ModelStore(Protocol):
         ...
 
     def set_status(self, name: str, version: int, status: ModelStatus) -> None:
-        """Note how far a version has come."""
+        """Note how far a version has come. One that has calls stays live: only `shift` changes that."""
         ...
 
-    def shift(self, traffic: Traffic) -> Traffic | None:
+    def shift(self, traffic: Traffic, grip: Grip | None = None) -> Traffic | None:
         """From now on the alias's calls are divided so; returns how they were before, None: nobody had them.
 
-        Notes which versions of the name are live, and which are not any more.
+        Notes which versions of the name are live, and which are not any more. Raises LeaseLost when `grip`, under which
+        it is done, is none any more, and then writes nothing.
         """
         ...
 
@@ -61,19 +63,23 @@ class PromotionStore(Protocol):
     """Promotions, and what they have placed at gateways. Every write of a promotion goes through a grip."""
 
     def begin(self, promotion: Promotion) -> Promotion:
-        """Insert it. An unfinished one of the same alias ends as superseded, whoever holds it."""
+        """Insert it; returns it with `before`. An unfinished one of the alias ends as superseded, whoever holds it."""
         ...
 
     def get(self, promotion_id: str) -> Promotion:
         """Raises NotFound."""
         ...
 
-    def recent(self, name: str | None = None, *, limit: int = 20) -> list[Promotion]:
-        """Newest first."""
+    def recent(self, name: str | None = None, *, version: int | None = None, limit: int = 20) -> list[Promotion]:
+        """Those of a name, or of one version, newest first."""
         ...
 
     def due(self, now: datetime, limit: int, *, measuring: bool | None = None) -> Sequence[Due]:
         """Those that are due and held by nobody, longest due first; `measuring`: only those that are, or are not."""
+        ...
+
+    def under_way(self) -> bool:
+        """Whether any has not ended: due, held, or waiting for its time."""
         ...
 
     def hold(self, promotion_id: str, owner: str, now: datetime, ttl: timedelta) -> Grip | None:

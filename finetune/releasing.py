@@ -12,7 +12,7 @@ from finetune.ports import Clock
 from finetune.promotions import Wanted, begun
 from finetune.releases import ModelStore, PromotionStore
 from finetune.spec import Recipe
-from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic
+from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic, way_back
 
 #: Seconds between two looks of `wait`.
 _LOOK_S = 0.2
@@ -68,17 +68,17 @@ class Releasing:
     def promotions(self, ref: str) -> list[Promotion]:
         """Those of this version, newest first. Raises NotFound."""
         model = self._version(ref)
-        return [one for one in self._promotions.recent(model.name) if one.version == model.version]
+        return self._promotions.recent(model.name, version=model.version)
 
     def back(self, name: str, alias: str = PRODUCTION) -> Traffic:
         """The traffic that a roll back of this alias restores: the last before the present one that had settled.
 
-        A canary goes back to the version beside it; of two roll backs the second undoes the first. Raises NotFound.
+        A canary goes back to the version beside it; of two roll backs the second undoes the first. What a promotion had
+        moved and was taken back is none of them. Raises NotFound.
         """
         moves = self._models.moves(name, alias)
-        for move in moves[1:]:
-            if move.settled and (move.version != moves[0].version or not moves[0].settled):
-                return move
+        if found := way_back(moves):
+            return found
         raise NotFound(
             Problem(
                 code="E835",
@@ -102,7 +102,9 @@ class Releasing:
                 name=name,
                 version=version,
                 alias=alias,
-                gateways=self._places.gateways(name, alias),
+                # One that was removed since must not keep the others from it.
+                gateways=self._places.usable(self._places.gateways(name, alias)),
+                rollback=True,
                 state=PromotionState.SHIFTING,
                 notes=({"at": now.isoformat(), "text": f"rolling back to {name}@v{version}"},),
                 due_at=now,

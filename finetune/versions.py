@@ -1,6 +1,6 @@
 """A tuned model's versions, who of them gets an alias's calls, and a promotion: the way from trained to live."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -79,6 +79,31 @@ class Traffic:
         return len([share for share in self.shares.values() if share > 0]) == 1
 
 
+#: How the reason of a move begins that gives back what a promotion had moved.
+BACK = "back: "
+
+
+def lasting(moves: Iterable[Traffic]) -> Iterator[Traffic]:
+    """Of an alias's moves, newest first, those that were not taken back."""
+    taken_back_to: Mapping[int, float] | None = None
+    for move in moves:
+        if taken_back_to is not None and move.shares != taken_back_to:
+            continue
+        taken_back_to = move.shares if move.reason.startswith(BACK) else None
+        yield move
+
+
+def way_back(moves: Sequence[Traffic]) -> Traffic | None:
+    """Of an alias's moves, newest first, the one that a roll back restores; None: there is none.
+
+    It is the last that had settled on another version; a canary goes back to the version beside it.
+    """
+    for move in list(lasting(moves))[1:]:
+        if move.settled and (move.version != moves[0].version or not moves[0].settled):
+            return move
+    return None
+
+
 class PromotionState(StrEnum):
     """Where a promotion is. Every step can be repeated; what ends one badly undoes what it had done."""
 
@@ -125,6 +150,10 @@ class Promotion:
     state: PromotionState = PromotionState.EVALUATING
     #: How many of `steps` are in force.
     step: int = 0
+    #: The version that had all calls when it began, and gets them back; None: nobody had. The store fills it in.
+    before: int | None = None
+    #: It gives calls back to a version that had them, without gate and proof.
+    rollback: bool = False
     #: What has happened, as plain lines with their time: `{"at", "text"}`.
     notes: tuple[Json, ...] = ()
     #: What each gateway answered when it was asked, by gateway (`proof.Evidence`).

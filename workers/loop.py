@@ -95,7 +95,7 @@ class Loop(threading.Thread):
 
     def _end_if_idle(self) -> None:
         parts = self._parts
-        if parts.jobs.recent(limit=1, unfinished=True) or parts.promotions.due(parts.clock.now(), 1):
+        if parts.jobs.recent(limit=1, unfinished=True) or parts.promotions.under_way():
             self._busy_at = self._now()
         elif self._now() - self._busy_at >= IDLE_S and self.ready.is_set():
             self._end_worker("no work left")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.cli import data, hosted, jobs, models, queue, recipes, releases, serve
+from finetune.cli import data, exports, hosted, jobs, models, queue, recipes, releases, serve
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
@@ -71,6 +71,8 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
 )
 for _name, _command in _COMMANDS:
     app.command(_name)(_command)
+models.app.command("export")(exports.export)
+models.app.command("gc")(exports.gc)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 

@@ -1,7 +1,7 @@
 """eval, promote, rollback: from a trained version to the name that callers use, and back."""
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from finetune.cli.recipes import AsJson, Yes
 from finetune.wiring import Desk
 
 if TYPE_CHECKING:
+    from finetune.promoter import Verdict
     from finetune.versions import Promotion
 
 _OPENAI = "https://api.openai.com/v1"
@@ -64,8 +65,13 @@ def evaluate(
     if as_json:
         gate = None if verdict is None else {"passed": verdict.passed, "reasons": list(verdict.reasons)}
         out_json({"ref": version.ref, "reports": reports, "gate": gate})
-        return
-    out(f"{version.ref} beside {reports[0]['other']}, {reports[0]['n']} rows")
+    else:
+        _show(version.ref, reports, verdict)
+
+
+def _show(ref: str, reports: "list[dict[str, Any]]", verdict: "Verdict | None") -> None:
+    """What was measured, and what the gate says to it."""
+    out(f"{ref} beside {reports[0]['other']}, {reports[0]['n']} rows")
     measured(reports)
     for warning in (each for report in reports for each in report.get("warnings", ())):
         say(f"note: {warning}")

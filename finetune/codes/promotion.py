@@ -53,4 +53,31 @@ CODES: dict[str, CodeText] = {
         "suite, or too few rows to decide on. The reasons have all figures with their intervals. Nothing was changed. "
         "Train again, measure on more rows, or use `--no-gate` with a reason that you can defend.",
     ),
+    "E845": CodeText(
+        "nothing to export",
+        "The version has no adapter on this machine. Either its weights are at a hosted provider, which does not hand "
+        "them out, or `ft models gc --retired` has removed the files; the version itself stays in the books.",
+    ),
+    "E846": CodeText(
+        "the place cannot be used",
+        "An export goes to a new folder, or to an empty prefix of a bucket (`s3://bucket/prefix`, `gs://bucket/prefix`)"
+        ". Nothing is ever overwritten, because somebody may use what is there. Choose another place with `--out`.",
+    ),
+    "E847": CodeText(
+        "the merged model was refused",
+        "The base on this machine is not the one that the adapter was trained on, or the merged model, loaded again "
+        "from the disk, does not give the logits that base and adapter give, by more than rounding explains. Such a "
+        "model would answer wrongly without a word, so it was not kept.",
+    ),
+    "E848": CodeText(
+        "the export cannot be written",
+        "The disk or the bucket did not take all files. What had been written was taken away again, and the place is "
+        "as it was: mend what the message names and repeat the command.",
+    ),
+    "E849": CodeText(
+        "the merge ended without a result",
+        "Merging runs in a process of its own, in fp32 on the processor: four bytes of memory for each of the base's "
+        "parameters. The process was killed or crashed before it could say why; `merge.log` in the logs folder of "
+        "FT_HOME has its last words. An export as `hf` needs no such memory.",
+    ),
 }

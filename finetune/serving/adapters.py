@@ -68,8 +68,15 @@ def read_adapter(path: Path) -> AdapterFiles:
 
 
 def check_digest(path: Path, wanted: str | None) -> None:
-    """Silent when the folder has this digest, or none is wanted; else raises ServingError E838."""
-    if wanted is not None and (now := digest(path)) != wanted:
+    """Silent when the folder has this digest, none is wanted, or it cannot be read; else raises ServingError E838."""
+    if wanted is None:
+        return
+    try:
+        now = digest(path)
+    except OSError:
+        # Whoever reads the files next says what is missing.
+        return
+    if now != wanted:
         raise fault(
             "E838",
             f"the adapter in {path} is not what was registered",

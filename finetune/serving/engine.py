@@ -103,8 +103,8 @@ class Engine:
                     f"{path} may hold other weights, and one name must not stand for two models",
                     "unload it first, or give the other adapter its own name",
                 )
-            files = read_adapter(path)
             check_digest(path, digest)
+            files = read_adapter(path)
             check_fits(files, self.base_name, self._weight_shapes())
             name = f"adapter_{next(self._numbers)}"
             self._inject(name, path)

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from finetune.jobs import Job, Json
 from finetune.store.database import Conflict, Database
-from finetune.store.promotions import begin
+from finetune.store.promotions import begin, guard, supersede
 from finetune.store.schema import deployments, models, reports, traffic
-from finetune.versions import ModelStatus, ModelVersion, Promotion, Traffic
+from finetune.versions import Grip, ModelStatus, ModelVersion, Promotion, Traffic
 
 #: The row in force of each alias.
 _NEWEST = select(func.max(traffic.c.seq)).group_by(traffic.c.name, traffic.c.alias)
@@ -33,6 +33,7 @@ class SqlModels:
                 model = _next(connection, job, now)
                 connection.execute(insert(models).values(**{k: v for k, v in vars(model).items() if k != "aliases"}))
                 if alias is not None:
+                    supersede(connection, f"{job.name}@{alias}", now)
                     _shift(connection, _all_to(model, alias, job.owner, now))
                 if promotion is not None:
                     begin(connection, replace(promotion, version=model.version))
@@ -60,9 +61,11 @@ class SqlModels:
         with self._db.write() as connection:
             _set_status(connection, name, version, status)
 
-    def shift(self, traffic: Traffic) -> Traffic | None:
+    def shift(self, traffic: Traffic, grip: Grip | None = None) -> Traffic | None:
         """See `releases.ModelStore.shift`."""
         with self._db.write(durable=True) as connection:
+            if grip is not None:
+                guard(connection, grip)
             return _shift(connection, traffic)
 
     def traffic(self, name: str, alias: str) -> Traffic | None:
@@ -142,7 +145,7 @@ def _note_who_lives(connection: Connection, name: str) -> None:
 
 
 def _set_status(connection: Connection, name: str, version: int, status: ModelStatus) -> None:
-    mine = (models.c.name == name, models.c.version == version)
+    mine = (models.c.name == name, models.c.version == version, models.c.status != ModelStatus.LIVE)
     connection.execute(update(models).where(*mine).values(status=str(status)))
 
 

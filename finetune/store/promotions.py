@@ -1,7 +1,7 @@
 """Promotions, and what they have placed at gateways."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, insert, not_, select, update
 from finetune.errors import NotFound, Problem
 from finetune.jobs import Due, Json
 from finetune.store.database import Conflict, Database, taken_over
-from finetune.store.schema import deployments, models, promotions, unleased
+from finetune.store.schema import deployments, models, promotions, traffic, unleased
 from finetune.versions import PROMOTED, Grip, ModelStatus, Placed, Promotion, PromotionState
 
 _FIELDS = tuple(field.name for field in fields(Promotion))
@@ -32,13 +32,12 @@ class SqlPromotions:
         for left in reversed(range(_TRIES)):
             try:
                 with self._db.write(durable=True) as connection:
-                    begin(connection, promotion)
-                break
+                    return begin(connection, promotion)
             except Conflict:
                 # PostgreSQL only: another one of this alias began between our look and our insert.
                 if not left:
                     raise
-        return promotion
+        raise AssertionError("a last try returns or raises")
 
     def get(self, promotion_id: str) -> Promotion:
         """See `releases.PromotionStore.get`."""
@@ -50,11 +49,13 @@ class SqlPromotions:
             )
         return _promotion(row)
 
-    def recent(self, name: str | None = None, *, limit: int = 20) -> list[Promotion]:
+    def recent(self, name: str | None = None, *, version: int | None = None, limit: int = 20) -> list[Promotion]:
         """See `releases.PromotionStore.recent`."""
         wanted = select(*_COLUMNS).order_by(promotions.c.created_at.desc(), promotions.c.id).limit(limit)
         if name is not None:
             wanted = wanted.where(promotions.c.name == name)
+        if version is not None:
+            wanted = wanted.where(promotions.c.version == version)
         with self._db.read() as connection:
             return [_promotion(row) for row in connection.execute(wanted)]
 
@@ -66,6 +67,12 @@ class SqlPromotions:
             wanted = wanted.where(measured if measuring else not_(measured))
         with self._db.read() as connection:
             return [Due(*row) for row in connection.execute(wanted.limit(limit))]
+
+    def under_way(self) -> bool:
+        """See `releases.PromotionStore.under_way`."""
+        with self._db.read() as connection:
+            wanted = select(promotions.c.id).where(promotions.c.moves.is_not(None)).limit(1)
+            return connection.execute(wanted).first() is not None
 
     def hold(self, promotion_id: str, owner: str, now: datetime, ttl: timedelta) -> Grip | None:
         """See `releases.PromotionStore.hold`."""
@@ -121,14 +128,39 @@ class SqlPromotions:
             return [Placed(**row) for row in rows]
 
 
-def begin(connection: Connection, promotion: Promotion) -> None:
-    """Insert a promotion; an unfinished one of its alias ends as superseded."""
+def begin(connection: Connection, promotion: Promotion) -> Promotion:
+    """Insert a promotion; an unfinished one of its alias ends as superseded. Returns it with `before`."""
     moves = f"{promotion.name}@{promotion.alias}"
-    over = {"state": str(PromotionState.SUPERSEDED), "finished_at": promotion.created_at, "due_at": None}
-    over |= {"moves": None, "lease_owner": None, "lease_until": None}
-    connection.execute(update(promotions).where(promotions.c.moves == moves).values(over))
+    supersede(connection, moves, promotion.created_at)
+    # Only now: what has just ended moves nothing any more.
+    promotion = replace(promotion, before=_settled_on(connection, promotion.name, promotion.alias))
     values = {**vars(promotion), "moves": None if promotion.final else moves, "lease_token": 0}
     connection.execute(insert(promotions).values(_plain(values)))
+    return promotion
+
+
+def supersede(connection: Connection, moves: str, now: datetime) -> None:
+    """End the unfinished promotion of this `name@alias`, if there is one."""
+    over = {"state": str(PromotionState.SUPERSEDED), "finished_at": now, "due_at": None}
+    over |= {"moves": None, "lease_owner": None, "lease_until": None}
+    connection.execute(update(promotions).where(promotions.c.moves == moves).values(over))
+
+
+def guard(connection: Connection, grip: Grip) -> None:
+    """Raise LeaseLost unless the grip holds; nobody else takes the promotion before this transaction has ended."""
+    held = select(promotions.c.id).where(_held_by(grip)).with_for_update()
+    if connection.execute(held).first() is None:
+        raise taken_over(grip.promotion.id)
+
+
+def _settled_on(connection: Connection, name: str, alias: str) -> int | None:
+    """The last version that had all calls of the alias; None: nobody has them."""
+    mine = select(traffic.c.shares).where(traffic.c.name == name, traffic.c.alias == alias)
+    for (shares,) in connection.execute(mine.order_by(traffic.c.seq.desc())):
+        versions = [int(version) for version, share in shares.items() if share > 0]
+        if len(versions) <= 1:
+            return versions[0] if versions else None
+    return None
 
 
 def _free(now: datetime) -> tuple[Any, ...]:

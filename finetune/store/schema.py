@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text, or_
+from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text, false, or_
 from sqlalchemy import ForeignKey as Ref
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -194,6 +194,8 @@ promotions = Table(
     Column("gate", _Json),
     Column("state", String(16), nullable=False),
     Column("step", Integer, nullable=False),
+    Column("before", Integer),
+    Column("rollback", Boolean, nullable=False, server_default=false()),
     Column("notes", _Json, nullable=False),
     Column("evidence", _Json, nullable=False),
     Column("error", _Json),

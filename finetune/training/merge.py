@@ -1,4 +1,4 @@
-"""`python -m finetune.training.merge FOLDER --parent PID`: one adapter put into its base's weights, and held against it.
+"""`python -m finetune.training.merge FOLDER --parent PID`: an adapter put into its base's weights, and compared there.
 
 Reads `FOLDER/request.json` (`Asked`), tells what it does in `FOLDER/said.jsonl`: lines of `{"text"}`, the last
 `{"done": RESULT}` or `{"failed": PROBLEM}`. Exit codes: 0 done, 1 failed; anything else is a death without a last line.
@@ -69,7 +69,7 @@ def merge(asked: Asked, say: Callable[[str], None]) -> Json:
     E622; E847 for another base than it was trained on, and for answers that differ by more than rounding.
     """
     base = _loaded(asked, say)
-    dtype, limit = _precision(base)
+    dtype, limit = _precision(base, asked)
     prompts = _prompts(base.tokenizer)
     say("putting the adapter into the base's weights")
     try:
@@ -96,23 +96,23 @@ def merge(asked: Asked, say: Callable[[str], None]) -> Json:
 
 def _loaded(asked: Asked, say: Callable[[str], None]) -> bases.Loaded:
     """The base that the adapter was trained on, in fp32 on the processor."""
-    # A folder has no commits, and of a hub's model that one is wanted.
-    commit = asked.base_revision if asked.base_revision and asked.base_revision.isalnum() else None
+    known = None if asked.base_revision == "unknown" else asked.base_revision
     base = bases.load(
         asked.base_model,
         cache=Path(asked.cache),
         precision="fp32",
-        revision=commit if commit != "unknown" else None,
+        # Of a hub's model that commit; a folder has none.
+        revision=known if known and known.isalnum() else None,
         trust_remote_code=asked.trust_remote_code,
         where=torch.device("cpu"),
         report=say,
     )
-    if asked.base_revision not in (None, "unknown", base.revision):
+    if known not in (None, base.revision):
         raise TrainingError(
             Problem(
                 code="E847",
                 what=f"{asked.base_model} is not the base that the adapter was trained on any more",
-                why=f"it was {str(asked.base_revision)[:24]}, and is {base.revision[:24]}: merged they answer nonsense",
+                why=f"it was {str(known)[:24]}, and is {base.revision[:24]}: merged they answer nonsense",
                 fix="restore the base's files, or train again with `ft submit RECIPE --force`",
             )
         )
@@ -122,11 +122,11 @@ def _loaded(asked: Asked, say: Callable[[str], None]) -> bases.Loaded:
     return base
 
 
-def _precision(base: bases.Loaded) -> tuple[torch.dtype, float]:
+def _precision(base: bases.Loaded, asked: Asked) -> tuple[torch.dtype, float]:
     """The dtype that the base's files say they have, and what rounding to it may change."""
-    config: Any = transformers.AutoConfig.from_pretrained(
-        base.source, revision=getattr(base.model.config, "_commit_hash", None)
-    )
+    commit = getattr(base.model.config, "_commit_hash", None)
+    options: dict[str, Any] = {"revision": commit, "trust_remote_code": asked.trust_remote_code}
+    config: Any = transformers.AutoConfig.from_pretrained(base.source, **options)
     own = getattr(config, "dtype", None)
     dtype = own if own in _ROUNDING else torch.float32
     return dtype, _ROUNDING[dtype]
@@ -157,6 +157,9 @@ def _answered(model: Any, prompt: list[int]) -> _Said:
 def _write(merged: Any, tokenizer: Any, asked: Asked) -> None:
     try:
         merged.save_pretrained(asked.weights)
+        for name in ("is_local", "local_files_only"):
+            # How it was loaded here is nothing for others.
+            tokenizer.init_kwargs.pop(name, None)
         tokenizer.save_pretrained(asked.tokenizer)
     except Exception as error:
         told = disk.refusal(error, Path(asked.weights))

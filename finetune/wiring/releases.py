@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FtError, GatewayError, NotFound, Problem
-from finetune.names import PRODUCTION
+from finetune.names import public_name
 from finetune.wiring.parts import Parts
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Releases(Parts):
         """The version as gateways are told of it. Looks at the adapter's digest. Raises GatewayError."""
         from finetune.deployments import Deployment
 
-        public = model.name if alias == PRODUCTION else f"{model.name}@{alias}"
+        public = public_name(model.name, alias)
         named = Deployment(ref=model.ref, public=public, digest=_named(model), base_model=model.base_model)
         if path := model.artifact.get("path"):
             _check(model.ref, Path(path), named.digest)

@@ -6,11 +6,13 @@ from datetime import timedelta
 import pytest
 
 from finetune.cli import exits
+from finetune.files import digest
 from finetune.sandbox.gateways.vllm import VllmSandbox
 from finetune.sandbox.server import Server
 from finetune.store import SqlPromotions
 from finetune.versions import PromotionState
 from tests.cli.desk import Desk
+from tests.support.gateways import make_adapter
 
 RECIPE = """\
 version: 1
@@ -51,7 +53,7 @@ def test_an_alias_moves_and_comes_back(versions: Desk) -> None:
     assert "undo: ft rollback bot\n" in back.err
     moves = versions.call("models", "history", "bot", "--json").json
     assert [(move["shares"], move["reason"]) for move in moves] == [
-        ({"v1": 1.0}, "promote v1"),
+        ({"v1": 1.0}, "roll back to v1"),
         ({"v2": 1.0}, "promote v2"),
         ({"v1": 1.0}, "promote v1"),
     ]
@@ -215,3 +217,16 @@ def test_what_can_work_has_nothing_against_it(desk: Desk, vllm: VllmSandbox) -> 
     desk.write("recipe.yaml", RECIPE)
     ran = desk.call("validate", "recipe.yaml", "--json")
     assert (ran.code, ran.json[0]["problems"]) == (exits.OK, [])
+
+
+def test_a_version_whose_files_have_changed_is_not_promoted(desk: Desk) -> None:
+    """Also where no gateway is told: the embedded server would have to load it."""
+    folder = make_adapter(desk.folder / "adapter", "weights")
+    with desk.world() as world:
+        for number in range(2):
+            artifact = {"path": str(folder), "digest": digest(folder) if number == 0 else "0" * 64}
+            world.models.add_model(world.submit(f"ft_{number}", artifact=artifact), world.clock.now())
+    assert desk.call("promote", "bot@v1", "--to", "production").code == exits.OK
+    refused = desk.call("promote", "bot@v2", "--to", "production")
+    assert (refused.code, refused.codes[-1:]) == (exits.FAILED, ["E838"])
+    assert desk.call("models", "show", "bot").out.startswith(f"{'ref':24}  bot@v1\n")

@@ -33,6 +33,7 @@ WORDS = {
     "DATA": "datasets/quickstart.jsonl",
     "LAYOUT": "gemini",
     "MODEL": "quickstart@v1",
+    "NAME": "quickstart",
     "ALIAS": "production",
     "CODE": "E301",
     "N": "5",
@@ -243,6 +244,7 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer: Newcomer) -> No
     as_promised(printed)
     known = json.loads(newcomer.shell("ft models show quickstart@v1 --json"))
     cancelled = a_cancelled_job(newcomer)
+    an_earlier_traffic(newcomer)
     for line in table(README):
         words = without_options(line)
         # Only what failed or was cancelled can be tried again.
@@ -262,6 +264,13 @@ def a_cancelled_job(newcomer: Newcomer) -> str:
         newcomer.do("ft worker")
         newcomer.shell(f"ft wait {job_id} || test $? = 3")
     return job_id
+
+
+def an_earlier_traffic(newcomer: Newcomer) -> None:
+    """Something to roll back to: production has been with another version."""
+    with newcomer.stack:
+        newcomer.do("ft submit recipes/quickstart.yaml --follow --set training.epochs=1")
+    newcomer.shell("ft promote quickstart@v2 --to production -y")
 
 
 def as_shown(printed: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from finetune.deployments import Bases, Foresees, FollowsBooks, Gateway, Shape, Shares
+from finetune.deployments import Bases, FollowsBooks, Foresees, Gateway, Shape, Shares
 from finetune.errors import GatewayError, GatewayUnavailable
 from tests.flow.serving.conftest import BASE as TINY
 from tests.flow.serving.conftest import SAYS

@@ -8,7 +8,7 @@ import pytest
 
 from finetune.errors import LeaseLost, NotFound
 from finetune.store import SqlPromotions
-from finetune.versions import Placed, PromotionState, Traffic
+from finetune.versions import ModelStatus, Placed, PromotionState, Traffic
 from tests.support.jobs import World, sqlite
 from tests.support.promotions import Stage
 
@@ -168,3 +168,74 @@ def test_a_version_begins_with_its_promotion(stage):
         model = stage.models.add_model(job, stage.clock.now(), promotion=promotion)
         assert model.ref == "bot@v4"
     assert [(one.id, one.version) for one in stage.promotions.recent("bot") if one.id == "pr_9"] == [("pr_9", 4)]
+
+
+def test_a_move_is_written_under_its_lease_or_not_at_all(stage):
+    begun = stage.begin(1)
+    grip = stage.promotions.hold(begun.id, "w1", stage.clock.now(), TTL)
+    moved = Traffic(name="bot", alias="production", shares={1: 1.0}, reason="r", by="me", at=stage.clock.now())
+    assert stage.models.shift(moved, grip) is None
+    stage.clock.sleep(1)
+    stage.begin(2)
+    with pytest.raises(LeaseLost):
+        stage.models.shift(replace(moved, shares={2: 1.0}), grip)
+    assert stage.models.traffic("bot", "production").shares == {1: 1.0}
+
+
+def test_a_promotion_knows_who_had_all_calls_before_it(stage):
+    assert stage.begin(1, id="pr_a").before is None
+    shift(stage, v1=1.0)
+    shift(stage, v1=0.2, v2=0.8)
+    begun = stage.begin(3, id="pr_b")
+    assert begun.before == 1
+    assert stage.promotions.get("pr_b") == begun
+    assert stage.begin(3, id="pr_c", alias="staging").before is None
+    shift(stage)
+    assert stage.begin(3, id="pr_d").before is None
+
+
+def test_whether_any_is_under_way(stage):
+    assert not stage.promotions.under_way()
+    begun = stage.begin(1, steps=(0.5, 1.0))
+    assert stage.promotions.under_way()
+    grip = stage.promotions.hold(begun.id, "w1", stage.clock.now(), TTL)
+    assert stage.promotions.under_way(), "held"
+    stage.promotions.write(grip, {"due_at": stage.clock.now() + 10 * TTL})
+    assert stage.promotions.under_way(), "waiting for its time"
+    stage.run(begun)
+    assert not stage.promotions.under_way()
+
+
+def test_a_version_with_calls_stays_live(stage):
+    shift(stage, v1=1.0)
+    for status in (ModelStatus.REGISTERED, ModelStatus.FAILED):
+        stage.models.set_status("bot", 1, status)
+        stage.models.set_status("bot", 2, status)
+        assert [stage.status(version) for version in (1, 2)] == ["live", status]
+
+
+def test_an_alias_that_a_training_moves_has_no_promotion_any_more(stage):
+    begun, other = stage.begin(1, id="pr_a"), stage.begin(1, id="pr_b", alias="staging")
+    job = stage.world.submit("ft_9", artifact={"path": "/a/9", "digest": "9"})
+    stage.models.add_model(job, stage.clock.now(), alias="production")
+    assert stage.promotions.get(begun.id).state is PromotionState.SUPERSEDED
+    assert stage.promotions.get(begun.id).finished_at == stage.clock.now()
+    assert not stage.promotions.get(other.id).final
+
+
+def test_the_newest_promotions_of_one_version(stage):
+    for number in range(4):
+        stage.clock.sleep(1)
+        stage.begin(1 + number % 2, id=f"pr_{number}")
+    assert [one.id for one in stage.promotions.recent("bot", version=1)] == ["pr_2", "pr_0"]
+    assert [one.id for one in stage.promotions.recent("bot", version=1, limit=1)] == ["pr_2"]
+
+
+def test_a_worker_that_took_it_twice_writes_by_its_later_grip_only(stage):
+    begun = stage.begin(1)
+    old = stage.promotions.hold(begun.id, "w1", stage.clock.now(), TTL)
+    stage.clock.sleep(TTL.total_seconds())
+    new = stage.promotions.hold(begun.id, "w1", stage.clock.now(), TTL)
+    with pytest.raises(LeaseLost):
+        stage.promotions.write(old, {"step": 1})
+    assert stage.promotions.write(new, {"step": 2}).step == 2

@@ -54,8 +54,8 @@ class Front(LiteLlmServer):
 
     def stand_in(self, name: str = STAND_IN) -> dict[str, Any]:
         """An entry of the proxy's own that answers as version 1, whatever key the others have."""
-        params = {"model": "hosted_vllm/bot@v1", "api_base": f"{self._upstream}/v1", "api_key": SERVER_KEY}
-        return {"model_name": name, "litellm_params": params}
+        there = {"api_base": f"{self._upstream}/v1", "api_key": SERVER_KEY}
+        return {"model_name": name, "litellm_params": {"model": "hosted_vllm/bot@v1", "weight": 1, **there}}
 
     def swap_file(self, content: str) -> str:
         """Put this into the file that ft writes, as a restored backup does; returns what was in it."""
@@ -130,9 +130,9 @@ class Stage:
         self.good("wait", job_id, "--timeout", "150")
         return job_id
 
-    def promote(self, version: int, *more: str) -> "subprocess.CompletedProcess[str]":
-        """Begin to give it the calls of `bot`, and carry it on as `ft promote` does."""
-        return self.ft("promote", f"bot@v{version}", "--to", "production", "-y", *more)
+    def promote(self, version: int, *more: str, to: str = "production") -> "subprocess.CompletedProcess[str]":
+        """Begin to give it the calls of the alias, and carry it on as `ft promote` does."""
+        return self.ft("promote", f"bot@v{version}", "--to", to, "-y", *more)
 
     def promoted(self, version: int, *more: str) -> None:
         """The same, which has to succeed."""
@@ -154,10 +154,10 @@ class Stage:
         """Who has the calls of `bot`, in the books."""
         return {version: share for version, share in (self.traffic.shares if self.traffic else {}).items() if share}
 
-    def deployment(self, version: int) -> str:
-        """Its id at the proxy."""
+    def deployment(self, version: int, public: str = "bot") -> str:
+        """Its id at the proxy, behind this name."""
         (model,) = (model for model in self._models.models("bot") if model.version == version)
-        return f"bot--v{version}-{model.artifact['digest'][:12]}"
+        return f"{public}--v{version}-{model.artifact['digest'][:12]}"
 
     def adapter(self, version: int) -> Path:
         """The folder of its weights."""
@@ -211,7 +211,7 @@ class Stage:
 
     def _up(self) -> Child:
         self.home.mkdir(parents=True)
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG") if name in os.environ}
         nowhere = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
         env = {**kept, **nowhere, "no_proxy": "127.0.0.1,localhost", "HF_HUB_OFFLINE": "1", **self.env}
         log = self._stack.enter_context((self.folder / "up.log").open("wb"))

@@ -46,9 +46,10 @@ def canary_at(stage, version, step, **more):
     """A canary that has come so far."""
     stage.clock.sleep(1)
     promotion = stage.begin(version, **{**CANARY, **more})
-    while stage.promotions.get(promotion.id).step < step:
-        stage.clock.sleep(400 if stage.promotions.get(promotion.id).step else 0)
+    for _ in range(step):
         stage.promoter.advance(promotion.id)
+        stage.clock.sleep(400)
+    assert stage.promotions.get(promotion.id).step == step
     stage.clock.sleep(1)
     return promotion
 
@@ -93,7 +94,8 @@ def test_a_roll_back_is_not_undone_by_a_worker_that_was_in_mid_check(stage):
 
 
 def test_gateways_follow_the_books_that_changed_while_they_were_told(stage):
-    stage.promote(1)
+    for version in (1, 2, 1):
+        stage.promote(version)
     canary = canary_at(stage, 2, 1)
     stage.clock.sleep(400)
     there = stage.gateways["litellm"]
@@ -121,14 +123,14 @@ def test_one_that_was_superseded_undoes_nothing_of_the_next(stage):
     def meanwhile(*args, **more):
         there.probe = probe
         stage.clock.sleep(1)
-        assert stage.run(stage.begin(2)).state is PromotionState.LIVE
+        stage.run(stage.begin(2), until=PromotionState.SHIFTING)
         raise GatewayError(Problem(code="E820", what="refused"))
 
     there.probe = meanwhile
     stage.promoter.advance(first.id)
-    assert stage.traffic.shares == {2: 1.0}
-    assert stage.status(2) == "live"
-    assert stage.sync.look() == []
+    assert stage.status(2) == "verified"
+    assert {each.version for each in stage.promotions.placed()} == {1, 2}
+    assert stage.promotions.get(first.id).state is PromotionState.SUPERSEDED
 
 
 def test_a_move_under_a_lost_lease_is_not_written(stage):
@@ -205,6 +207,7 @@ def test_the_clocks_of_two_machines_differ(stage):
 def test_a_live_version_that_is_promoted_again_keeps_its_calls_whatever_happens(stage, what):
     stage.promote(1)
     stage.promote(2)
+    stage.clock.sleep(1)
     again = stage.begin(2)
     there = stage.gateways["litellm"]
     there.faults = [f"refused {what}"]
@@ -220,8 +223,11 @@ def test_a_live_version_that_is_promoted_again_keeps_its_calls_whatever_happens(
 def test_a_live_version_that_is_promoted_again_keeps_its_way_back(stage):
     stage.promote(1)
     stage.promote(2)
+    moves = stage.models.moves("bot")
     stage.clock.sleep(1)
-    assert stage.run(stage.begin(2)).state is PromotionState.LIVE
+    # Its own canary would take calls from it.
+    assert stage.run(stage.begin(2, **CANARY)).state is PromotionState.LIVE
+    assert stage.models.moves("bot") == moves
     assert {each.version for each in stage.promotions.placed()} == {1, 2}
     assert stage.releasing.back("bot").version == 1
 
@@ -280,13 +286,6 @@ def test_a_version_with_calls_stays_live_whatever_another_alias_makes_of_it(stag
     stage.promoter.advance(other.id, more=lambda: stage.traffic is None)
     assert stage.promotions.get(other.id).state is PromotionState.SHIFTING
     assert stage.status(1) == "live"
-
-
-def test_a_roll_back_says_so(stage):
-    stage.promote(1)
-    stage.promote(2)
-    stage.run(roll_back(stage))
-    assert stage.traffic.reason == "roll back to v1"
 
 
 # Gateways that are away, or gone.
@@ -362,6 +361,7 @@ def test_a_gateway_that_was_removed_stops_no_promotion(stage):
     del stage.gateways["old"]
     done = stage.promote(3)
     assert (done.state, stage.traffic.shares) == (PromotionState.LIVE, {3: 1.0})
+    assert "old is not set up here, and is left as it is" in notes(done)
     assert any("could not be forgotten" in note and "old" in note for note in notes(done))
     assert {each.version for each in stage.promotions.placed() if each.gateway != "old"} == {2, 3}
     assert stage.run(roll_back(stage)).state is PromotionState.LIVE
@@ -396,6 +396,25 @@ def test_all_gateways_of_an_alias_go_with_it(stage):
     assert stage.shares == {"v1": 0.0, "v2": 1.0}
 
 
+def test_a_gateway_that_refuses_is_not_asked_for_ever(stage):
+    """A live version that should answer at one gateway more."""
+    stage.promote(1, gateways=("vllm",))
+    stage.promote(2, gateways=("vllm",))
+    stage.gateways["litellm"].faults = ["refused register"]
+    assert stage.promote(2).state is PromotionState.FAILED
+    assert [(each.gateway, each.version) for each in stage.promotions.placed()] == [("vllm", 1), ("vllm", 2)]
+    assert stage.promote(3, gateways=()).gateways == ("vllm",)
+
+
+def test_a_canary_that_is_ended_is_no_reason_to_tell_a_gateway_of_others(stage):
+    stage.promote(1, gateways=("vllm",))
+    canary_at(stage, 2, 1, gateways=("vllm",))
+    stage.verdict = Said(False)
+    assert stage.run(stage.begin(3, gate=GATE)).state is PromotionState.REFUSED
+    assert stage.traffic.shares == {1: 1.0}
+    assert stage.gateways["litellm"].entries == {}
+
+
 def test_a_fault_of_a_gateways_code_ends_a_promotion_and_undoes_it(stage):
     stage.promote(1)
     canary = canary_at(stage, 2, 1)
@@ -410,17 +429,65 @@ def test_a_fault_of_a_gateways_code_ends_a_promotion_and_undoes_it(stage):
     assert stage.shares["v1"] == 1.0
 
 
+def test_a_fault_of_a_gateways_code_is_tried_again_first(stage):
+    there = stage.gateways["litellm"]
+    probe = there.probe
+
+    def broken(*args, **more):
+        there.probe = probe
+        raise TypeError("None is no list")
+
+    there.probe = broken
+    done = stage.promote(1)
+    assert done.state is PromotionState.LIVE
+    assert any("TypeError; trying again" in note for note in notes(done))
+
+
+def test_a_gate_over_another_version_leaves_no_proof_without_questions(stage):
+    """Its reports say nothing of the base's answers, so the base is asked too."""
+    gate = {**GATE, "over": "production"}
+    stage.promote(1, gate=gate)
+    assert stage.measured == [("bot@v1", gate), ("bot@v1", None)]
+    stage.reports = [{"suite": "held-out", "golden": [{"messages": [{"content": "?"}], "max_tokens": 8, "tuned": "x"}]}]
+    stage.models.add_report("bot", 2, {**stage.reports[0], "over": "base"}, stage.clock.now())
+    stage.promote(2, gate=gate)
+    assert stage.measured[2:] == [("bot@v2", gate)]
+
+
+def test_all_promotions_of_a_version_are_found_after_many_of_others(stage):
+    done = stage.promote(1)
+    for _ in range(25):
+        stage.clock.sleep(1)
+        stage.begin(2)
+    assert stage.releasing.promotions("bot@v1") == [done]
+
+
+def test_each_share_has_tries_of_its_own(stage):
+    stage.promote(1)
+    canary = canary_at(stage, 2, 1)
+    for step in (1, 2):
+        stage.gateways["litellm"].faults = ["unavailable probe"] * (MAX_TRIES - 1)
+        for _ in range(MAX_TRIES - 1):
+            stage.clock.sleep(400)
+            stage.promoter.advance(canary.id)
+        assert (stage.promotions.get(canary.id).step, stage.gateways["litellm"].faults) == (step, [])
+        if step == 1:
+            stage.clock.sleep(400)
+            stage.promoter.advance(canary.id)
+    assert stage.run(canary).state is PromotionState.LIVE
+
+
 # What sync makes of it.
 
 
 def test_sync_takes_nothing_away_that_has_been_placed_since_it_looked(stage):
-    stage.promote(1)
+    stage.promote(1, gateways=("vllm",))
     vllm = stage.gateways["vllm"]
     registered = vllm.registered
 
     def meanwhile():
         vllm.registered = registered
-        assert stage.promote(2).state is PromotionState.LIVE
+        assert stage.promote(2, gateways=("vllm",)).state is PromotionState.LIVE
         return registered()
 
     vllm.registered = meanwhile
@@ -472,3 +539,36 @@ def test_what_has_calls_and_is_in_no_book_of_ours_is_told_and_left_alone(stage):
     assert [(drift.kind, drift.id) for drift in drifts] == [("foreign", other)]
     assert stage.sync.mend(drifts) == []
     assert other in there.entries
+
+
+# Workers.
+
+
+def test_a_worker_for_the_work_at_hand_stays_while_a_promotion_is_under_way(stage):
+    """Also one that this very worker is measuring, and a canary that waits for its time."""
+    from types import SimpleNamespace
+
+    from workers.loop import IDLE_S, Loop
+
+    for number in range(1, 5):
+        stage.world.run(f"ft_{number}")
+    stage.promote(1)
+    canary = canary_at(stage, 2, 1, pause_s=7200)
+    loop = Loop(
+        SimpleNamespace(jobs=stage.world.jobs, promotions=stage.promotions, clock=stage.clock),
+        ("remote",),
+        until_idle=True,
+    )
+    ended = []
+    loop._end_worker = ended.append
+    loop.ready.set()
+
+    def looked():
+        loop._end_if_idle()
+        stage.clock.sleep(IDLE_S)
+        loop._end_if_idle()
+        return ended
+
+    assert looked() == []
+    stage.run(canary)
+    assert set(looked()) == {"no work left"}

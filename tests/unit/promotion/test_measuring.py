@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.clock import SystemClock
-from finetune.errors import EvaluationError
+from finetune.errors import EvaluationError, NotFound
 from finetune.evaluation.request import read
 from finetune.measuring import Address, Measurer, Rooms, Wish
 from finetune.process import group_members
@@ -152,3 +152,40 @@ def test_a_process_is_ended_with_who_waits_for_it(stage):
     with pytest.raises(KeyboardInterrupt):
         measure(stage)
     assert group_members(json.loads(stage.aside.read_text())["pid"]) == []
+
+
+@pytest.mark.parametrize("production", [None, 1])
+def test_where_nobody_can_be_beaten_it_is_the_base(stage, production):
+    """The first version of all, and the one that has the calls already."""
+    if production:
+        stage.promote(production)
+    measure(stage, Wish(suites=("manners",), over="production"))
+    assert json.loads(stage.aside.read_text())["other"] == {"kind": "base"}
+    assert [(report["suite"], report["over"]) for report in stage.models.reports("bot", 1)] == [("manners", "base")]
+
+
+def test_the_version_that_has_the_calls_is_to_be_beaten(stage):
+    stage.promote(2)
+    measure(stage, Wish(suites=("manners",), over="production"))
+    assert json.loads(stage.aside.read_text())["other"]["name"] == "bot@v2"
+
+
+@pytest.mark.parametrize("over", ["bot@v9", "v9", "other@production"])
+def test_a_version_that_is_not_there_is_not_replaced_by_the_base(stage, over):
+    with pytest.raises(NotFound, match="E702"):
+        measure(stage, Wish(suites=("manners",), over=over))
+    assert not stage.aside.exists()
+
+
+def test_two_evaluations_of_one_version_at_once_do_not_meet(stage):
+    """Processes in two containers that share a folder may have the same number."""
+    reports = []
+
+    def meanwhile(line):
+        if not reports:
+            reports.append(None)
+            reports.append(measure(stage))
+
+    model = stage.models.models("bot")[0]
+    reports.append(stage.measurer.measure(model, Wish(suites=("manners",)), meanwhile))
+    assert reports[1] == reports[2]

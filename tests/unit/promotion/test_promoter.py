@@ -304,3 +304,17 @@ def test_a_crash_anywhere_ends_the_same(tmp_path, what, when, nth):
     assert stage.status(1) == "retired"
     assert stage.sync.look() == []
     stage.close()
+
+
+def test_a_gateway_that_is_away_at_its_preflight_is_tried_again(stage):
+    """It says so as a problem, beside what else stands against the version."""
+    there = stage.gateways["litellm"]
+    away = Problem(code="E820", what="it does not answer")
+    there.problems = [away]
+    promotion = stage.begin(1)
+    stage.promoter.advance(promotion.id)
+    assert stage.promotions.get(promotion.id).failures == 1
+    there.problems = []
+    assert stage.run(promotion).state is PromotionState.LIVE
+    there.problems = [away, Problem(code="E826", what="its rank is too high")]
+    assert stage.promote(2).error["code"] == "E820"

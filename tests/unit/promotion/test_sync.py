@@ -50,6 +50,14 @@ def test_shares_that_somebody_has_changed(stage):
     assert stage.shares == {"v1": 0.0, "v2": 1.0}
 
 
+@pytest.mark.parametrize(("share", "differs"), [(0.99, True), (0.996, False)])
+def test_a_hundredth_of_the_calls_is_a_difference(stage, share, differs):
+    """Gateways round weights; what is more than that was somebody."""
+    there = stage.gateways["litellm"]
+    there.shares = {one: share if had else had for one, had in there.shares.items()}
+    assert [drift.kind for drift in stage.sync.look()] == ["share"] * differs
+
+
 def test_what_carries_our_marks_and_is_in_no_book_goes(stage):
     entry = next(iter(stage.gateways["litellm"].entries.values()))
     left = "bot--v9-000000000000"

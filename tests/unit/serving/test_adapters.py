@@ -7,7 +7,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from finetune.errors import ServingError
-from finetune.serving.adapters import check_fits, read_adapter
+from finetune.files import digest
+from finetune.serving.adapters import check_digest, check_fits, read_adapter
 
 BASE = {"model.layers.0.q_proj": (8, 4), "model.embed_tokens": (20, 4)}
 Q = "base_model.model.model.layers.0.q_proj"
@@ -91,3 +92,16 @@ def test_the_template_of_the_training_is_read(tmp_path: Path) -> None:
     assert read_adapter(path).template is None
     (path / "chat_template.jinja").write_text("{{ messages }}")
     assert read_adapter(path).template == "{{ messages }}"
+
+
+def test_a_registered_adapter_is_loaded_only_as_it_was_registered(tmp_path):
+    path = folder(tmp_path, FITTING)
+    registered = digest(path)
+    check_digest(path, registered)
+    check_digest(path, None)
+    folder(tmp_path, FITTING, bias="all")
+    with pytest.raises(ServingError, match="E838"):
+        check_digest(path, registered)
+    # What is missing is told by whoever reads it.
+    (tmp_path / "adapter_model.safetensors").unlink()
+    check_digest(path, registered)

@@ -108,6 +108,7 @@ def values_of(field: Field) -> st.SearchStrategy[Any]:
         "provider": st.sampled_from(["local", "openai", "auto"]),
         "limits.max_cost": st.sampled_from(["25 USD", "0.5 USD", "0 USD"]),
         "limits.deadline": st.sampled_from(["6h", "1d2h3m4s", "90s"]),
+        "register.canary_pause": st.sampled_from(["5m", "1h30m"]),
         "limits.data": st.sampled_from(["any", "local_only", {"region": "eu"}]),
         "resources.memory": st.sampled_from(["24GB", "1.5TB"]),
         "lora.target_modules": st.just("all-linear") | st.lists(st.sampled_from("qkvo"), min_size=1, max_size=4),

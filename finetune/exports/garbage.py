@@ -1,0 +1,225 @@
+"""What may be thrown away: adapters that no version has, checkpoints of ended trainings, and retired versions' files.
+
+Only what our books account for is touched: an adapter says by which training it was made, and one that this database
+knows nothing of may be another installation's. Nothing younger than a day goes: a worker may be about to record it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from finetune.errors import NotFound, StateError
+from finetune.files import unwritable
+from finetune.ports import Clock
+from finetune.releases import ModelStore, PromotionStore
+from finetune.remains import Books, Training
+from finetune.versions import ModelStatus, ModelVersion, Traffic
+
+#: Nothing younger goes.
+LEAST: Final = timedelta(days=1)
+#: A folder on its way out; a process that was killed may leave one.
+_GOING: Final = ".going-"
+#: Of a run's folder, what nobody needs once it has ended; the request, the report and the log stay.
+_OF_A_RUN: Final = ("checkpoints", "adapter", ".adapter.part")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One folder that can go."""
+
+    path: Path
+    bytes: int
+    #: In words.
+    why: str
+    #: The retired versions that lose their files.
+    versions: tuple[ModelVersion, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heap:
+    """What a look around has found."""
+
+    found: tuple[Found, ...]
+    #: Folders of adapters that these books know nothing of; they stay.
+    strange: tuple[Path, ...]
+
+
+class Collector:
+    """Looks for garbage below FT_HOME, and removes it. Any number of them may work at once."""
+
+    def __init__(
+        self,
+        models: ModelStore,
+        promotions: PromotionStore,
+        books: Books,
+        clock: Clock,
+        *,
+        back: Callable[[str, str], Traffic],
+        folders: tuple[Path, Path],
+    ) -> None:
+        """`back`: what a roll back restores (`releasing.Releasing.back`). `folders`: of adapters, and of runs."""
+        self._models, self._promotions, self._books, self._clock = models, promotions, books, clock
+        self._back = back
+        self._adapters, self._runs = folders
+
+    def look(self, older_than: timedelta = LEAST, *, retired: bool = False) -> Heap:
+        """What can go, `older_than` or a day old, whichever is more. `retired`: files of retired versions too."""
+        before = self._clock.now() - max(older_than, LEAST)
+        orphans, strange = self._orphans(before)
+        found = [*orphans, *self._leftovers(before)]
+        if retired:
+            found += self._retired(before)
+        return Heap(found=tuple(found), strange=tuple(strange))
+
+    def remove(self, heap: Heap) -> list[Found]:
+        """Remove what `look` found, unless somebody has come to need it since; what was removed.
+
+        Raises StateError when the disk does not let go of something.
+        """
+        return [each for each in heap.found if self._remove(each)]
+
+    def _remove(self, each: Found) -> bool:
+        losing = [(one.name, one.version) for one in each.versions]
+        if losing and not self._books.note_gone(losing, self._clock.now()):
+            return False
+        going = each.path.with_name(f"{_GOING}{each.path.name.lstrip('.')}-{os.getpid()}")
+        try:
+            each.path.rename(going)
+            # Whoever has come to need it found it up to now; from now on nobody can.
+            if each.path.name in self._needed():
+                going.rename(each.path)
+                return False
+            shutil.rmtree(going)
+        except FileNotFoundError:
+            # Another one was faster.
+            return False
+        except OSError as error:
+            raise StateError(unwritable(each.path, error)) from error
+        return True
+
+    # -- adapters ---------------------------------------------------------------------------------------------
+
+    def _needed(self) -> set[str]:
+        """Folders of adapters that a version has, or will have; by name, since FT_HOME may be reached by two paths."""
+        paths = [str(one.artifact.get("path", "")) for one in self._models.models() if "gone" not in one.artifact]
+        paths += [one.adapter for one in self._books.under_way() if one.adapter]
+        return {Path(path).name for path in paths}
+
+    def _orphans(self, before: datetime) -> tuple[list[Found], list[Path]]:
+        needed = self._needed()
+        there = [path for path in _folders(self._adapters) if path.name not in needed]
+        makers = self._makers(there)
+        coming = {one.makes for one in self._books.under_way()}
+        found, strange = [], []
+        for path in there:
+            maker = makers.get(path)
+            if path.name.startswith(_GOING):
+                found.append(_found(path, "half removed before"))
+            elif maker is None:
+                strange.append(path)
+            # Those of a training that goes on are among what is coming.
+            elif maker.makes not in coming and _age(path) < before:
+                found.append(_found(path, f"no version has it; made for {maker.job_id}, which is {maker.state}"))
+        return found, strange
+
+    def _makers(self, folders: Sequence[Path]) -> dict[Path, Training]:
+        """The trainings that made these adapters, as far as they are in the books."""
+        keys = {path: key for path in folders if (key := _made_by(path))}
+        known = self._books.trainings(list(keys.values()))
+        return {path: known[key] for path, key in keys.items() if key in known}
+
+    def _retired(self, before: datetime) -> Iterator[Found]:
+        """Files of versions that had calls once, and to which nothing leads back."""
+        sharing: dict[Path, list[ModelVersion]] = {}
+        for one in self._models.models():
+            if "path" in one.artifact and "gone" not in one.artifact:
+                sharing.setdefault(self._adapters / Path(one.artifact["path"]).name, []).append(one)
+        makers, kept = self._makers(list(sharing)), self._on_the_way()
+        coming = {one.makes for one in self._books.under_way()}
+        for folder, versions in sorted(sharing.items()):
+            # What the books cannot account for was put there by somebody else.
+            maker = makers.get(folder)
+            if maker is None or maker.makes in coming or _age(folder) >= before:
+                continue
+            if all(self._left(one, before, kept) for one in versions):
+                why = f"{', '.join(one.ref for one in versions)} retired"
+                yield replace(_found(folder, why), versions=tuple(versions))
+
+    def _on_the_way(self) -> set[tuple[str, int]]:
+        """Versions that calls go to, or may soon: by an alias, a roll back, a gateway, or an unfinished promotion."""
+        kept = {(one.name, one.version) for one in self._promotions.placed()}
+        for traffic in self._models.all_traffic():
+            kept |= {(traffic.name, version) for version, share in traffic.shares.items() if share > 0}
+            with suppress(NotFound):
+                kept.add((traffic.name, self._back(traffic.name, traffic.alias).version or 0))
+        for name in {one.name for one in self._models.models()}:
+            kept |= {(name, one.version) for one in self._promotions.recent(name) if not one.final}
+        return kept
+
+    def _left(self, one: ModelVersion, before: datetime, kept: set[tuple[str, int]]) -> bool:
+        if one.status is not ModelStatus.RETIRED or (one.name, one.version) in kept:
+            return False
+        return _last_calls(self._models.moves(one.name), one.version) < before
+
+    # -- runs -------------------------------------------------------------------------------------------------
+
+    def _leftovers(self, before: datetime) -> Iterator[Found]:
+        folders = list(_folders(self._runs))
+        known = self._books.trainings([folder.name for folder in folders])
+        for folder in folders:
+            training = known.get(folder.name)
+            if training is None or not training.ended:
+                continue
+            going = [path.name for path in _folders(folder) if path.name.startswith(_GOING)]
+            for name in (*_OF_A_RUN, *going):
+                path = folder / name
+                if path.is_dir() and _age(path) < before:
+                    yield _found(path, f"left by {training.job_id}, which is {training.state}")
+
+
+def _last_calls(moves: Sequence[Traffic], version: int) -> datetime:
+    """When it last had calls of any alias, from moves with the newest first."""
+    last = datetime.min.replace(tzinfo=UTC)
+    after: dict[str, datetime] = {}
+    for move in moves:
+        if move.shares.get(version, 0) > 0:
+            last = max(last, after.get(move.alias, move.at))
+        after[move.alias] = move.at
+    return last
+
+
+def _folders(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return []
+
+
+def _made_by(folder: Path) -> str | None:
+    """The run key of the training that made it; None where it does not say."""
+    with suppress(OSError, ValueError):
+        made = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
+        key = made.get("run_key") if isinstance(made, dict) else None
+        return key if isinstance(key, str) else None
+    return None
+
+
+def _age(folder: Path) -> datetime:
+    """When it was last written to, or came to where it is."""
+    with suppress(OSError):
+        known = folder.stat()
+        return datetime.fromtimestamp(max(known.st_mtime, known.st_ctime), UTC)
+    return datetime.max.replace(tzinfo=UTC)
+
+
+def _found(path: Path, why: str) -> Found:
+    total = 0
+    for each in path.rglob("*"):
+        with suppress(OSError):
+            total += each.lstat().st_size
+    return Found(path=path, bytes=total, why=why)
