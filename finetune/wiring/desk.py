@@ -143,9 +143,11 @@ class Desk(Exports):
         while True:
             promoter.advance(promotion.id)
             promotion = self.promotions.get(promotion.id)
-            # The last word of a good end is the command's.
+            # The last word of a good end, and the reason of a bad one, are the command's to say.
+            said = (promotion.error or {}).get("what")
             for note in promotion.notes[told : -1 if promotion.state == "live" else None]:
-                self._say(note["text"])
+                if note["text"] != said:
+                    self._say(note["text"])
             told = len(promotion.notes)
             left_s = (promotion.due_at - self.clock.now()).total_seconds() if promotion.due_at else 0.0
             if promotion.final or (not wait and promotion.step and left_s > 0):

@@ -103,12 +103,12 @@ def test_a_gateway_that_is_not_set_up_marks_no_version(versions: Desk, gateway: 
 
 
 @pytest.fixture
-def gated(desk: Desk) -> Iterator[str]:
+def gated(desk: Desk) -> str:
     """A job whose promotion has begun, and waits for a worker."""
     desk.write("recipe.yaml", RECIPE.replace("gateways: [vllm]", "gateways: [embedded]"))
     job = desk.ended()
     desk.staff()
-    yield job.id
+    return job.id
 
 
 @pytest.mark.parametrize(
