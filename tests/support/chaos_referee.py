@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from finetune.files import ADAPTER_FILES, digest
 from finetune.jobs import FINAL, TRANSITIONS, Event, Job, JobState, Metric
 from finetune.process import same_process
 from finetune.runs import Run
-from finetune.training.disk import ADAPTER_FILES, digest
 from finetune.training.supervisor import MAX_DEATHS
 from finetune.versions import ModelVersion
 from tests.support.chaos_plan import Part
