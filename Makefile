@@ -30,7 +30,7 @@ servers: ## install Redis and PostgreSQL where they are missing; the tests start
 	@tests/setup/servers.sh
 
 litellm: $(TEST) ## install the LiteLLM proxy that the tests start, beside ours, in .venv/litellm
-	@tests/setup/litellm.sh
+	@tests/setup/apart.sh litellm
 
 lint: $(TEST) ## ruff, formatting, import contracts
 	$(BIN)/ruff check
@@ -44,7 +44,7 @@ unit: $(TEST) ## the tests that need no server
 	$(BIN)/pytest tests/unit
 
 test-vllm: $(TEST) ## the vllm gateway against the real vLLM, for processors: 3.4 GB in .venv/vllm; not part of `make test`
-	@tests/setup/vllm.sh
+	@tests/setup/apart.sh vllm
 	$(BIN)/pytest tests/optin/test_vllm.py
 
 bench: $(TEST) ## start-up time, the check of 1 GB of training data, token counting, 1000 hosted jobs, the queue, against their targets

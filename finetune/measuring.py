@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from finetune.errors import EvaluationError, NotFound, Problem
 from finetune.jobs import Job, Json
@@ -14,6 +13,7 @@ from finetune.names import is_alias
 from finetune.ports import Clock
 from finetune.process import end_group, spawn
 from finetune.releases import ModelStore
+from finetune.report import read
 from finetune.versions import ModelVersion
 
 _LOOK_S = 0.2
@@ -45,6 +45,8 @@ class Wish:
     suites: tuple[str, ...] = ()
     #: Of the held-out rows; empty: those that fit them.
     metrics: tuple[str, ...] = ()
+    #: Of the held-out rows, beside those.
+    also: tuple[str, ...] = ()
     #: `base`, an alias or a version.
     over: str = "base"
     #: Rows of each suite, at most.
@@ -65,15 +67,8 @@ class Wish:
         """What a gate needs; None: what a proof needs."""
         if gate is None:
             return Wish(sample_size=_FOR_PROOF)
-        guards = tuple(gate.get("guards", ()))
-        metrics = () if gate["metric"] in _USUAL else (str(gate["metric"]),)
-        return Wish(
-            suites=guards, metrics=metrics, over=gate.get("over", "base"), sample_size=gate.get("sample_size", 200)
-        )
-
-
-#: Measured on held-out rows without being asked for, where the rows have what they need.
-_USUAL = ("exact_match", "token_f1", "rouge_l", "loss", "perplexity", "tool_calls", "json_schema", "regex")
+        guards, also = tuple(gate.get("guards", ())), (str(gate["metric"]),)
+        return Wish(suites=guards, also=also, over=gate.get("over", "base"), sample_size=gate.get("sample_size", 200))
 
 
 class Measurer:
@@ -115,7 +110,8 @@ class Measurer:
         asked: list[Json] = []
         held_out = job.data.get("validation")
         if held_out and wish.held_out:
-            asked.append({"kind": "held_out", "path": str(held_out), "metrics": list(wish.metrics)})
+            metrics = {"metrics": list(wish.metrics), "also": list(wish.also)}
+            asked.append({"kind": "held_out", "path": str(held_out), **metrics})
         asked += [{"kind": "suite", "name": name, "label": name} for name in wish.suites]
         if not asked:
             raise EvaluationError(_nothing_to_ask(model))
@@ -195,28 +191,21 @@ class Rooms:
 
 
 class _Told:
-    """What the process has said so far (`evaluation.progress`)."""
+    """What the process has said so far."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.error: dict[str, Any] | None = None
+        self.error: Json | None = None
 
     def on(self, say: Callable[[str], None], offset: int) -> int:
         """Say what is new; the next offset."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(offset)
-                data = file.read()
-        except OSError:
-            return offset
-        whole = data.rpartition(b"\n")[0]
-        for line in filter(None, whole.split(b"\n")):
-            said = json.loads(line)
-            if said["kind"] == "event":
-                say(said["message"])
-            elif said["kind"] == "failed":
-                self.error = said["error"]
-        return offset + len(whole)
+        lines, offset = read(self._path, offset)
+        for line in lines:
+            if line["kind"] == "event":
+                say(line["message"])
+            elif line["kind"] == "failed":
+                self.error = line["error"]
+        return offset
 
 
 def _ref(model: ModelVersion, over: str) -> str:

@@ -213,7 +213,9 @@ class Promoter:
 
     def _proved(self, promotion: Promotion, model: ModelVersion) -> dict[str, Json]:
         """Ask each gateway. Registers anew what a server has forgotten since."""
-        asked = proof.questions(self._models.reports(model.name, model.version))
+        others = {each.version for each in self._places.of(promotion.name, promotion.alias)} - {model.version}
+        siblings = [self._models.reports(model.name, version) for version in sorted(others)]
+        asked = proof.questions(self._models.reports(model.name, model.version), siblings)
         there = self._places.register(model, promotion.alias, promotion.gateways)
         return {name: self._evidence(name, deployment, asked) for name, deployment in there.items()}
 

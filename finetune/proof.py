@@ -29,6 +29,8 @@ class Question:
     max_tokens: int
     tuned: str | None = None
     base: str | None = None
+    #: What other versions of the model answer, as far as they were asked the same.
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,25 +61,44 @@ def golden_of(reports: Sequence[Mapping[str, Any]]) -> list[Json]:
     return [each for report in own for each in report.get("golden", ())]
 
 
-def questions(reports: Sequence[Mapping[str, Any]]) -> list[Question]:
-    """Those whose answers tell a version from its base, out of what was measured; plain ones where there are none."""
+def questions(
+    reports: Sequence[Mapping[str, Any]], siblings: Sequence[Sequence[Mapping[str, Any]]] = ()
+) -> list[Question]:
+    """Those whose answers tell a version from its base, out of what was measured; plain ones where there are none.
+
+    `siblings` are the reports of other versions, which might answer in its place: what they were asked, too, and answer
+    otherwise comes first.
+    """
     golden = golden_of(reports)
     if not golden:
         return [
             Question(messages=[{"role": "user", "content": text}], max_tokens=_PLAIN_TOKENS) for text in PLAIN_QUESTIONS
         ]
+    others = [each for one in siblings for each in golden_of(one)]
     return [
-        Question(messages=each["messages"], max_tokens=each["max_tokens"], tuned=each["tuned"], base=each.get("other"))
-        for each in golden[:_MOST]
+        Question(
+            messages=each["messages"],
+            max_tokens=each["max_tokens"],
+            tuned=each["tuned"],
+            base=each.get("other"),
+            siblings=tuple(other["tuned"] for other in others if other["messages"] == each["messages"]),
+        )
+        for each in sorted(golden, key=lambda one: not _tells(one, others))[:_MOST]
     ]
+
+
+def _tells(one: Json, others: Sequence[Json]) -> bool:
+    """Whether the question is known to tell this version from another one, too."""
+    return any(other["messages"] == one["messages"] and other["tuned"] != one["tuned"] for other in others)
 
 
 def prove(gateway: Gateway, deployment: Deployment, asked: Sequence[Question], now: datetime) -> Evidence:
     """Ask for the deployment by its own name. Raises NotProved, and what `Gateway.probe` raises.
 
     The gateway must name the deployment as who answered. And its answers must be nearer to the version's golden ones
-    than to its base's; where there are no golden ones, one of them must differ from what the base says there. An engine
-    computes in its own precision, so a golden answer may come back with other words at its end.
+    than to its base's, and to other versions' as far as those were asked the same; where there are no golden ones, one
+    of them must differ from what the base says there. An engine computes in its own precision, so a golden answer may
+    come back with other words at its end.
     """
     said = [gateway.probe(deployment, each.messages, max_tokens=each.max_tokens) for each in asked]
     for answer in said:
@@ -90,11 +111,11 @@ def prove(gateway: Gateway, deployment: Deployment, asked: Sequence[Question], n
     wrong = [
         answer.text
         for each, answer, base in zip(asked, said, bases, strict=True)
-        if not _right(answer.text, each.tuned if known else None, base or "")
+        if not _right(answer.text, each.tuned if known else None, (base or "", *each.siblings))
     ]
     # Without golden answers a question may be one that tuning has not touched; with them none is.
     if len(wrong) * 2 > len(said) if known else len(wrong) == len(said):
-        raise NotProved(_as_its_base(gateway, deployment, wrong[0]))
+        raise NotProved(_as_another(gateway, deployment, wrong[0]))
     answers = tuple(
         {"question": str(each.messages[-1].get("content")), "said": answer.text, "tuned": each.tuned, "base": base}
         for each, answer, base in zip(asked, said, bases, strict=True)
@@ -122,12 +143,14 @@ def _asked_of_the_base(gateway: Gateway, deployment: Deployment, asked: Sequence
     return [gateway.probe_base(deployment, each.messages, max_tokens=each.max_tokens).text for each in asked]
 
 
-def _right(said: str, tuned: str | None, base: str) -> bool:
-    said, base = said.strip(), base.strip()
+def _right(said: str, tuned: str | None, others: Sequence[str]) -> bool:
+    """`others` are the base's answer, and those of other versions."""
+    said = said.strip()
     if tuned is None:
-        return said != base
+        return said != others[0].strip()
     tuned = tuned.strip()
-    return said == tuned or (said != base and _likeness(said, tuned) > _likeness(said, base))
+    rivals = {other.strip() for other in others} - {tuned}
+    return said == tuned or all(_likeness(said, tuned) > _likeness(said, rival) for rival in rivals)
 
 
 def _likeness(one: str, other: str) -> float:
@@ -144,10 +167,10 @@ def _other(gateway: Gateway, deployment: Deployment, answer: Said) -> Problem:
     )
 
 
-def _as_its_base(gateway: Gateway, deployment: Deployment, said: str) -> Problem:
+def _as_another(gateway: Gateway, deployment: Deployment, said: str) -> Problem:
     return Problem(
         code="E831",
-        what=f"{gateway.name} answers for {deployment.ref} as its base model does",
+        what=f"{gateway.name} answers for {deployment.ref} as its base, or another version, does",
         why=f"the adapter has no effect there; it said {said[:120]!r}",
         fix="see that the gateway loads the adapter on its own base, and that no cache of an older one is left",
     )

@@ -11,10 +11,10 @@ CODES: dict[str, CodeText] = {
         "calls.",
     ),
     "E831": CodeText(
-        "answers as its base",
-        "The gateway says that the right deployment answered, but the words are those of the base model. The adapter "
-        "has no effect: it was loaded on another base, its name is passed over, or older weights are still in memory. "
-        "The promotion was undone.",
+        "answers as another model",
+        "The gateway says that the right deployment answered, but the words are those of the base model or of another "
+        "version. The adapter has no effect: it was loaded on another base, its name is passed over, or older weights "
+        "are still in memory. The promotion was undone.",
     ),
     "E832": CodeText(
         "nothing to compare with",

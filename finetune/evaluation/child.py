@@ -5,7 +5,7 @@ import pkgutil
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ from finetune.evaluation.evaluate import Ways, evaluate
 from finetune.evaluation.faults import fault, needed
 from finetune.evaluation.metrics import METRICS
 from finetune.evaluation.models import Model
-from finetune.evaluation.progress import Progress
 from finetune.evaluation.report import Report
 from finetune.evaluation.request import Adapter, HeldOut, Named, Request, Served
 from finetune.evaluation.suites import HARNESS, Suite
 from finetune.files import write_whole
+from finetune.report import Reporter
 
 if TYPE_CHECKING:
     from finetune.evaluation.local import Parts, Weights
@@ -35,20 +35,21 @@ def run(folder: Path, report: Path, parts: str | None) -> int:
     0: `folder/result.json` is there, and `done` is the report's last line. 1: it is not, and `failed` is. `parts` names
     a function of the cache's folder to `local.Parts`, `module:function`; None: endpoints only. Idempotent.
     """
-    progress = Progress(report)
-    try:
-        progress.say("evaluation started")
-        asked = request.read(folder / "request.json")
-        write_whole(folder / RESULT, json.dumps(_evaluated(asked, parts, progress.say), allow_nan=False, indent=1))
-    except FtError as error:
-        progress.failed(error)
-        return 1
-    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
-        traceback.print_exc()
-        progress.failed(_unexpected(error))
-        return 1
-    progress.done(folder / RESULT)
-    return 0
+    with closing(Reporter(report)) as reporter:
+        try:
+            reporter.event("evaluation started")
+            asked = request.read(folder / "request.json")
+            result = _evaluated(asked, parts, reporter.event)
+            write_whole(folder / RESULT, json.dumps(result, allow_nan=False, indent=1))
+        except FtError as error:
+            reporter.failed(error)
+            return 1
+        except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
+            traceback.print_exc()
+            reporter.failed(_unexpected(error))
+            return 1
+        reporter.done(result=str(folder / RESULT))
+        return 0
 
 
 def reports_of(result: Path) -> list[Report]:
@@ -81,7 +82,8 @@ def _evaluated(asked: Request, parts: str | None, say: Callable[[str], None]) ->
 def _suite(asked: HeldOut | Named, whole: Request) -> Suite | harness.Task:
     if isinstance(asked, HeldOut):
         found = suites.held_out(asked.path, asked.metrics, asked.max_tokens)
-        return found if asked.metrics else _measurable(found, whole)
+        kept = found if asked.metrics else _measurable(found, whole)
+        return replace(kept, metrics=tuple(dict.fromkeys((*kept.metrics, *suites.checked(asked.also)))))
     if asked.name.startswith(HARNESS):
         return harness.Task(name=asked.name.removeprefix(HARNESS), include=asked.include, chat=asked.chat)
     return replace(suites.load(asked.name, whole.suites_dir), source=asked.label or asked.name)

@@ -55,6 +55,8 @@ class HeldOut:
     path: Path
     #: Empty: those that fit its rows, without what one of the models cannot have.
     metrics: tuple[Word, ...] = ()
+    #: Beside those, such as the one that a gate asks for.
+    also: tuple[Word, ...] = ()
     max_tokens: Positive = 256
 
 

@@ -57,7 +57,7 @@ def held_out(path: Path, metrics: Sequence[str] = (), max_tokens: int = _MAX_TOK
     Raises EvaluationError: E850 (file), E851 (metric).
     """
     found = reading.read(path)
-    return Suite(name=HELD_OUT, rows=found, metrics=_checked(metrics) or fitting(found), max_tokens=max_tokens)
+    return Suite(name=HELD_OUT, rows=found, metrics=checked(metrics) or fitting(found), max_tokens=max_tokens)
 
 
 def fitting(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -87,10 +87,11 @@ def load(reference: str, folder: Path | None = None) -> Suite:
     if type(limit) is not int or limit < 1:
         raise _broken(path, "`max_tokens` must be a whole number from 1 on")
     found = reading.read(path.parent / Path(rows).expanduser(), _schema(path, body.get("schema")))
-    return Suite(name=name, rows=found, metrics=_checked(metrics) or fitting(found), max_tokens=limit, source=reference)
+    return Suite(name=name, rows=found, metrics=checked(metrics) or fitting(found), max_tokens=limit, source=reference)
 
 
-def _checked(metrics: Sequence[str]) -> tuple[str, ...]:
+def checked(metrics: Sequence[str]) -> tuple[str, ...]:
+    """These metrics, each once. Raises EvaluationError E851 for one that is none."""
     return tuple(dict.fromkeys(named(name).name for name in metrics))
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from finetune.deployments import Deployment, GatewayKit, Registered, Said, Upstream
 from finetune.errors import GatewayError, Problem
 from finetune.gateways.adapters import folder_faults, taken
-from finetune.gateways.calling import Calls, Chat, Place
+from finetune.gateways.calling import Calls, Chat, Place, said
 from finetune.jobs import Json
 
 _VERSION: Final = re.compile(r"[^@]+@v[0-9]+")
@@ -20,6 +20,8 @@ _VERSION: Final = re.compile(r"[^@]+@v[0-9]+")
 _DIGEST: Final = re.compile(r"[0-9a-f]{12,64}")
 #: Where the server is, when it is not on this machine.
 _URL: Final = "FT_SERVER_URL"
+#: What the server says, as `ft explain` knows it, of an adapter that does not fit, is gone, or has changed.
+_LASTING: Final = re.compile(r"\bE(?:750|751|838)\b")
 _ANSWERED_BY: Final = "x-ft-model"
 #: The first answer of a base model waits for it to load.
 _TIMEOUT_S: Final = 55.0
@@ -80,12 +82,12 @@ class Embedded:
     def probe(self, deployment: Deployment, messages: Sequence[Json], *, max_tokens: int) -> Said:
         """See `Gateway.probe`."""
         self._check(deployment, self._cards())
-        return _said(self._calls.chat(deployment.ref, messages, max_tokens=max_tokens), deployment.ref)
+        return _said(self._chat(deployment.ref, messages, max_tokens), deployment.ref)
 
     def probe_base(self, deployment: Deployment, messages: Sequence[Json], *, max_tokens: int) -> Said:
         """See `Bases.probe_base`."""
         base = deployment.base_model
-        return _said(self._calls.chat(base, messages, max_tokens=max_tokens), base)
+        return _said(self._chat(base, messages, max_tokens), base)
 
     def unregister(self, name: str) -> None:
         """Silent: a version is served for as long as it is in the database, which is not changed here."""
@@ -113,7 +115,16 @@ class Embedded:
 
     def ask(self, public: str, messages: Sequence[Json], *, max_tokens: int) -> Said:
         """See `Shares.ask`. `answered_by` is the version: `support-bot@v3`."""
-        return _said(self._calls.chat(public, messages, max_tokens=max_tokens), "")
+        return _said(self._chat(public, messages, max_tokens), "")
+
+    def _chat(self, model: str, messages: Sequence[Json], max_tokens: int) -> Chat:
+        """Its answer. A 5xx of the server's may pass by itself, but not one about the adapter's own files."""
+        answer = self._calls.ask(model, messages, max_tokens=max_tokens)
+        if not answer.good and _LASTING.search(answer.text):
+            fix = "restore the adapter's folder, or train again with `ft submit RECIPE --force`"
+            what = f"the embedded server cannot load {model}"
+            raise GatewayError(Problem(code="E829", what=what, why=answer.words, fix=fix))
+        return said(model, answer)
 
     def _cards(self) -> dict[str, Json]:
         listed = self._calls.send("GET", "/v1/models").object().get("data")

@@ -18,8 +18,8 @@ from typing import Any
 
 from finetune.errors import FtError
 from finetune.process import die_with_parent
+from finetune.report import Reporter
 from finetune.training import request, start
-from finetune.training.report import Reporter
 from finetune.training.stop import INTERRUPTED, Interrupted, Stop
 
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(run_dir: Path, reporter: Reporter, stop: Stop) -> int:
     try:
         reporter.event("trainer started")
-        reporter.done(_train(run_dir, reporter, stop))
+        reporter.done(artifact=_train(run_dir, reporter, stop))
     except FtError as error:
         reporter.failed(error)
         return 1

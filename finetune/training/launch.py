@@ -16,10 +16,11 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Final
 
+from finetune import report
 from finetune.errors import FtError
 from finetune.process import die_with_parent
-from finetune.training import report, request, start
-from finetune.training.report import Reporter
+from finetune.report import Reporter
+from finetune.training import request, start
 from finetune.training.stop import ENDED, INTERRUPTED, Interrupted, Stop, hold_back, pass_on
 
 #: Exit code when a process ended without a word, and by no signal (EX_SOFTWARE).
@@ -126,7 +127,7 @@ def work(run_dir: str, told: str, room: str, launcher: int) -> int:
             with start.traced() if rank == 0 else nullcontext():
                 made = _train(Path(run_dir), Path(room), reporter, (stop, rank, count))
             if rank == 0:
-                reporter.done(made)
+                reporter.done(artifact=made)
                 (Path(room) / "done").touch()
     except Interrupted:
         return INTERRUPTED

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from finetune.report import Json, Reporter
 from finetune.training.checkpoint import Checkpoints
 from finetune.training.engine import Engine, StepResult
 from finetune.training.examples import Examples
 from finetune.training.ranks import ALONE, Ranks
-from finetune.training.report import Json, Reporter
 from finetune.training.schedule import Steps
 from finetune.training.stop import Interrupted, Stop
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from finetune import traces
+from finetune import report, traces
 from finetune.errors import LeaseLost, Problem, StateError
 from finetune.files import digest, unwritable
 from finetune.jobs import Json
@@ -19,7 +19,6 @@ from finetune.placement import from_row
 from finetune.ports import Clock
 from finetune.process import end_group, identity, same_process, spawn
 from finetune.runs import Placements, Run, RunStore
-from finetune.training import report
 from finetune.training.disk import write_json
 from finetune.training.stop import INTERRUPTED
 

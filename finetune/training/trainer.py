@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from finetune import __version__, traces
+from finetune.report import Json, Reporter
 from finetune.training import adapter, bases, batches, examples
 from finetune.training.bases import Loaded
 from finetune.training.checkpoint import Checkpoints
@@ -17,7 +18,6 @@ from finetune.training.engine import Engine
 from finetune.training.examples import Examples
 from finetune.training.loop import Loop
 from finetune.training.ranks import ALONE, Ranks
-from finetune.training.report import Json, Reporter
 from finetune.training.request import Request
 from finetune.training.schedule import Steps
 from finetune.training.stop import Stop

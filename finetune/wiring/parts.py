@@ -148,7 +148,7 @@ class Parts:
         from importlib.metadata import entry_points
 
         from finetune.ports import ProviderKit
-        from finetune.training.report import read
+        from finetune.report import read
 
         kit = ProviderKit(
             runs_dir=self.settings.runs_dir,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from finetune.training.report import read
+from finetune.report import read
 from tests.support import tiny
 
 STEPS = 24

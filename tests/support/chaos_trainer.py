@@ -19,7 +19,7 @@ from typing import Any
 from finetune.errors import Problem, TrainingError
 from finetune.files import ADAPTER_FILES, digest
 from finetune.process import die_with_parent, identity, same_process
-from finetune.training.report import Reporter
+from finetune.report import Reporter
 from finetune.training.stop import INTERRUPTED
 
 
@@ -96,7 +96,7 @@ def play(part: dict[str, Any], run_dir: Path, report: Path, start: int, book: Bo
     reporter.metric(2, {"loss": float(start)}, {**progress, "step": 2})
     made = adapter(run_dir / f"adapter-{start}", request["run_key"], start)
     book.end("done")
-    reporter.done(made)
+    reporter.done(artifact=made)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A real LiteLLM proxy for tests, from an environment of its own (tests/setup/litellm.sh), and what it passes calls to.
+"""A real LiteLLM proxy for tests, from an environment of its own (tests/setup/apart.sh), and what it passes calls to.
 
 Two gunicorn workers on a free loopback port, no database, gone when the tests are.
 """
@@ -146,7 +146,7 @@ class LiteLlmServer(_Server):
 
     def _argv(self) -> list[str]:
         if not LITELLM.exists():
-            raise FileNotFoundError("LiteLLM is not installed for the tests: run tests/setup/litellm.sh")
+            raise FileNotFoundError("LiteLLM is not installed for the tests: run `make litellm`")
         words = f"--config config.yaml --host {HOST} --port {self.port} --num_workers {self._workers} --run_gunicorn"
         return [str(LITELLM), *words.split(), "--telemetry", "False"]
 

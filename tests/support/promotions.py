@@ -2,12 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from finetune.deployments import Deployment
 from finetune.errors import EvaluationError, GatewayError, Problem
 from finetune.placing import Places, Sync
 from finetune.promoter import Bench, Promoter, Ways
+from finetune.registry import Registry
+from finetune.releasing import Releasing
 from finetune.store import SqlPromotions
 from finetune.testing import FakeGateway, FakeServer
 from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic
@@ -42,6 +45,17 @@ class Stage:
         self.sync = Sync(self.models, self.promotions, self.places)
         self.verdict, self.reports, self.measured = Said(True), [], []
         self.promoter = self.another("w1")
+        self.registry = Registry(self.models)
+        ids = (f"pr_u{number}" for number in count())
+        self.releasing = Releasing(
+            self.models,
+            self.promotions,
+            self.places,
+            self.clock,
+            version=self.registry.version,
+            job=self.world.jobs.get,
+            new_id=lambda: next(ids),
+        )
         for number in range(versions):
             job = self.world.submit(f"ft_{number + 1}", artifact={"path": f"/a/{number}", "digest": str(number)})
             self.models.add_model(job, self.clock.now())

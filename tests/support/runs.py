@@ -11,9 +11,9 @@ from finetune.clock import SystemClock
 from finetune.placement import Device, Site
 from finetune.ports import ProviderKit
 from finetune.providers.local import LocalProvider
+from finetune.report import read
 from finetune.store import Database, SqlPlacements, SqlRuns
 from finetune.testing import ListQueue
-from finetune.training.report import read
 from finetune.training.supervisor import Supervisor
 from tests.support.jobs import sqlite
 from tests.support.process import wait_until

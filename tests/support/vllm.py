@@ -1,4 +1,4 @@
-"""The real vLLM on this machine's processors, from an environment of its own (tests/setup/vllm.sh)."""
+"""The real vLLM on this machine's processors, from an environment of its own (tests/setup/apart.sh)."""
 
 import signal
 from pathlib import Path

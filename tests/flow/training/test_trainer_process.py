@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from finetune import files
+from finetune.report import read
 from finetune.training import __main__ as program
-from finetune.training.report import read
 from tests.support import tiny
 from tests.support.process import kill_group, wait_until
 

@@ -4,8 +4,6 @@ import pytest
 
 from finetune.errors import GatewayError, LeaseLost, NotFound, Problem
 from finetune.promoter import MAX_TRIES
-from finetune.registry import Registry
-from finetune.releasing import Releasing
 from finetune.testing import FakeServer
 from finetune.versions import PromotionState, Traffic
 from tests.support.jobs import sqlite
@@ -18,17 +16,6 @@ CANARY = {"steps": (0.1, 0.5, 1.0)}
 @pytest.fixture
 def stage(tmp_path):
     stage = Stage(sqlite(tmp_path), versions=4)
-    stage.registry = Registry(stage.models)
-    ids = iter(f"pr_h{number}" for number in range(99))
-    stage.releasing = Releasing(
-        stage.models,
-        stage.promotions,
-        stage.places,
-        stage.clock,
-        version=stage.registry.version,
-        job=stage.world.jobs.get,
-        new_id=lambda: next(ids),
-    )
     yield stage
     stage.close()
 

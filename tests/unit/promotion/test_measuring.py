@@ -91,7 +91,8 @@ def test_the_held_out_rows_are_asked_where_there_are_some(stage):
     stage.models.add_model(job, stage.clock.now())
     measure(stage, Wish.of_gate({"metric": "contains", "guards": ["g.yaml"], "sample_size": 30}), version=4)
     asked = json.loads(stage.aside.read_text())
-    assert asked["suites"][0] == {"kind": "held_out", "path": "/data/validation.jsonl", "metrics": ["contains"]}
+    metrics = {"metrics": [], "also": ["contains"]}
+    assert asked["suites"][0] == {"kind": "held_out", "path": "/data/validation.jsonl", **metrics}
     assert asked["suites"][1]["name"] == "g.yaml"
     assert asked["sample_size"] == 30
 

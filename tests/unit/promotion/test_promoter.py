@@ -6,7 +6,7 @@ from finetune.errors import LeaseLost, Problem
 from finetune.promoter import CHECKS, LEASE, MAX_TRIES
 from finetune.versions import PromotionState
 from tests.support.jobs import sqlite
-from tests.support.promotions import Said, Stage
+from tests.support.promotions import Said, Stage, describe
 
 GATE = {"metric": "exact_match", "min_gain": 0.05}
 CANARY = {"steps": (0.1, 0.5, 1.0)}
@@ -318,3 +318,17 @@ def test_a_gateway_that_is_away_at_its_preflight_is_tried_again(stage):
     assert stage.run(promotion).state is PromotionState.LIVE
     there.problems = [away, Problem(code="E826", what="its rank is too high")]
     assert stage.promote(2).error["code"] == "E820"
+
+
+def test_a_gateway_that_answers_with_the_version_before_is_found_out(stage):
+    """Old weights under a new name, by a gateway that names the new one."""
+    asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8, "other": "I am a base model"}
+    for version in (1, 2):
+        report = {"suite": "held-out", "golden": [{**asked, "tuned": f"I am bot@v{version}"}]}
+        stage.models.add_report("bot", version, report, stage.clock.now())
+    stage.promote(1)
+    there = stage.gateways["vllm"]
+    there.says = {there.entry(describe(stage.models.models("bot")[1], "production")): "I am bot@v1"}
+    done = stage.promote(2)
+    assert (done.state, done.error["code"]) == (PromotionState.FAILED, "E831")
+    assert stage.shares == {"v1": 1.0}

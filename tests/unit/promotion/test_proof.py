@@ -87,3 +87,21 @@ def test_one_plain_question_that_is_answered_otherwise_is_enough():
         prove(Server(said), BOT, questions([]), NOW)
     said[PLAIN_QUESTIONS[1]] = "TICKET"
     assert prove(Server(said), BOT, questions([]), NOW).against == "the base at the gateway"
+
+
+def test_another_versions_words_are_no_proof():
+    """The gateway says that the right one answered, and the words are nearer to the right ones than the base's are."""
+    other = [{"suite": "held-out", "golden": [golden(number, tuned=f"TICKET {number}, closed") for number in range(4)]}]
+    server = Server({f"q{number}": f"TICKET {number}, closed" for number in range(4)})
+    prove(server, BOT, questions(reports(4)), NOW)
+    with pytest.raises(NotProved, match="E831"):
+        prove(server, BOT, questions(reports(4), [other]), NOW)
+    # What both answer alike tells nothing, and stands in nobody's way.
+    prove(Server({}), BOT, questions(reports(4), [reports(4)]), NOW)
+
+
+def test_what_tells_it_from_another_version_is_asked_first():
+    other = [{"suite": "held-out", "golden": [golden(number, tuned="something else") for number in (5, 7)]}]
+    server = Server({})
+    prove(server, BOT, questions(reports(8), [other]), NOW)
+    assert server.asked == ["q5", "q7", "q0", "q1"]

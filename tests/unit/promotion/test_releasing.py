@@ -4,8 +4,6 @@ import pytest
 
 from finetune.errors import NotFound
 from finetune.promotions import Wanted
-from finetune.registry import Registry
-from finetune.releasing import Releasing
 from finetune.versions import PromotionState
 from tests.support.jobs import sqlite
 from tests.support.promotions import Stage
@@ -14,17 +12,6 @@ from tests.support.promotions import Stage
 @pytest.fixture
 def stage(tmp_path):
     stage = Stage(sqlite(tmp_path))
-    stage.registry = Registry(stage.models)
-    ids = iter(f"pr_u{number}" for number in range(99))
-    stage.releasing = Releasing(
-        stage.models,
-        stage.promotions,
-        stage.places,
-        stage.clock,
-        version=stage.registry.version,
-        job=stage.world.jobs.get,
-        new_id=lambda: next(ids),
-    )
     yield stage
     stage.close()
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from finetune.errors import Problem, TrainingError
+from finetune.report import Reporter, read
 from finetune.training import launch
 from finetune.training.disk import DiskFull
-from finetune.training.report import Reporter, read
 
 
 def outcome(tmp_path: Path, ended: dict[int, int], failed: dict[int, TrainingError]) -> tuple[int, list[Any]]:

@@ -2,15 +2,12 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from finetune.data.sources import blocks, places
 from finetune.errors import Problem
@@ -21,41 +18,7 @@ from tests.support.web import Web, content, in_turn, status
 ROWS = [{"n": n, "text": f"row {n} " * 20} for n in range(20_000)]
 TEXT = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
-
-@pytest.fixture(autouse=True)
-def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Credentials in the environment, and none anywhere else."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "AKIATEST",
-        "AWS_SECRET_ACCESS_KEY": "topsecret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
-@pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of the server, which has an empty bucket `box`."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="box")
-    yield client
-    for each in client.list_objects_v2(Bucket="box").get("Contents", []):
-        client.delete_object(Bucket="box", Key=each["Key"])
-    client.delete_bucket(Bucket="box")
-    client.close()
+pytestmark = pytest.mark.usefixtures("account")
 
 
 def put(client: Any, **objects: bytes) -> None:

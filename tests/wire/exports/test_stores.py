@@ -5,9 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from finetune.errors import FtError, StateError, UsageError
 from finetune.exports.stores import publish
@@ -18,39 +16,7 @@ from tests.support.servers import free_port
 
 FILES = {"README.md": b"# bot", "model/weights.safetensors": b"w" * 100_000, "ft-export.json": b"{}"}
 
-
-@pytest.fixture(autouse=True)
-def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "AKIATEST",
-        "AWS_SECRET_ACCESS_KEY": "topsecret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
-@pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="box")
-    yield client
-    for each in client.list_objects_v2(Bucket="box").get("Contents", []):
-        client.delete_object(Bucket="box", Key=each["Key"])
-    client.delete_bucket(Bucket="box")
-    client.close()
+pytestmark = pytest.mark.usefixtures("account")
 
 
 def fill(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The embedded gateway looks at the real server and at what it says; nothing is sent to be kept."""
 
 import copy
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,3 +115,15 @@ def test_who_answered_is_the_servers_word_not_what_was_asked(tiny: Tiny) -> None
             said = world.built().probe(world.a, HELLO, max_tokens=40)
     assert (said.answered_by, said.expected) == (BASE, world.a.ref)
     assert said.text != world.says[world.a.ref]
+
+
+def test_an_adapter_that_the_server_cannot_load_is_a_refusal_for_good(world: EmbeddedWorld, tmp_path: Path) -> None:
+    """The server says 500 to it, as to what may pass by itself."""
+    assert world.a.adapter is not None
+    broken = shutil.copytree(world.a.adapter, tmp_path / world.a.adapter.name)
+    (broken / "adapter_config.json").write_text("{}")
+    world.source.versions[world.a.ref] = broken
+    with pytest.raises(GatewayError, match="E829") as caught:
+        world.gateway.probe(replace(world.a, adapter=broken), HELLO, max_tokens=9)
+    assert not caught.value.retry
+    assert "E751" in str(caught.value)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -35,21 +34,13 @@ from tests.support.gateways import (
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with vllm_world(tmp_path) as world:
-        yield world
+def world(vllm: World) -> World:
+    return vllm
 
 
 @pytest.fixture
-def llama(tmp_path: Path) -> Iterator[World]:
-    with llamacpp_world(tmp_path) as world:
-        yield world
-
-
-@pytest.fixture
-def oll(tmp_path: Path) -> Iterator[World]:
-    with ollama_world(tmp_path) as world:
-        yield world
+def oll(ollama: World) -> World:
+    return ollama
 
 
 CANNOT = [

@@ -1,7 +1,6 @@
 """Servers that answer 200 with the wrong model, each as it was seen, and what shows it."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,37 +20,9 @@ from tests.support.gateways import (
     World,
     deployment,
     kit,
-    llamacpp_world,
     make_adapter,
-    ollama_world,
     presets_file,
-    sglang_world,
-    vllm_world,
 )
-
-
-@pytest.fixture
-def vllm(tmp_path: Path) -> Iterator[World]:
-    with vllm_world(tmp_path) as world:
-        yield world
-
-
-@pytest.fixture
-def sgl(tmp_path: Path) -> Iterator[World]:
-    with sglang_world(tmp_path) as world:
-        yield world
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Iterator[World]:
-    with llamacpp_world(tmp_path) as world:
-        yield world
-
-
-@pytest.fixture
-def ollama(tmp_path: Path) -> Iterator[World]:
-    with ollama_world(tmp_path) as world:
-        yield world
 
 
 def probed(world: World, what: Deployment) -> Said:

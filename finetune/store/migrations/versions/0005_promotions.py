@@ -71,6 +71,8 @@ def _promotions() -> None:
         sa.Column("gate", sa.JSON()),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("before", sa.Integer()),
+        sa.Column("rollback", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("notes", sa.JSON(), nullable=False),
         sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("error", sa.JSON()),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import Problem, TrainingError
-from finetune.training.report import Reporter, read
+from finetune.report import Reporter, read
 
 
 def at() -> datetime:
@@ -21,7 +21,7 @@ def test_lines_come_back_as_written(tmp_path: Path) -> None:
     with closing(Reporter(tmp_path / "deep" / "r.jsonl", at)) as reporter:
         reporter.event("héllo\nthere", "warning")
         reporter.metric(3, {"loss": 0.5}, {"step": 3})
-        reporter.done({"digest": "d"})
+        reporter.done(artifact={"digest": "d"})
     lines, offset = read(tmp_path / "deep" / "r.jsonl", 0)
     assert [line["kind"] for line in lines] == ["event", "metric", "done"]
     assert lines[0]["message"] == "héllo\nthere"
@@ -92,6 +92,6 @@ def test_a_line_that_its_writer_died_in_spoils_no_other(tmp_path: Path) -> None:
 
 
 def test_what_the_worker_imports_brings_no_torch() -> None:
-    modules = ("report", "request", "disk", "stop", "schedule", "__main__")
-    code = f"import sys; [__import__('finetune.training.' + m) for m in {modules!r}]; sys.exit('torch' in sys.modules)"
+    modules = ("report", *(f"training.{name}" for name in ("request", "disk", "stop", "schedule", "__main__")))
+    code = f"import sys; [__import__('finetune.' + m) for m in {modules!r}]; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

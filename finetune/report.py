@@ -1,11 +1,11 @@
-"""The trainer's report: JSON lines in a file, written by the trainer and read by who started it. No torch here.
+"""A report: JSON lines in a file, written by a trainer or an evaluation and read by who started it.
 
 Kinds of lines, all with `at` (ISO 8601, UTC):
 
 * `event`: `level` (info, warning, error) and `message`.
 * `metric`: `step` (optimiser steps done), `values` by name, `progress` (None with an `eval_loss`). After a resume the
   steps since the checkpoint are reported again, with the same losses: a reader keeps one value per step and name.
-* `done`: `artifact` with `path`, `digest`, `lineage`. The last line of a run that ended well.
+* `done`: a trainer's `artifact` with `path`, `digest`, `lineage`. The last line of what ended well.
 * `failed`: `error` (code, what, why, fix) and `retry`. The last line of a run that ended badly.
 
 A run that was killed or interrupted has neither of the last two.
@@ -46,17 +46,16 @@ class Reporter:
         """Finite values measured after `step` optimiser steps."""
         self._write({"kind": "metric", "step": step, "values": dict(values), "progress": progress})
 
-    def done(self, artifact: Json) -> None:
-        """The adapter is complete. On the disk when this returns."""
-        self._write({"kind": "done", "artifact": artifact})
+    def done(self, **made: Any) -> None:
+        """What was to be made is complete. On the disk when this returns."""
+        self._write({"kind": "done", **made})
         os.fsync(self._file.fileno())
 
     def failed(self, error: FtError) -> None:
-        """There will be no adapter. Only the first problem is told, with the place of the fault in `what`."""
+        """Nothing will be made. Only the first problem is told, with the place of the fault in `what`."""
         problem = error.problems[0]
         places = (problem.where, problem.field or "")
-        told = ": ".join([*filter(None, places), problem.what])
-        fault = {"code": problem.code, "what": told, "why": problem.why, "fix": problem.fix}
+        fault = {**problem.brief, "what": ": ".join([*filter(None, places), problem.what])}
         self._write({"kind": "failed", "error": fault, "retry": error.retry})
         os.fsync(self._file.fileno())
 
