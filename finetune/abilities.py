@@ -6,6 +6,7 @@ A provider (`ports.Provider`) implements those that its API has. Faults are thos
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -112,4 +113,65 @@ class Answering(Protocol):
 
     def answers_at(self, artifact: Json) -> "Upstream":
         """Where, and by which name. Sends nothing. Raises ProviderError E837: it answers nowhere yet."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hosting:
+    """What it costs to keep one tuned model deployed, whether anybody asks it or not."""
+
+    #: US dollars an hour; None: no price is known.
+    usd_per_hour: Decimal | None
+    #: Who says so, and when it was read; why there is none.
+    source: str
+    #: How it is deployed, for people: `Standard, 50 units`.
+    kind: str
+    #: What sets the figure, or another one, for people.
+    fix: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hosted:
+    """One of our deployments at a provider, as the provider lists it."""
+
+    #: The name that `deploy` was given.
+    name: str
+    #: The provider's own word for how far it is.
+    state: str
+
+
+@runtime_checkable
+class Deployable(Protocol):
+    """Its tuned models have to be deployed before they answer, and cost by the hour from then on.
+
+    Names are given by the caller, are made of the version's content, and are never used for anything else.
+    """
+
+    def hosting(self, base_model: str) -> Hosting:
+        """What a deployment of a model tuned from this base costs. Sends nothing. Raises nothing."""
+        ...
+
+    def undeployable(self) -> list[Problem]:
+        """What is missing before anything can be deployed: one problem a variable. Sends nothing."""
+        ...
+
+    def deploy(self, name: str, artifact: Json) -> "Upstream | None":
+        """Have the model deployed under this name; None: it is under way, ask again after some seconds.
+
+        Idempotent: what is there is found again by its name. From the first call on it costs. Raises
+        ProviderUnavailable (nothing is known to have been done), ProviderError: it has failed, or something else has
+        this name.
+        """
+        ...
+
+    def hosted_at(self, name: str) -> "Upstream":
+        """Where a deployment of this name answers. Sends nothing. Raises ProviderError: the address is not set."""
+        ...
+
+    def deployed(self) -> list[Hosted]:
+        """Those that carry our marks, whoever has made them. Raises ProviderError."""
+        ...
+
+    def undeploy(self, name: str) -> None:
+        """End it, and with it the cost. Idempotent: silent if it is not there, or is not ours. Raises ProviderError."""
         ...

@@ -5,7 +5,7 @@ where the weights are (LiteLLM). A deployment's names are made of its content an
 a name can never answer with other weights than the ones that it was made for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -32,6 +32,38 @@ class Upstream:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """One conversation as the training's chat template writes it, up to where the model is to answer."""
+
+    messages: tuple[Json, ...]
+    text: str
+    #: Ids of the text's tokens, and how the vocabulary writes each.
+    tokens: tuple[int, ...]
+    pieces: tuple[str, ...]
+    #: The token that stands for a beginning, and its id, whether the text has it or not; empty and None: there is none.
+    bos: str = ""
+    bos_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """The chat template of a training, by what it makes of some fixed conversations. A server has to make the same."""
+
+    #: Empty when `unknown` says why.
+    chats: tuple[Rendered, ...] = ()
+    #: Why nothing can be compared; empty when it can.
+    unknown: str = ""
+    #: What helps against that; empty: nothing does here.
+    fix: str = ""
+    #: It writes the day's date, so that a server in another time zone writes something else.
+    dated: bool = False
+
+
+#: Looks for the template on this machine, which may take a second. Raises nothing.
+TemplateOf = Callable[[], Template]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """One model version behind one public name."""
 
@@ -46,6 +78,10 @@ class Deployment:
     adapter: Path | None = None
     #: Where the weights answer; None while no gateway has loaded them.
     upstream: Upstream | None = None
+    #: What it was trained with; None: it is not to be compared.
+    template: TemplateOf | None = field(default=None, repr=False, compare=False)
+    #: The provider's own words for a tuned model that has to be deployed there first; None for all others.
+    artifact: Json | None = field(default=None, repr=False, compare=False)
 
     @property
     def model(self) -> str:
@@ -93,7 +129,7 @@ class Gateway(Protocol):
     name: str
 
     def preflight(self, deployment: Deployment) -> list[Problem]:
-        """All that stands against serving it here: rank, modules, base, reachability. Changes nothing."""
+        """All that stands against serving it here: rank, modules, base, template, reachability. Changes nothing."""
         ...
 
     def register(self, deployment: Deployment) -> Upstream | None:
@@ -152,6 +188,8 @@ class Shape:
     rank: int
     #: Names of modules, or `all-linear`.
     target_modules: str | tuple[str, ...]
+    #: What it will be trained with; None: it is not to be compared.
+    template: TemplateOf | None = field(default=None, repr=False, compare=False)
 
 
 @runtime_checkable
@@ -159,7 +197,7 @@ class Foresees(Protocol):
     """A gateway that can tell before a training what it will not serve."""
 
     def foresee(self, shape: Shape) -> list[Problem]:
-        """What will stand against serving it. Asks the gateway at most for its list; one that is away is a warning."""
+        """What will stand against serving it. Loads nothing there; a gateway that is away is a warning."""
         ...
 
 
@@ -169,6 +207,17 @@ class FollowsBooks(Protocol):
 
     #: Always True.
     follows_books: bool
+
+
+@runtime_checkable
+class Hosts(Protocol):
+    """A gateway that is a provider's own hosting: it holds what was trained there, and costs by the hour.
+
+    What it has under our marks and is in none of our books may be another installation's: it is told, never taken away.
+    """
+
+    #: The provider whose versions it holds, and no others.
+    hosts: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,11 +60,13 @@ def examine(
     broker: Callable[[], Broker | None],
     alive: Callable[[], Collection[Beat]],
     ahead: Callable[[], float | None],
+    artifacts: Callable[[], str],
 ) -> list[Check]:
     """Look at everything, also after something broken was found. Each callable may raise an FtError.
 
     `database` and `broker` connect and say to what (`broker`: None when there is none); `alive` are the living workers;
-    `ahead` is the database's clock minus ours in seconds, None when it has none of its own.
+    `ahead` is the database's clock minus ours in seconds, None when it has none of its own;
+    `artifacts` asks the bucket of adapters, and says which it is.
     """
     checks = [_python(), _home(home), _attempt("database", database)]
     clocks: dict[str, float | None] = {}
@@ -86,6 +88,7 @@ def examine(
         checks += _workers(alive(), reached[0].late if reached else None)
         clocks["database"] = ahead()
     checks += _clocks(clocks)
+    checks.append(_attempt("adapters", artifacts))
     checks.append(_training())
     return checks
 

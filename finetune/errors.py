@@ -11,7 +11,8 @@
     │   └── AuthenticationFailed     the provider does not accept the credential               exit 9
     ├── StateError             E5xx  the store, FT_HOME or the disk under it                   exit 1
     │   ├── StoreBusy                another process holds the store                           retried
-    │   └── LeaseLost                another worker took the job over; write nothing           dropped
+    │   ├── LeaseLost                another worker took the job over; write nothing           dropped
+    │   └── ShelfUnavailable         the bucket of adapters cannot be reached now              retried
     ├── TrainingError          E6xx  the local trainer ended without an adapter                exit 1
     ├── NotFound               E7xx  no such job, model, alias or code                         exit 5
     ├── ServingError           E75x  the embedded server or a model in it                      exit 1
@@ -170,6 +171,12 @@ class StoreBusy(StateError):
 
 class LeaseLost(StateError):
     """Another worker holds the lease now; whoever sees this must write nothing."""
+
+
+class ShelfUnavailable(StateError):
+    """The bucket that adapters are kept in cannot be reached, or not now; the same may succeed later."""
+
+    retry = True
 
 
 class TrainingError(FtError):

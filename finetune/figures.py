@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from finetune.jobs import JobState
+from finetune.versions import PromotionState
 
 
 class InState(NamedTuple):
@@ -20,6 +21,14 @@ class Coded(NamedTuple):
 
     provider: str
     code: str
+
+
+class Sharing(NamedTuple):
+    """A version that gets calls of `name@alias`."""
+
+    name: str
+    alias: str
+    version: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,26 @@ class Spending:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Promotions, and who gets which calls."""
+
+    #: All promotions there are, by state; a state without one may be left out.
+    promotions: Mapping[PromotionState, int]
+    #: Unfinished promotions whose latest step failed and will be tried again.
+    retrying: int
+    #: Seconds that the longest due promotion has waited for a worker; 0.0 when none waits.
+    oldest_s: float
+    #: Promotions that failed within the last hour, the newest, by error code.
+    failed: Mapping[str, int]
+    #: Aliases that send calls to a version.
+    aliases: int
+    #: Shares above 0, of the aliases that were moved last.
+    shares: Mapping[Sharing, float]
+    #: What gateways should have, by gateway; one that never had anything is left out.
+    deployments: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figures:
     """One look. A provider is in a mapping if it has a job that the mapping speaks of."""
 
@@ -69,6 +98,7 @@ class Figures:
     failed: Mapping[Coded, int]
     #: Of jobs submitted within `spending_reach_s`, without those that ended before a provider had them.
     spending: Mapping[str, Spending]
+    serving: Serving
     #: How far back, seconds: an hour, or less where so much happened that the look would be dear.
     events_reach_s: float
     #: How far back, seconds: a day, or less where so many jobs were submitted.

@@ -115,10 +115,12 @@ class Measurer:
         asked += [{"kind": "suite", "name": name, "label": name} for name in wish.suites]
         if not asked:
             raise EvaluationError(_nothing_to_ask(model))
+        tuned = wish.at.subject(model.ref) if wish.at else self._subject(model)
+        other, base_model = self._other(model, tuned, wish.over)
         return {
-            "base_model": model.base_model,
-            "tuned": wish.at.subject(model.ref) if wish.at else self._subject(model),
-            "other": self._other(model, wish.over),
+            "base_model": base_model,
+            "tuned": tuned,
+            "other": other,
             "suites": asked,
             "seed": int(job.recipe.get("seed", 42)),
             "sample_size": wish.sample_size,
@@ -127,20 +129,28 @@ class Measurer:
             "judge": wish.judge.subject("judge") if wish.judge else None,
         }
 
-    def _other(self, model: ModelVersion, over: str) -> Json:
+    def _other(self, model: ModelVersion, tuned: Json, over: str) -> tuple[Json, str]:
+        """Who it is measured against, and the base whose weights are loaded here, if any are.
+
+        On different bases answers can be compared, and at most one of the two has its weights loaded.
+        """
         if over == "base":
-            return {"kind": "base"}
+            return {"kind": "base"}, model.base_model
         other = self._version(_ref(model, over))
-        if other.base_model != model.base_model:
-            raise EvaluationError(
-                Problem(
-                    code="E856",
-                    what=f"{model.ref} cannot be measured against {other.ref} in one process",
-                    why=f"their bases differ: {model.base_model} and {other.base_model}",
-                    fix="measure against the base, or retrain on the same base",
-                )
+        subject = self._subject(other)
+        if other.base_model == model.base_model or _at_address(subject):
+            return subject, model.base_model
+        if _at_address(tuned):
+            return subject, other.base_model
+        raise EvaluationError(
+            Problem(
+                code="E856",
+                what=f"{model.ref} cannot be measured against {other.ref}: two bases would have to be loaded",
+                why=f"their bases differ: {model.base_model} and {other.base_model}, both with weights here",
+                fix="put `over: base` into the gate, retrain on the same base, or serve one of them and name its "
+                "address: `ft eval MODEL --over ALIAS --at URL`",
             )
-        return self._subject(other)
+        )
 
     def _over(self, model: ModelVersion, over: str) -> str:
         """What it is measured against; the base in place of an alias that nobody has yet, and of itself."""
@@ -206,6 +216,10 @@ class _Told:
             elif line["kind"] == "failed":
                 self.error = line["error"]
         return offset
+
+
+def _at_address(subject: Json) -> bool:
+    return bool(subject["kind"] == "endpoint")
 
 
 def _ref(model: ModelVersion, over: str) -> str:

@@ -8,9 +8,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from finetune.figures import Figures, FigureSource, InState
+from finetune.figures import Figures, FigureSource, InState, Serving
 from finetune.jobs import FINAL, JobState
 from finetune.ports import Clock
+from finetune.versions import PROMOTED, PromotionState
 
 #: Quantiles of times; 1 is the longest.
 QUANTILES: Final = (0.5, 0.9, 0.99, 1.0)
@@ -45,6 +46,8 @@ class FiguresCollector(Collector):
         yield from _times(self._figures)
         yield from _troubles(self._figures)
         yield from _money(self._figures)
+        yield from _promotions(self._figures.serving)
+        yield from _calls(self._figures.serving)
         reach = {("events",): self._figures.events_reach_s, ("cost",): self._figures.spending_reach_s}
         said = "How far back the figures reach that are taken from events (an hour) and from prices (a day), or less."
         yield _gauge("ft_reach_seconds", said, ("figures",), reach.items())
@@ -106,6 +109,29 @@ def _money(figures: Figures) -> Iterator[Metric]:
     unpriced = [((provider,), each.unpriced) for provider, each in spent]
     said = "Jobs among these that are billed for an amount that nobody has named."
     yield _gauge("ft_cost_unpriced_jobs", said, ("provider",), unpriced)
+
+
+def _promotions(serving: Serving) -> Iterator[Metric]:
+    counted = {(str(state),): serving.promotions.get(state, 0) for state in PromotionState}
+    yield _gauge("ft_promotions", "Promotions there are, ended ones too.", ("state",), counted.items())
+    ended = [(labels, count) for labels, count in counted.items() if labels[0] in PROMOTED]
+    said = "Promotions that have ended, since the database began."
+    yield _counter("ft_promotions_finished", said, ("state",), ended)
+    said = "Unfinished promotions whose latest step failed and will be tried again."
+    yield _gauge("ft_promotions_retrying", said, (), [((), serving.retrying)])
+    said = "How long the longest due promotion has waited for a worker; 0 when none waits."
+    yield _gauge("ft_promotions_oldest_age_seconds", said, (), [((), serving.oldest_s)])
+    said = "Promotions that failed within the last hour, the newest."
+    yield _gauge("ft_failed_promotions", said, ("code",), _one(serving.failed))
+
+
+def _calls(serving: Serving) -> Iterator[Metric]:
+    yield _gauge("ft_aliases", "Aliases that have had calls, since the database began.", (), [((), serving.aliases)])
+    shares = [((each.name, each.alias, f"v{each.version}"), share) for each, share in serving.shares.items()]
+    said = "The part of an alias's calls that a version gets, of the aliases that were moved last."
+    yield _gauge("ft_alias_share", said, ("name", "alias", "version"), shares)
+    said = "Versions and aliases that a gateway should have."
+    yield _gauge("ft_gateway_deployments", said, ("gateway",), _one(serving.deployments))
 
 
 def _quantiles(series: Iterable[tuple[Labels, Sequence[float]]]) -> Rows:

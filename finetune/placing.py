@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from finetune.deployments import Deployment, FollowsBooks, Gateway, Registered, Shares
+from finetune.deployments import Deployment, FollowsBooks, Gateway, Hosts, Registered, Shares
 from finetune.errors import GatewayError, Problem
 from finetune.names import public_name
 from finetune.ports import Clock
 from finetune.releases import ModelStore, PromotionStore
-from finetune.versions import ModelStatus, ModelVersion, Placed, Traffic
+from finetune.versions import ModelStatus, ModelVersion, Placed, Traffic, way_back
 
 #: The version as a deployment behind an alias. Raises GatewayError: its files have changed, or it cannot be served.
 Describe = Callable[[ModelVersion, str], Deployment]
@@ -24,9 +24,14 @@ class Places:
         gateway: Callable[[str], Gateway],
         describe: Describe,
         clock: Clock,
+        *,
+        host: Callable[[ModelVersion], str | None] = lambda model: None,
     ) -> None:
-        """`gateway` finds one by its name; raises GatewayError."""
-        self.gateway = gateway
+        """`gateway` finds one by its name; raises GatewayError.
+
+        `host` names the gateway that has to hold a version before any other can serve it; None: there is none.
+        """
+        self.gateway, self.host_of = gateway, host
         self._models, self._promotions = models, promotions
         self._describe, self._clock = describe, clock
 
@@ -36,7 +41,7 @@ class Places:
             # Where a hosted version answers concerns gateways only; what lies here the embedded server has to load.
             return []
         deployment = self._describe(model, alias)
-        return [problem for name in gateways for problem in self.gateway(name).preflight(deployment)]
+        return [problem for name in self._fit(model, gateways) for problem in self.gateway(name).preflight(deployment)]
 
     def register(self, model: ModelVersion, alias: str, gateways: Sequence[str]) -> dict[str, Deployment]:
         """Tell each gateway of it, without calls; what is there stays as it is.
@@ -47,7 +52,7 @@ class Places:
         if not gateways:
             return {}
         deployment, told = self._describe(model, alias), {}
-        for name in sorted(gateways, key=self._passes_on):
+        for name in sorted(self._fit(model, gateways), key=self._passes_on):
             gateway = self.gateway(name)
             listed_as = deployment.id if self._passes_on(name) else deployment.model
             self._promotions.place(
@@ -110,9 +115,10 @@ class Places:
                 self.register(versions[version], traffic.alias, gateways)
             except GatewayError as error:
                 there = {each.gateway for each in self.of(traffic.name, traffic.alias) if each.version == version}
-                if new is not None and (version == new or not there >= set(gateways)):
+                everywhere = there >= set(self._fit(versions[version], gateways))
+                if new is not None and (version == new or not everywhere):
                     raise
-                if not there >= set(gateways):
+                if not everywhere:
                     failed.append(error)
         placed = [each for each in self.of(traffic.name, traffic.alias) if each.version in wanted]
         return [(each, wanted[each.version]) for each in placed], failed
@@ -149,6 +155,15 @@ class Places:
         """Those that are set up here; one may have been removed since it was told."""
         return tuple(name for name in gateways if self._built(name))
 
+    def hosts(self, name: str) -> bool:
+        """Whether it is a provider's own hosting. Raises GatewayError."""
+        return isinstance(self.gateway(name), Hosts)
+
+    def _fit(self, model: ModelVersion, gateways: Sequence[str]) -> list[str]:
+        """Without the hosting of other providers: it holds what was trained there, and nothing else."""
+        host = self.host_of(model)
+        return [name for name in gateways if name == host or not (self._built(name) and self.hosts(name))]
+
     def _built(self, name: str) -> bool:
         try:
             self.gateway(name)
@@ -168,8 +183,8 @@ class Drift:
 
     gateway: str
     id: str
-    #: `missing`, `unknown` (ours by its name, in none of our books), `foreign` (the same, with calls), `share`,
-    #: `unreachable`
+    #: `missing`, `unknown` (ours by its name, in none of our books), `foreign` (the same, with calls, or at a hosting
+    #: that others may use), `share`, `idle` (it is deployed, costs by the hour, and nobody needs it), `unreachable`
     kind: str
     #: In a sentence.
     what: str
@@ -217,9 +232,29 @@ class Sync:
             self._places.gateway(drift.gateway).unregister(drift.id)
             return True
         mine = [each for each in placed if each.id == drift.id]
+        if drift.kind == "idle":
+            return any([self._ended(each) for each in mine])
         for each in mine:
             self._restore(each, away)
         return bool(mine)
+
+    def _ended(self, each: Placed) -> bool:
+        """Have all gateways of the alias forget it, those that pass calls on first. False: somebody needs it again."""
+        if self._needed(each):
+            return False
+        there = self._places.of(each.name, each.alias)
+        if left := self._places.forget([one for one in there if one.version == each.version]):
+            raise GatewayError(Problem(code="E820", what=left[0], fix="`ft models sync` tries again"))
+        return True
+
+    def _needed(self, each: Placed) -> bool:
+        """Whether it has calls, is the way back, or is on its way."""
+        moves = self._models.moves(each.name, each.alias)
+        back = way_back(moves)
+        if (moves and moves[0].shares.get(each.version)) or (back is not None and back.version == each.version):
+            return True
+        begun = self._promotions.recent(each.name, version=each.version)
+        return any(one.alias == each.alias and not one.final for one in begun)
 
     def _restore(self, each: Placed, away: Collection[str]) -> None:
         gateways = [name for name in self._places.gateways(each.name, each.alias) if name not in away]
@@ -235,10 +270,13 @@ class Sync:
             there = {each.id: each for each in gateway.registered()}
         except GatewayError as error:
             return [Drift(gateway=name, id="", kind="unreachable", what=error.problems[0].what)]
-        found = []
+        found, hosted = [], isinstance(gateway, Hosts)
         for each in mine:
             seen = there.get(each.listed_as)
-            if seen is None:
+            if hosted and not self._needed(each):
+                what = f"{each.name}@v{each.version} is deployed there, costs by the hour, and nobody needs it"
+                found.append(Drift(gateway=name, id=each.id, kind="idle", what=what))
+            elif seen is None:
                 what = f"{each.name}@v{each.version} is not there"
                 found.append(Drift(gateway=name, id=each.id, kind="missing", what=what))
             elif drift := _share(each, seen, traffic.get((each.name, each.alias))):
@@ -246,12 +284,15 @@ class Sync:
         if isinstance(gateway, FollowsBooks):
             return found
         known = {each.listed_as for each in mine}
-        return found + [_stranger(name, each) for each in there.values() if each.id not in known]
+        return found + [_stranger(name, each, hosted) for each in there.values() if each.id not in known]
 
 
-def _stranger(gateway: str, seen: Registered) -> Drift:
+def _stranger(gateway: str, seen: Registered, hosted: bool) -> Drift:
     """Of a deployment that our books don't have. With calls it may be that of another home of ft: it is left alone."""
     what = "it carries our marks, and nothing of ours should be there under this name"
+    if hosted:
+        what = f"{what}; it costs by the hour, and may be another installation's: undo it there if it is not"
+        return Drift(gateway=gateway, id=seen.id, kind="foreign", what=what)
     if seen.share:
         what = f"{what}; it has {seen.share:.0%} of its name's calls, so it is left alone"
     return Drift(gateway=gateway, id=seen.id, kind="foreign" if seen.share else "unknown", what=what)

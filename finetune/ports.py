@@ -251,6 +251,8 @@ class Served:
     created_at: datetime
     #: sha256 of the adapter's files (`files.digest`), looked at whenever they are loaded; None: nobody knows it.
     digest: str | None = None
+    #: Where the folder can be fetched from when it is missing; None: nowhere.
+    uri: str | None = None
     #: Other names for the same thing (`support-bot@production`).
     aliases: tuple[str, ...] = field(default=())
 

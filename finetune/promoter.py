@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from finetune import proof, setbacks
+from finetune import hosting, proof, setbacks
 from finetune.deployments import Deployment, Shares
 from finetune.errors import (
     EvaluationError,
@@ -138,7 +138,7 @@ class Promoter:
         try:
             return self._steps[grip.promotion.state](grip)
         except GateClosed as error:
-            notes = [error.problems[0].what, *self._given_back(grip, error)]
+            notes = [error.problems[0].what, *self._given_back(grip, error), *self._forgotten(grip.promotion)]
             return self._end(grip.promotion, PromotionState.REFUSED, error.problems[0], *notes)
         except StateError:
             # Our own store, or another's lease: the promotion stays as it is, and the sweep comes back to it.
@@ -149,6 +149,9 @@ class Promoter:
             return self._trouble(grip, InternalError(setbacks.fault(error)))
 
     def _trouble(self, grip: Grip, error: FtError) -> Json:
+        if isinstance(error, hosting.UnderWay):
+            waits = hosting.waits(grip.promotion, error, self._clock.now())
+            return self._undone(grip, error) if waits is None else waits
         patient = error.retry or isinstance(error, InternalError)
         if patient and grip.promotion.failures + 1 < MAX_TRIES:
             return self._again(grip.promotion, error)
@@ -160,8 +163,11 @@ class Promoter:
         usable = self._places.usable(served)
         gateways = tuple(dict.fromkeys((*grip.promotion.gateways, *usable)))
         promotion = replace(grip.promotion, gateways=gateways)
-        model = self._model(promotion)
-        told = self._passed(promotion, model) if promotion.gate is not None else []
+        model, told = self._model(promotion), []
+        # It answers nobody, an evaluation neither, before it is deployed.
+        if there := hosting.deployed(self._places, model, promotion):
+            gateways, told = tuple(dict.fromkeys((there[0], *gateways))), there[1]
+        told += self._passed(promotion, model) if promotion.gate is not None else []
         told += [f"{name} is not set up here, and is left as it is" for name in served if name not in usable]
         if promotion.gate is None or promotion.gate.get("over", "base") != "base":
             told += self._known(promotion, model)
@@ -217,7 +223,8 @@ class Promoter:
         siblings = [self._models.reports(model.name, version) for version in sorted(others)]
         asked = proof.questions(self._models.reports(model.name, model.version), siblings)
         there = self._places.register(model, promotion.alias, promotion.gateways)
-        return {name: self._evidence(name, deployment, asked) for name, deployment in there.items()}
+        asked_at = [name for name in there if not self._places.hosts(name)]
+        return {name: self._evidence(name, there[name], asked) for name in asked_at}
 
     def _evidence(self, name: str, deployment: Deployment, asked: Sequence[proof.Question]) -> Json:
         return proof.prove(self._places.gateway(name), deployment, asked, self._clock.now()).to_json()

@@ -25,6 +25,8 @@ class Wanted:
     pause_s: float | None = None
     #: Whether the recipe's gate is asked.
     gate: bool = True
+    #: What an hour of hosting may cost: `3 USD`.
+    max_hosting: str | None = None
 
 
 def steps(canary: float | None) -> tuple[float, ...]:
@@ -69,6 +71,7 @@ def begun(
         steps=steps(canary),
         pause_s=float(pause_s),
         gate=gate_of(recipe) if wanted.gate else None,
+        max_hosting=wanted.max_hosting or (mine.max_hosting if mine else None),
         due_at=now,
         by=by,
         created_at=now,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune.errors import NotFound, Problem
+from finetune.jobs import Json
 from finetune.names import PRODUCTION
 from finetune.ports import Served
 from finetune.releases import ModelStore
@@ -14,9 +15,18 @@ from finetune.versions import ModelVersion
 class Registry:
     """Finds model versions, by name. Also `ports.ModelSource`: what the embedded server may answer with."""
 
-    def __init__(self, models: ModelStore, *, chance: Callable[[], float] = random.random) -> None:
-        """`chance`, from 0 to 1, chooses among the versions that share an alias's calls."""
-        self._models, self._chance = models, chance
+    def __init__(
+        self,
+        models: ModelStore,
+        *,
+        chance: Callable[[], float] = random.random,
+        place: Callable[[Json], tuple[Path, str | None]] = lambda artifact: (Path(artifact["path"]), None),
+    ) -> None:
+        """`chance`, from 0 to 1, chooses among the versions that share an alias's calls.
+
+        `place`: the folder of an artifact with a path, and the address that it can be fetched from; asks nobody.
+        """
+        self._models, self._chance, self._place = models, chance, place
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """All versions, by name and version; of one name if given. Raises NotFound for an unknown name."""
@@ -38,7 +48,7 @@ class Registry:
         local = [model for model in self._models.models() if "path" in model.artifact]
         bases = {model.base_model: model.created_at for model in reversed(local)}
         plain = [Served(id=base, base_model=base, adapter=None, created_at=at) for base, at in bases.items()]
-        return plain + [_served(model) for model in local]
+        return plain + [_served(model, *self._place(model.artifact)) for model in local]
 
     def resolve(self, name: str) -> Served:
         """See `ports.ModelSource.resolve`. Of versions that share an alias's calls one is drawn by its share."""
@@ -96,12 +106,13 @@ def _names(model: ModelVersion) -> tuple[str, ...]:
     return (*names, model.name) if PRODUCTION in model.aliases else names
 
 
-def _served(model: ModelVersion) -> Served:
+def _served(model: ModelVersion, adapter: Path, uri: str | None) -> Served:
     return Served(
         id=model.ref,
         base_model=model.base_model,
-        adapter=Path(model.artifact["path"]),
+        adapter=adapter,
         digest=model.artifact.get("digest"),
+        uri=uri,
         created_at=model.created_at,
         aliases=_names(model),
     )

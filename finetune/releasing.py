@@ -1,10 +1,12 @@
 """What a user can ask of tuned models: promote, roll back, look at what was measured, compare, where one comes from."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from finetune.errors import NotFound, Problem, WaitTimeout
+from finetune import hosting
+from finetune.errors import NotFound, Problem, UsageError, WaitTimeout
 from finetune.jobs import Job, Json
 from finetune.names import PRODUCTION
 from finetune.placing import Places
@@ -39,7 +41,7 @@ class Releasing:
     def promote(self, ref: str, wanted: Wanted, *, by: str) -> Promotion:
         """Begin to move the alias to this version; `promoter.Promoter` does the rest. An unfinished one is superseded.
 
-        Raises NotFound, UsageError, GatewayError E836.
+        Raises NotFound, UsageError, GatewayError E836, and E843 for a running cost that nobody has agreed to.
         """
         model = self._version(ref)
         recipe = Recipe.model_validate(self._job(model.job_id).recipe)
@@ -49,6 +51,7 @@ class Releasing:
         for name in promotion.gateways:
             # One that is not there is the command's fault, and should mark no version.
             self._places.gateway(name)
+        hosting.agreed(self._places, model, promotion)
         return self._promotions.begin(promotion)
 
     def wait(self, ref: str, goal: str, *, until: datetime | None, each: Callable[[], object]) -> Promotion | None:
@@ -113,6 +116,23 @@ class Releasing:
             )
         )
 
+    def retire(self, ref: str, *, by: str) -> list[str]:
+        """Have nobody call this version and no gateway hold it; what it costs by the hour ends. Idempotent.
+
+        Returns in sentences what could not be forgotten; `sync` goes on with it. Raises NotFound, and UsageError while
+        a promotion of its name is under way.
+        """
+        model = self._version(ref)
+        if any(not one.final for one in self._promotions.recent(model.name)):
+            raise UsageError(_under_way(model))
+        for traffic in self._models.all_traffic():
+            if traffic.name == model.name and traffic.shares.get(model.version):
+                now = self._clock.now()
+                off = replace(traffic, shares={}, reason=f"retire v{model.version}", by=by, at=now, seq=None)
+                self._models.shift(off)
+        mine = [each for each in self._promotions.placed() if _is(each, model)]
+        return self._places.forget(mine)
+
     def undo(self, promotion: Promotion) -> str | None:
         """The command that takes an ended promotion back; None: there is nothing to take back."""
         if promotion.state is not PromotionState.LIVE:
@@ -120,7 +140,8 @@ class Releasing:
         try:
             self.back(promotion.name, promotion.alias)
         except NotFound:
-            return None
+            # There is no way back, but what it costs can be ended.
+            return f"ft models retire {promotion.ref}" if promotion.max_hosting else None
         return f"ft rollback {promotion.name}" + (
             "" if promotion.alias == PRODUCTION else f" --alias {promotion.alias}"
         )
@@ -187,6 +208,15 @@ class Releasing:
             for report in self._models.reports(model.name, model.version)
             for outcome in _outcomes(report)
         }
+
+
+def _under_way(model: ModelVersion) -> Problem:
+    return Problem(
+        code="E901",
+        what=f"{model.ref} cannot retire while a promotion of {model.name} is under way",
+        why="it may be about to get calls, or to give them back to this one",
+        fix=f"`ft rollback {model.name}` ends that, or wait: `ft models show {model.ref}`",
+    )
 
 
 def _too_long(promotion: Promotion) -> Problem:

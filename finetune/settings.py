@@ -12,6 +12,9 @@ from finetune.errors import Problem, UsageError
 #: `[NAME:]COUNTxSIZE`.
 _GPUS = re.compile(r"(?:[A-Za-z0-9_-]{1,32}:)?[0-9]{1,3}x[0-9]{1,6}(?:\.[0-9]{1,3})?(?:MB|GB|TB)")
 
+#: A bucket, and a prefix of plain names. Also what a URL would take for a password is none of them.
+_PREFIX = re.compile(r"(?:s3|gs)://[A-Za-z0-9][A-Za-z0-9._-]{1,253}(?:/[A-Za-z0-9=._-]+)+/?")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -41,6 +44,9 @@ class Settings:
     gpus: str | None = None
     #: FT_GPU_HOUR_USD: what an hour of one of our own cards costs, held against limits.max_cost; None: nothing.
     gpu_hour_usd: str | None = None
+    #: FT_ARTIFACTS: where adapters are kept beside this machine's disk, `s3://bucket/prefix` or `gs://bucket/prefix`;
+    #: None: nowhere.
+    artifacts: str | None = None
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
     #: FT_LOG_FORMAT: how workers and server write their log lines.
@@ -97,6 +103,7 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         limits=_limits(env.get("FT_LIMITS") or ""),
         gpus=_gpus(env.get("FT_GPUS") or None),
         gpu_hour_usd=_price(env.get("FT_GPU_HOUR_USD") or None),
+        artifacts=_artifacts(env.get("FT_ARTIFACTS") or None),
         port=_port(env.get("FT_PORT") or "8765"),
         log_format=_log_format(env.get("FT_LOG_FORMAT") or "text"),
     )
@@ -143,6 +150,18 @@ def _gpus(text: str | None) -> str | None:
         what=f"FT_GPUS is {text!r}",
         why="it is none, or cards to simulate: how many, and how much memory each has",
         fix="write FT_GPUS=2x80GB or FT_GPUS=a100:2x80GB; unset it to have the driver asked",
+    )
+    raise UsageError(problem)
+
+
+def _artifacts(text: str | None) -> str | None:
+    if text is None or _PREFIX.fullmatch(text):
+        return text
+    problem = Problem(
+        code="E902",
+        what="FT_ARTIFACTS is no prefix of a bucket",
+        why="adapters are kept below s3://bucket/prefix or gs://bucket/prefix, and it holds no credentials",
+        fix="export FT_ARTIFACTS=s3://models/ft, or unset it to keep them on this machine's disk alone",
     )
     raise UsageError(problem)
 

@@ -161,15 +161,17 @@ def _stop_all(children: "list[subprocess.Popen[bytes]]", asked: _Asked, clock: C
 
 
 @contextmanager
-def only_one(home: Path, url: str) -> Iterator[None]:
+def only_one(home: Path, url: str, *, lock: str = "up.lock") -> Iterator[None]:
     """Hold FT_HOME against a second `ft up`, which is told this `url` (empty when it is not known yet).
+
+    Another `lock` holds it against another kind of command.
 
     The system lets go when this process ends, however it ends. Raises WorkerError (E801) with the other one's address,
     StateError (E501) when FT_HOME cannot be written.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        file = (home / "up.lock").open("a+")
+        file = (home / lock).open("a+")
     except OSError as error:
         raise StateError(unwritable(home, error)) from error
     with file:

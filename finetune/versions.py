@@ -147,6 +147,9 @@ class Promotion:
     pause_s: float = 300.0
     #: The recipe's gate; None: there is none, or it was left out by `--no-gate`.
     gate: Json | None = None
+    #: What an hour of hosting may cost (`3 USD`), where the provider wants the version deployed; None: nothing is
+    #: agreed to.
+    max_hosting: str | None = None
     state: PromotionState = PromotionState.EVALUATING
     #: How many of `steps` are in force.
     step: int = 0

@@ -114,6 +114,7 @@ def promotion(one: Promotion) -> Json:
         "steps": list(one.steps),
         "step": one.step,
         "gate": one.gate,
+        "max_hosting": one.max_hosting,
         "notes": list(one.notes),
         "evidence": one.evidence,
         "error": one.error,

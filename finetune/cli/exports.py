@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,10 @@ from finetune.cli.models import Ref
 from finetune.cli.output import confirm, must, out, out_json, say
 from finetune.cli.recipes import AsJson, Yes
 from finetune.wiring import Desk
+
+if TYPE_CHECKING:
+    from finetune.exports.garbage import Found
+    from finetune.jobs import Json
 
 _KINDS = ("hf", "mlflow", "merged")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -87,19 +91,28 @@ def gc(
         must(agreed, "nothing was removed", "what is removed cannot be brought back", "repeat it with -y")
         gone = desk.garbage.remove(heap)
     if as_json:
-        rows = [
-            {"path": str(each.path), "bytes": each.bytes, "why": each.why, "models": [one.ref for one in each.versions]}
-            for each in gone
-        ]
+        rows = [_row(each) for each in gone]
         out_json({"removed": [] if dry_run else rows, "found": rows if dry_run else [], "strange": len(heap.strange)})
         return
     for each in gone:
         out(f"{'would go' if dry_run else 'removed'}  {_size(each.bytes):>9}  {each.path}  {each.why}")
+        if each.remote:
+            out(f"  and its copy {each.remote}")
     if heap.strange:
         why = "this database knows nothing of the trainings that made them"
         say(f"{len(heap.strange)} adapters were left alone: {why}")
     if not gone:
         say("nothing to remove")
+
+
+def _row(found: "Found") -> "Json":
+    return {
+        "path": str(found.path),
+        "uri": found.remote,
+        "bytes": found.bytes,
+        "why": found.why,
+        "models": [one.ref for one in found.versions],
+    }
 
 
 def _size(count: int) -> str:

@@ -9,6 +9,7 @@ import typer
 from finetune.cli.output import complain, confirm, must, out, out_json, paint, say, table, tell
 from finetune.cli.recipes import AsJson, Yes
 from finetune.wiring import Desk
+from finetune.wiring.rehearsal import How
 
 if TYPE_CHECKING:
     from finetune.offers import Offer
@@ -83,7 +84,9 @@ def files(
 
 
 def sandbox(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[PROVIDER]...", help="Which; default: all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Hosted APIs, gateways; default: all hosted APIs.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65000, help="First port; 0: any free ones.")] = 0,
     speed: Annotated[float, typer.Option(min=0.01, help="How many times as fast as time their clocks run.")] = 1.0,
     fault: Annotated[
@@ -92,18 +95,20 @@ def sandbox(
     ] = None,
     fault_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that meet a fault.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of these faults.")] = 0,
+    base: Annotated[str, typer.Option(help="The base model that gateways serve.")] = "builtin:tiny-llama",
 ) -> None:
-    """Run stand-ins for hosted APIs on this machine and print the variables that point at them.
+    """Run stand-ins for hosted APIs and gateways on this machine and print the variables that point at them.
 
     They are as strict as the vendors, cost nothing and need no key. Ctrl-C ends them.
 
-    Examples: ft sandbox · ft sandbox openai --speed 60 · ft sandbox openai --fault cut_after:create
+    Examples: ft sandbox · ft sandbox openai --speed 60 · ft sandbox openai --fault cut_after:create · ft sandbox vllm
     """
     # `min` and `max` let nan pass, which is neither below nor above anything.
     must(math.isfinite(speed), f"--speed {speed} is no number of times", "a clock has to show a time", "--speed 60")
     must(fault_rate == fault_rate, f"--fault-rate {fault_rate} is no share", "it goes from 0 to 1", "--fault-rate 0.05")
     desk = Desk(say=say)
-    with desk.sandboxes(names or (), port=port, speed=speed, laid=fault or (), rate=(fault_rate, seed)) as running:
+    how = How(port=port, speed=speed, laid=fault or (), rate=(fault_rate, seed), base=base)
+    with desk.sandboxes(names or (), how) as running:
         for variable, value in running.environment.items():
             out(f"export {variable}={shlex.quote(value)}")
         out(f"unset {' '.join(running.cleared)}")

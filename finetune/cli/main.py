@@ -73,6 +73,7 @@ for _name, _command in _COMMANDS:
     app.command(_name)(_command)
 models.app.command("export")(exports.export)
 models.app.command("gc")(exports.gc)
+models.app.command("retire")(releases.retire)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 

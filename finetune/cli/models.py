@@ -147,11 +147,14 @@ def sync(
     """Compare what gateways have with what they should have, and mend it.
 
     Adapters that a restart has forgotten are loaded again, calls are divided as they should be, and what carries our
-    marks and is in none of our books is taken away. Nothing else is touched.
+    marks and is in none of our books is taken away. Nothing else is touched. With FT_ARTIFACTS, adapters that are on
+    this machine alone are uploaded.
 
     Example: ft models sync --dry-run
     """
     desk = Desk()
+    for ref, address in () if dry_run else desk.upload_late():
+        say(f"{ref} is at {address}")
     drifts = desk.sync.look(gateway or ())
     done = drifts if dry_run else desk.sync.mend(drifts)
     if as_json:

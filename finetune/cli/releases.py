@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from finetune.cli import show
+from finetune.cli import exits, show
 from finetune.cli.models import Ref, measured
 from finetune.cli.output import confirm, must, out, out_json, paint, say
 from finetune.cli.recipes import AsJson, Yes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from finetune.versions import Promotion
 
 _OPENAI = "https://api.openai.com/v1"
+_MONEY = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,2})? USD")
 _SHARE = re.compile(r"(?:0?\.[0-9]+|[0-9]{1,2}(?:\.[0-9]+)?%)")
 
 
@@ -94,6 +95,10 @@ def promote(
     ] = None,
     pause: Annotated[float | None, typer.Option(min=0, help="Seconds that each share is kept and checked.")] = None,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Do not ask the recipe's gate.")] = False,
+    max_hosting: Annotated[
+        str | None,
+        typer.Option(metavar="MONEY", help='What an hour of hosting may cost, where it has to be deployed: "3 USD".'),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until a canary has all calls.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -115,6 +120,7 @@ def promote(
         canary=_share(canary),
         pause_s=pause,
         gate=not no_gate,
+        max_hosting=_money(max_hosting),
     )
     agreed = confirm(f"point {chosen.name}@{to} to {chosen.ref}?", yes=yes or as_json)
     must(agreed, "not promoted", "the question was not answered with y", "answer y, or use -y")
@@ -150,6 +156,29 @@ def rollback(
     _told(desk, promotion, quiet=as_json)
 
 
+def retire(model: Ref, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Take a version from its aliases and gateways, and end what it costs by the hour. It stays in the books.
+
+    Callers of an alias that it had get no answer until another version is promoted.
+
+    Example: ft models retire support-bot@v2
+    """
+    desk = Desk(say=say)
+    one = desk.registry.version(model)
+    calls = f", which has all calls of {', '.join(one.aliases)}" if one.aliases else ""
+    agreed = confirm(f"retire {one.ref}{calls}?", yes=yes or as_json)
+    must(agreed, "not retired", "the question was not answered with y", "answer y, or use -y")
+    left = desk.retire(one.ref)
+    for line in left:
+        say(line)
+    if as_json:
+        out_json(desk.views.model(desk.registry.version(one.ref)))
+    elif not left:
+        out(f"{one.ref} is at no gateway and has no calls")
+    if left:
+        raise typer.Exit(exits.FAILED)
+
+
 def _told(desk: Desk, promotion: "Promotion", *, quiet: bool) -> None:
     """How it ended, what takes it back, and the exit code."""
     if code := show.promotion(promotion):
@@ -170,6 +199,16 @@ def _told(desk: Desk, promotion: "Promotion", *, quiet: bool) -> None:
         f"back: ft rollback {promotion.name}"
         + ("" if promotion.alias == "production" else f" --alias {promotion.alias}")
     )
+
+
+def _money(text: str | None) -> str | None:
+    must(
+        text is None or bool(_MONEY.fullmatch(text)),
+        f"--max-hosting {text} is no amount",
+        "US dollars an hour",
+        'write "3 USD"',
+    )
+    return text
 
 
 def _share(text: str | None) -> float | None:

@@ -53,6 +53,33 @@ CODES: dict[str, CodeText] = {
         "suite, or too few rows to decide on. The reasons have all figures with their intervals. Nothing was changed. "
         "Train again, measure on more rows, or use `--no-gate` with a reason that you can defend.",
     ),
+    "E841": CodeText(
+        "another chat template",
+        "The gateway was asked what it makes of some fixed conversations, and it is not what the training made of "
+        "them: it writes them by another chat template. The model would be asked in a form that it has not learned, "
+        "and answer worse without an error anywhere. The message says where the two differ first, and what to start "
+        "the gateway with. Where only the token for a beginning differs, or may only the date differ that the template "
+        "writes, it is a warning. `allow_ignored: [register.gateways]` in the recipe accepts another template.",
+    ),
+    "E842": CodeText(
+        "chat template not compared",
+        "A warning: whether the gateway writes conversations as the training does is not known. The base's tokenizer "
+        "is not on this machine, or is another one now than when the version was trained; or the gateway does not tell "
+        "what it makes of a conversation (Ollama, older servers), or has not loaded the base yet (llama-server, which "
+        "is asked again when a version is registered). See to it that the gateway uses the base's own template.",
+    ),
+    "E843": CodeText(
+        "a running cost",
+        "The provider wants the tuned model deployed before it answers, and bills each hour of that, whether anybody "
+        "asks it or not. So nothing is deployed unless the recipe (`register: {max_hosting: 3 USD}`) or `ft promote "
+        '--max-hosting "3 USD"` agrees to that much an hour. A price that nobody publishes is never agreed to: say '
+        "what your contract has in AZURE_HOSTING_USD. As a warning it tells what will be billed.",
+    ),
+    "E844": CodeText(
+        "being deployed",
+        "The provider is deploying the tuned model, which takes minutes. The promotion waits without counting that as "
+        "a failure, for two hours at most; then the deployment is undone and the promotion ends as failed.",
+    ),
     "E845": CodeText(
         "nothing to export",
         "The version has no adapter on this machine. Either its weights are at a hosted provider, which does not hand "

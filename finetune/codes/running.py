@@ -127,6 +127,18 @@ CODES: dict[str, CodeText] = {
         "Large data is checked in several processes. One of them was ended from outside; mostly the system does "
         "that when memory runs out. Make memory free and repeat the command.",
     ),
+    "E512": CodeText(
+        "the bucket of adapters does not answer",
+        "Adapters are kept in the bucket that FT_ARTIFACTS names, and a version trained elsewhere is fetched from "
+        "there. The message says what the bucket answered: `ft doctor` asks it again. A training is never lost by it: its "
+        "adapter stays on the machine that trained it, where `ft models sync` uploads it later.",
+    ),
+    "E513": CodeText(
+        "another adapter is at that address",
+        "The folder of an adapter in the bucket is named by the digest of its content, and nothing there is ever "
+        "overwritten. Its manifest `ft-adapter.json` names another digest: something else writes to that prefix, or "
+        "has damaged it. Give this installation a prefix of its own, or remove the folder and run `ft models sync`.",
+    ),
     "E701": CodeText(
         "no such job, or several",
         "A job is named by its id or by the beginning of it. `ft status` lists the newest; `ft status --limit "

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness tasks, by name: `lm-eval:arc_easy`. Needs its package (`pip install lm-eval`) and the weights.
+"""lm-evaluation-harness tasks, by name: `lm-eval:arc_easy`. Needs the extra `lm-eval` and the weights.
 
 The package asks, filters and scores; from its log we take each row's scores, so that intervals and paired gains are
 ours. A score whose mean over rows is not the figure that the package itself gives is left out.
@@ -108,7 +108,7 @@ def _run(task: Task, model: Model, ways: Ways) -> _Run:
             "the harness asks for the probability of each token, which only weights on this machine tell",
             "leave the suite out, or evaluate the weights themselves",
         )
-    package = needed(_package, "lm-eval>=0.4.13")
+    package = needed(_package, "ft-orchestrator[lm-eval]")
     said = io.StringIO()
     with model.weights() as (weights, tokenizer):
         try:

@@ -6,8 +6,9 @@ knows nothing of may be another installation's. Nothing younger than a day goes:
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,12 +20,15 @@ from finetune.files import unwritable
 from finetune.ports import Clock
 from finetune.releases import ModelStore, PromotionStore
 from finetune.remains import Books, Training
+from finetune.shelf import Adapters
 from finetune.versions import ModelStatus, ModelVersion, Traffic
 
 #: Nothing younger goes.
 LEAST: Final = timedelta(days=1)
 #: A folder on its way out; a process that was killed may leave one.
 _GOING: Final = ".going-"
+#: A finished adapter.
+_ADAPTER: Final = re.compile("[0-9a-f]{32}")
 #: Of a run's folder, what nobody needs once it has ended; the request, the report and the log stay.
 _OF_A_RUN: Final = ("checkpoints", "adapter", ".adapter.part")
 
@@ -39,6 +43,8 @@ class Found:
     why: str
     #: The retired versions that lose their files.
     versions: tuple[ModelVersion, ...] = ()
+    #: Its copy in a bucket, which goes with it; None: there is none.
+    remote: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +68,32 @@ class Collector:
         *,
         back: Callable[[str, str], Traffic],
         folders: tuple[Path, Path],
+        remote: Adapters,
     ) -> None:
-        """`back`: what a roll back restores (`releasing.Releasing.back`). `folders`: of adapters, and of runs."""
+        """`back`: what a roll back restores (`releasing.Releasing.back`). `folders`: of adapters, and of runs.
+
+        `remote`: knows and removes their copies in a bucket.
+        """
         self._models, self._promotions, self._books, self._clock = models, promotions, books, clock
         self._back = back
-        self._adapters, self._runs = folders
+        (self._adapters, self._runs), self._remote = folders, remote
 
     def look(self, older_than: timedelta = LEAST, *, retired: bool = False) -> Heap:
-        """What can go, `older_than` or a day old, whichever is more. `retired`: files of retired versions too."""
+        """What can go, `older_than` or a day old, whichever is more. `retired`: files of retired versions too.
+
+        Raises StateError E512 when adapters are kept in a bucket, and it does not answer.
+        """
         before = self._clock.now() - max(older_than, LEAST)
         orphans, strange = self._orphans(before)
         found = [*orphans, *self._leftovers(before)]
         if retired:
-            found += self._retired(before)
+            found += [*self._retired(before), *self._copies_left()]
         return Heap(found=tuple(found), strange=tuple(strange))
 
     def remove(self, heap: Heap) -> list[Found]:
         """Remove what `look` found, unless somebody has come to need it since; what was removed.
 
-        Raises StateError when the disk does not let go of something.
+        Raises StateError when the disk, or the bucket, does not let go of something; the next call goes on with it.
         """
         return [each for each in heap.found if self._remove(each)]
 
@@ -88,13 +101,22 @@ class Collector:
         losing = [(one.name, one.version) for one in each.versions]
         if losing and not self._books.note_gone(losing, self._clock.now()):
             return False
+        if each.remote and not each.path.exists():
+            # It is on another machine's disk, if on any.
+            if each.path.name in self._needed():
+                return False
+            self._remote.remove(each.remote)
+            return True
         going = each.path.with_name(f"{_GOING}{each.path.name.lstrip('.')}-{os.getpid()}")
         try:
             each.path.rename(going)
             # Whoever has come to need it found it up to now; from now on nobody can.
-            if each.path.name in self._needed():
+            if _named(each.path) in self._needed():
                 going.rename(each.path)
                 return False
+            # First the copy: what is left here names it to the next one, should this one be killed.
+            if each.remote:
+                self._remote.remove(each.remote)
             shutil.rmtree(going)
         except FileNotFoundError:
             # Another one was faster.
@@ -120,13 +142,20 @@ class Collector:
         for path in there:
             maker = makers.get(path)
             if path.name.startswith(_GOING):
-                found.append(_found(path, "half removed before"))
+                found.append(self._with_copy(path, "half removed before", needed))
             elif maker is None:
                 strange.append(path)
             # Those of a training that goes on are among what is coming.
             elif maker.makes not in coming and _age(path) < before:
-                found.append(_found(path, f"no version has it; made for {maker.job_id}, which is {maker.state}"))
+                why = f"no version has it; made for {maker.job_id}, which is {maker.state}"
+                found.append(self._with_copy(path, why, needed))
         return found, strange
+
+    def _with_copy(self, path: Path, why: str, needed: set[str]) -> Found:
+        """The folder, with its copy in the bucket where that is nobody's."""
+        name = _named(path)
+        address = self._remote.address_of(name) if _ADAPTER.fullmatch(name) and name not in needed else None
+        return replace(_found(path, why), remote=address if address and self._remote.is_used(address) else None)
 
     def _makers(self, folders: Sequence[Path]) -> dict[Path, Training]:
         """The trainings that made these adapters, as far as they are in the books."""
@@ -140,16 +169,37 @@ class Collector:
         for one in self._models.models():
             if "path" in one.artifact and "gone" not in one.artifact:
                 sharing.setdefault(self._adapters / Path(one.artifact["path"]).name, []).append(one)
-        makers, kept = self._makers(list(sharing)), self._on_the_way()
+        makers, kept = self._makers_of(sharing), self._on_the_way()
         coming = {one.makes for one in self._books.under_way()}
         for folder, versions in sorted(sharing.items()):
             # What the books cannot account for was put there by somebody else.
             maker = makers.get(folder)
-            if maker is None or maker.makes in coming or _age(folder) >= before:
+            remote = next(filter(None, (self._remote.address(one.artifact) for one in versions)), None)
+            # Where it is in a bucket alone, the versions tell its age.
+            age = _age(folder) if folder.exists() or not remote else max(one.created_at for one in versions)
+            if maker is None or maker.makes in coming or age >= before:
                 continue
             if all(self._left(one, before, kept) for one in versions):
                 why = f"{', '.join(one.ref for one in versions)} retired"
-                yield replace(_found(folder, why), versions=tuple(versions))
+                remote = remote if remote and self._remote.is_used(remote) else None
+                if remote or folder.exists():
+                    yield replace(_found(folder, why), versions=tuple(versions), remote=remote)
+
+    def _copies_left(self) -> Iterator[Found]:
+        """Copies of versions whose files are gone: the bucket did not answer when they went."""
+        needed = self._needed()
+        gone = {str(one.artifact["uri"]) for one in self._models.models() if {"gone", "uri"} <= one.artifact.keys()}
+        for address in sorted(gone):
+            path = self._adapters / address.rpartition("/")[2]
+            if path.name not in needed and not path.exists() and self._remote.is_used(address):
+                yield Found(path=path, bytes=0, why="half removed before", remote=address)
+
+    def _makers_of(self, sharing: Mapping[Path, Sequence[ModelVersion]]) -> dict[Path, Training]:
+        """The same, also of folders that are not here: their versions know the training."""
+        keys = {path: str(one.lineage.get("run_key")) for path, (one, *_) in sharing.items() if not path.exists()}
+        known = self._books.trainings(list(keys.values()))
+        elsewhere = {path: known[key] for path, key in keys.items() if key in known}
+        return {**self._makers(list(sharing)), **elsewhere}
 
     def _on_the_way(self) -> set[tuple[str, int]]:
         """Versions that calls go to, or may soon: by an alias, a roll back, a gateway, or an unfinished promotion."""
@@ -198,6 +248,12 @@ def _folders(folder: Path) -> list[Path]:
     with suppress(OSError):
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
     return []
+
+
+def _named(path: Path) -> str:
+    """The name of the folder, also while it is on its way out."""
+    going = re.fullmatch(rf"{re.escape(_GOING)}(.*)-\d+", path.name)
+    return _named(path.with_name(going[1])) if going else path.name
 
 
 def _made_by(folder: Path) -> str | None:

@@ -1,20 +1,16 @@
 """Where exports go: a folder of this machine, or a prefix of a bucket. Whole or not at all, and never over another."""
 
-import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from types import MethodType
-from typing import Any, Final
+from typing import Final
 
-from finetune.data.sources.faults import Reading, Stopped
 from finetune.data.sources.remote import shown
-from finetune.data.sources.tries import CONNECT_S, SILENCE_S, Guard
 from finetune.errors import Problem, StateError, UsageError
 from finetune.files import remove_left_behind, sync
+from finetune.shelf.bucket import Bucket, NoPlace, Refused
 
 #: The file that is written last: where it is, all others are.
 MANIFEST: Final = "ft-export.json"
@@ -36,14 +32,17 @@ def publish(out: str, aside: Path, fill: Fill) -> None:
     if not is_address(out):
         _to_folder(Path(out).expanduser().absolute(), fill)
         return
-    bucket = _Bucket(out)
-    bucket.must_be_empty()
+    with _in_bucket(shown(out)):
+        bucket = Bucket(out)
+        if bucket.names():
+            raise _taken(bucket.name)
     try:
         shutil.rmtree(aside, ignore_errors=True)
         with _told(out):
             aside.mkdir(parents=True)
         fill(aside)
-        bucket.put(aside)
+        with _in_bucket(bucket.name):
+            _put(bucket, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -83,82 +82,30 @@ def _told(out: str) -> Iterator[None]:
         ) from error
 
 
-class _Bucket:
-    """One prefix of a bucket, by fsspec. Errors are told in the words of the readers of training data."""
-
-    def __init__(self, out: str) -> None:
-        self._out, self._name, scheme = out.rstrip("/"), shown(out), out.partition("://")[0].lower()
-        if scheme not in _SYSTEMS:
-            fix = f"write a path, or one of {', '.join(f'{name}://' for name in _SYSTEMS)}"
-            raise _unusable(f"ft does not write to {scheme}://", "it knows no such place", fix)
-        bucket, _, prefix = self._out.partition("://")[2].partition("/")
-        if not bucket or not prefix or "@" in bucket:
-            why = "a bucket and a prefix are needed, and no credentials: ft uses those of the environment"
-            raise _unusable(
-                f"{self._name} is no place for an export", why, f"write {scheme}://bucket/models/support-bot"
-            )
-        self._guard = Guard(scheme, False, Reading(self._name, lambda problem: None, 0))
-        try:
-            self._system = self._asked(_SYSTEMS[scheme])
-        except ImportError:
-            fix = "pip install 'ft-orchestrator[data]'"
-            raise _unusable(f"{scheme}:// needs the extra `data`", "it is not installed here", fix) from None
-
-    def must_be_empty(self) -> None:
-        """Raises UsageError when the prefix holds anything."""
-        if self._asked(lambda: self._system.find(self._out)):
-            raise _taken(self._name)
-
-    def put(self, folder: Path) -> None:
-        """Upload all files, the manifest last; what went there is taken away again when one of them fails."""
-        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        done: list[str] = []
-        try:
-            for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
-                done.append(name)
-                here, there = str(folder / name), f"{self._out}/{name}"
-                self._asked(partial(self._system.put_file, here, there))
-        except BaseException:
-            for name in done:
-                with suppress(Exception):
-                    self._system.rm_file(f"{self._out}/{name}")
-            raise
-
-    def _asked(self, access: Callable[[], Any]) -> Any:
-        try:
-            return self._guard(access)
-        except Stopped as stopped:
-            what, why = f"cannot write to {self._name}", f"{stopped.problem.why}; no export is there"
-            raise StateError(Problem(code="E848", what=what, why=why, fix=stopped.problem.fix)) from None
+@contextmanager
+def _in_bucket(name: str) -> Iterator[None]:
+    try:
+        yield
+    except NoPlace as error:
+        raise UsageError(Problem(code="E846", what=error.what, why=error.why, fix=error.fix)) from None
+    except Refused as refused:
+        what, why = f"cannot write to {name}", f"{refused.why}; no export is there"
+        raise StateError(Problem(code="E848", what=what, why=why, fix=refused.fix)) from None
 
 
-def _s3() -> Any:
-    module = importlib.import_module("s3fs")
-    # The retries are ours.
-    config = {"connect_timeout": CONNECT_S, "read_timeout": SILENCE_S, "retries": {"total_max_attempts": 1}}
-    system = module.S3FileSystem(config_kwargs=config, skip_instance_cache=True, use_listings_cache=False)
-    system.retries = 1
-    return system
-
-
-def _gcs() -> Any:
-    # Not `gcsfs` itself, whose class asks for the kind of each bucket by gRPC first, which takes a minute to fail.
-    module = importlib.import_module("gcsfs.core")
-    credentials: Any = "anon"
-    if not os.environ.get("STORAGE_EMULATOR_HOST"):
-        scope = "https://www.googleapis.com/auth/devstorage.read_write"
-        credentials, _ = importlib.import_module("google.auth").default(scopes=[scope])
-    system = module.GCSFileSystem(
-        token=credentials, access="read_write", skip_instance_cache=True, use_listings_cache=False
-    )
-    # Its tries are logged with tracebacks.
-    plain = getattr(type(system)._request, "__wrapped__", None)
-    if plain is not None:
-        system._request = MethodType(plain, system)
-    return system
-
-
-_SYSTEMS: Final[Mapping[str, Callable[[], Any]]] = {"s3": _s3, "gs": _gcs}
+def _put(bucket: Bucket, folder: Path) -> None:
+    """Upload all files, the manifest last; what went there is taken away again when one of them fails."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    done: list[str] = []
+    try:
+        for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
+            done.append(name)
+            bucket.upload(folder / name, name)
+    except BaseException:
+        for name in done:
+            with suppress(Exception):
+                bucket.remove(name)
+        raise
 
 
 def _taken(out: str) -> UsageError:
@@ -170,7 +117,3 @@ def _taken(out: str) -> UsageError:
             fix="choose another place with --out, or remove it",
         )
     )
-
-
-def _unusable(what: str, why: str, fix: str) -> UsageError:
-    return UsageError(Problem(code="E846", what=what, why=why, fix=fix))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,11 @@ CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
 #: `Deployment.model`.
 _OURS: Final = re.compile(r".+-v[0-9]+-[0-9a-f]{12}")
+#: Layers that servers keep as one, and so take together.
+_FUSED: Final = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
+    **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,8 @@ class Limits:
     rank_name: str
     #: What the server is started with for another one: `--max-lora-rank`.
     rank_option: str
+    #: The modules that it has room for; None: it is not known here, or all.
+    targets: frozenset[str] | None = None
 
 
 def is_ours(name: str) -> bool:
@@ -65,8 +73,23 @@ def lora_faults(gateway: str, deployment: Deployment, limits: Limits) -> list[Pr
     config = _config(deployment.adapter)
     if config is None:
         return [_fault(f"{deployment.adapter / CONFIG} cannot be read", "", "`ft submit RECIPE --force`")]
-    ref = deployment.ref
-    faults = rank_faults(gateway, ref, _rank(config), limits)
+    ref, targets = deployment.ref, config.get("target_modules")
+    fits = rank_faults(gateway, ref, _rank(config), limits)
+    fits += target_faults(gateway, ref, targets if isinstance(targets, list) else (), limits)
+    return fits + _not_lora(gateway, ref, config)
+
+
+def not_lora_faults(gateway: str, deployment: Deployment) -> list[Problem]:
+    """What the adapter has beside LoRA matrices, which a server leaves out in silence, or fails over, later.
+
+    Reads its config; nothing where there is none.
+    """
+    config = _config(deployment.adapter) if deployment.adapter else None
+    return _not_lora(gateway, deployment.ref, config) if config else []
+
+
+def _not_lora(gateway: str, ref: str, config: Json) -> list[Problem]:
+    faults = []
     for field, why, bad in (
         ("use_dora", "it has no code for DoRA's magnitudes", bool(config.get("use_dora"))),
         ("modules_to_save", "it loads LoRA matrices, no whole modules", bool(config.get("modules_to_save"))),
@@ -87,6 +110,23 @@ def rank_faults(gateway: str, what: str, rank: int, limits: Limits) -> list[Prob
             f"{what} has rank {rank}, {gateway} takes {limits.max_rank} at most",
             "it refuses the adapter when it is to load it",
             f"start {gateway} with {limits.rank_option} {rank} or more and set {limits.rank_name} to the same",
+        )
+    ]
+
+
+def target_faults(gateway: str, what: str, targets: Iterable[str], limits: Limits) -> list[Problem]:
+    """What stands against a LoRA on modules of these names, of which the last parts count."""
+    if limits.targets is None:
+        return []
+    room = {_FUSED.get(name, name) for name in limits.targets}
+    names = sorted({str(target).rpartition(".")[2] for target in targets})
+    if not (without := [name for name in names if _FUSED.get(name, name) not in room]):
+        return []
+    return [
+        _fault(
+            f"{what} has LoRA on {', '.join(without)}, for which {gateway} has no room",
+            "it refuses the adapter when it is to load it",
+            f"start {gateway} with --lora-target-modules all",
         )
     ]
 

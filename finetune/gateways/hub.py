@@ -55,7 +55,7 @@ def build(kit: GatewayKit) -> "Hub":
                 code="E825",
                 what="the package huggingface_hub is not installed",
                 why="adapters are pushed with it",
-                fix="pip install huggingface_hub",
+                fix="pip install 'ft-orchestrator[hub]'",
             )
         ) from None
     api = HfApi(endpoint=kit.environ.get(_ENDPOINT) or None, token=kit.environ[_TOKEN])

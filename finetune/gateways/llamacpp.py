@@ -11,14 +11,16 @@ model answers to any name with that model, so it is refused.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from finetune.deployments import Deployment, GatewayKit, Registered, Said, Upstream
+from finetune.deployments import Deployment, GatewayKit, Registered, Said, Shape, Upstream
 from finetune.errors import GatewayError, GatewayUnavailable, Problem, UsageError
-from finetune.gateways.adapters import is_ours, not_there, still_there, taken
+from finetune.gateways.adapters import is_ours, not_lora_faults, not_there, still_there, taken
 from finetune.gateways.calling import Calls, Chat, Place
 from finetune.gateways.presets import Presets, parse
+from finetune.gateways.templates import applied, not_compared, template_faults
 from finetune.jobs import Json
 
 _URL: Final = "http://127.0.0.1:8080"
@@ -54,7 +56,7 @@ def build(kit: GatewayKit) -> "LlamaCpp":
 
 
 class LlamaCpp:
-    """Also `Bases`. The file outlives a restart of the server, and so do the versions."""
+    """Also `Bases` and `Foresees`. The file outlives a restart of the server, and so do the versions."""
 
     def __init__(self, calls: Calls, presets: Presets) -> None:
         self.name = calls.place.gateway
@@ -66,9 +68,25 @@ class LlamaCpp:
         try:
             faults += self._base_faults(deployment)
             self._must_route()
+            return faults or self._template_faults(deployment)
         except GatewayError as error:
             return [*faults, *error.problems]
-        return faults
+
+    def foresee(self, shape: Shape) -> list[Problem]:
+        """See `Foresees.foresee`. The template is compared where the base runs: a base that is loaded takes memory."""
+        what, faults = "what the recipe trains", []
+        planned = Deployment(ref=what, public="", digest="", base_model=shape.base_model, template=shape.template)
+        try:
+            faults += self._base_faults(planned)
+            self._must_route()
+            if faults or planned.template is None:
+                return faults
+            if not self._runs(shape.base_model):
+                return [not_compared(self.name, f"{shape.base_model} is not loaded there; it is when it is registered")]
+            return self._template_faults(planned)
+        except GatewayError as error:
+            later = [replace(each, level="warning") if each.code == "E820" else each for each in error.problems]
+            return [*faults, *later]
 
     def register(self, deployment: Deployment) -> Upstream:
         """See `Gateway.register`. Its weights are read when it is first asked."""
@@ -79,6 +97,8 @@ class LlamaCpp:
         has = self._presets.sections().get(name)
         if has is not None and has != wanted:
             raise taken(self._calls.place, name, _weights(has), _weights(wanted))
+        if has is None:
+            self._must_fit_template(deployment)
         self._presets.put(name, wanted)
         if name not in self._cards(reload=True):
             if has is None:
@@ -160,8 +180,30 @@ class LlamaCpp:
             raise
 
     def _failed(self, name: str) -> bool:
+        return bool(self._status(name).get("failed"))
+
+    def _runs(self, name: str) -> bool:
+        return self._status(name).get("value") == "loaded"
+
+    def _status(self, name: str) -> Json:
         listed = self._calls.send("GET", "/models").object().get("data") or []
-        return any(card.get("id") == name and card.get("status", {}).get("failed") for card in listed)
+        return next((card.get("status") or {} for card in listed if card.get("id") == name), {})
+
+    def _template_faults(self, deployment: Deployment) -> list[Problem]:
+        """Asked as the base, whose lines the version's section repeats. Loads the base."""
+        base = deployment.base_model
+        fix = (
+            f"add to [{base}] in {self._presets.path}: chat-template-file = FILE, the base model's own "
+            "chat_template.jinja, and jinja = true"
+        )
+        return template_faults(
+            self.name, deployment.ref, deployment.template, lambda chat: applied(self._calls, base, chat), fix
+        )
+
+    def _must_fit_template(self, deployment: Deployment) -> None:
+        """Raise GatewayError E841 when it would be asked in another form than it has learned."""
+        if wrong := [each for each in self._template_faults(deployment) if each.level == "error"]:
+            raise GatewayError(*wrong)
 
     def _section(self, deployment: Deployment) -> dict[str, str]:
         """The base's own lines with the adapter added: context, cache and the like are as for the base."""
@@ -196,7 +238,7 @@ def _file_faults(deployment: Deployment) -> list[Problem]:
     elif not _begins(path, _MAGIC):
         what, why = f"{path} is no GGUF file", "llama-server reads no other format"
     else:
-        return []
+        return not_lora_faults("llamacpp", deployment)
     folder = deployment.adapter or "ADAPTER"
     fix = f"`python convert_lora_to_gguf.py {folder} --outfile {folder}/adapter.gguf` (llama.cpp)"
     return [Problem(code="E826", what=what, why=why, fix=fix)]

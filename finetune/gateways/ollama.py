@@ -7,11 +7,12 @@ is. The newest versions of Ollama take no adapters at all, and say so when they 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from finetune.deployments import Deployment, GatewayKit, Registered, Said, Upstream
+from finetune.deployments import Deployment, GatewayKit, Registered, Said, Shape, Upstream
 from finetune.errors import GatewayError, Problem, UsageError
 from finetune.gateways.adapters import (
     CONFIG,
@@ -19,12 +20,14 @@ from finetune.gateways.adapters import (
     absent,
     folder_faults,
     is_ours,
+    not_lora_faults,
     not_there,
     refused,
     still_there,
     taken,
 )
 from finetune.gateways.calling import Calls, Place
+from finetune.gateways.templates import not_compared
 from finetune.jobs import Json
 
 _HOST: Final = "OLLAMA_HOST"
@@ -47,7 +50,7 @@ def build(kit: GatewayKit) -> "Ollama":
 
 
 class Ollama:
-    """Also `Bases`. Ollama copies what it is given, and keeps it over a restart."""
+    """Also `Bases` and `Foresees`. Ollama copies what it is given, and keeps it over a restart."""
 
     def __init__(self, calls: Calls, bases: Mapping[str, str]) -> None:
         """`bases`: what Ollama calls each base model."""
@@ -61,6 +64,21 @@ class Ollama:
             return faults + self._base_faults(deployment, self._tags())
         except GatewayError as error:
             return [*faults, *error.problems]
+
+    def foresee(self, shape: Shape) -> list[Problem]:
+        """See `Foresees.foresee`. That templates cannot be compared is said here, and at no promotion again."""
+        what = "what the recipe trains"
+        planned = Deployment(ref=what, public="", digest="", base_model=shape.base_model)
+        try:
+            faults = self._base_faults(planned, self._tags())
+        except GatewayError as error:
+            # It may be there by the time that the training has ended.
+            return [replace(problem, level="warning") for problem in error.problems]
+        # What has no converter here can still come as GGUF once it is trained.
+        faults = [replace(each, level="warning") if each.code == "E826" else each for each in faults]
+        if faults or shape.template is None:
+            return faults
+        return [not_compared(self.name, "Ollama's templates are written in Go's language, not in Jinja")]
 
     def register(self, deployment: Deployment) -> Upstream:
         """See `Gateway.register`."""
@@ -175,7 +193,7 @@ class Ollama:
                 code="E826",
                 what=f"Ollama converts no adapters for {family or 'an unknown family'}, the family of {base}",
                 why=f"it has code for {' and '.join(_CONVERTED)}",
-                fix=f"put the adapter as GGUF into {deployment.adapter}, or use another gateway",
+                fix=f"put the adapter as GGUF into {deployment.adapter or 'its folder'}, or use another gateway",
             )
         ]
 
@@ -193,7 +211,8 @@ def _gguf(deployment: Deployment) -> Path | None:
 
 
 def _file_faults(deployment: Deployment) -> list[Problem]:
-    return [] if _gguf(deployment) else folder_faults("ollama", deployment)
+    missing = [] if _gguf(deployment) else folder_faults("ollama", deployment)
+    return missing or not_lora_faults("ollama", deployment)
 
 
 def _digests(deployment: Deployment) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
-from finetune.deployments import Deployment, Registered, Said, Shape, Upstream
+from finetune.deployments import Deployment, Registered, Rendered, Said, Shape, Upstream
 from finetune.errors import GatewayError, Problem
 from finetune.gateways.adapters import (
     Limits,
@@ -23,12 +23,14 @@ from finetune.gateways.adapters import (
     refused,
     still_there,
     taken,
+    target_faults,
 )
 from finetune.gateways.calling import Answer, Calls
+from finetune.gateways.templates import Seen, template_faults
 from finetune.jobs import Json
 
 #: In the words of a server about an adapter that it has no code or no room for, now and later.
-_NEVER: Final = re.compile(r"(?i)\b(rank|dora|modules_to_save|bias|supports?|compatible)\b")
+_NEVER: Final = re.compile(r"(?i)\b(rank|dora|modules_to_save|bias|supports?|compatible|target modules)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,10 @@ class Dialect:
     #: The name that an adapter answers to, of the base's name and the adapter's.
     asked: Callable[[str, str], str]
     limits: Limits
+    #: The limits as the server itself tells them, of those known here. Raises GatewayError.
+    told: Callable[[Calls, Limits], Limits]
+    #: Asks it, by the name of a model there, what it makes of a conversation.
+    look: Callable[[Calls, str, Rendered], Seen]
     #: What to start it with so that it loads adapters while it runs.
     start: str
     #: What to start it with so that it serves a base under the base's own name; `{base}` stands for it.
@@ -61,31 +67,42 @@ class RuntimeLora:
 
     def preflight(self, deployment: Deployment) -> list[Problem]:
         """See `Gateway.preflight`."""
-        faults = lora_faults(self.name, deployment, self._dialect.limits)
+        limits = self._dialect.limits
         try:
-            cards = self._cards()
+            limits = self._dialect.told(self._calls, limits)
+            faults = self._served_faults(deployment, self._cards())
         except GatewayError as error:
-            return [*faults, *error.problems]
-        return faults + self._base_faults(deployment, cards)
+            faults = list(error.problems)
+        return lora_faults(self.name, deployment, limits) + faults
 
     def foresee(self, shape: Shape) -> list[Problem]:
         """See `Foresees.foresee`."""
-        what = "what the recipe trains"
-        faults = rank_faults(self.name, what, shape.rank, self._dialect.limits)
-        planned = Deployment(ref=what, public="", digest="", base_model=shape.base_model)
+        what, limits = "what the recipe trains", self._dialect.limits
+        planned = Deployment(ref=what, public="", digest="", base_model=shape.base_model, template=shape.template)
         try:
-            return faults + self._base_faults(planned, self._cards())
+            limits = self._dialect.told(self._calls, limits)
+            faults = self._served_faults(planned, self._cards())
         except GatewayError as error:
             # It may be there by the time that the training has ended.
-            return [*faults, *(replace(problem, level="warning") for problem in error.problems)]
+            faults = [replace(problem, level="warning") for problem in error.problems]
+        # `all-linear` are modules that only the base's own code names.
+        targets = () if isinstance(shape.target_modules, str) else shape.target_modules
+        return [
+            *rank_faults(self.name, what, shape.rank, limits),
+            *target_faults(self.name, what, targets, limits),
+            *faults,
+        ]
 
     def register(self, deployment: Deployment) -> Upstream:
         """See `Gateway.register`."""
         cards = self._cards()
-        faults = lora_faults(self.name, deployment, self._dialect.limits) + self._base_faults(deployment, cards)
-        if faults:
+        limits = self._dialect.told(self._calls, self._dialect.limits)
+        if faults := lora_faults(self.name, deployment, limits) + self._base_faults(deployment, cards):
             raise GatewayError(*faults)
         if deployment.model not in cards:
+            # A restart may have given it another template, and forgotten what was loaded.
+            if wrong := [each for each in self._template_faults(deployment, cards) if each.level == "error"]:
+                raise GatewayError(*wrong)
             cards = self._load(deployment)
         self._check(deployment, cards)
         place = self._calls.place
@@ -174,6 +191,24 @@ class RuntimeLora:
             if deployment.base_model in (name, card.get("root")):
                 return name
         raise GatewayError(*self._base_faults(deployment, cards))
+
+    def _served_faults(self, deployment: Deployment, cards: Mapping[str, Json]) -> list[Problem]:
+        """What stands against it in what the server was started with."""
+        return self._base_faults(deployment, cards) or self._template_faults(deployment, cards)
+
+    def _template_faults(self, deployment: Deployment, cards: Mapping[str, Json]) -> list[Problem]:
+        """Asked as the base: these servers take the base's template for all adapters, whatever lies beside those."""
+        base = self._base(deployment, cards)
+        # An adapter of its own may have brought a tokenizer along, in versions that looked for one.
+        model = self._asked(deployment, cards) if deployment.model in cards else base
+        fix = (
+            f"start {self.name} without --chat-template, so that it takes the base model's own, or with "
+            "--chat-template FILE, the one of the training"
+        )
+        look = self._dialect.look
+        return template_faults(
+            self.name, deployment.ref, deployment.template, lambda chat: look(self._calls, model, chat), fix
+        )
 
     def _base_faults(self, deployment: Deployment, cards: Mapping[str, Json]) -> list[Problem]:
         bases = _bases(cards)

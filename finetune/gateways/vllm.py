@@ -10,6 +10,7 @@ from finetune.errors import Problem, UsageError
 from finetune.gateways.adapters import Limits
 from finetune.gateways.calling import Calls, Place
 from finetune.gateways.runtime import Dialect, RuntimeLora
+from finetune.gateways.templates import tokenized
 
 _URL: Final = "http://127.0.0.1:8000"
 _RANK: Final = "FT_VLLM_MAX_LORA_RANK"
@@ -33,6 +34,9 @@ def build(kit: GatewayKit) -> RuntimeLora:
         unload="/v1/unload_lora_adapter",
         asked=lambda base, name: name,
         limits=Limits(max_rank=_max_rank(kit), rank_name=_RANK, rank_option="--max-lora-rank"),
+        # It tells none.
+        told=lambda calls, limits: limits,
+        look=tokenized,
         start="VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora",
         serve="`vllm serve {base} --enable-lora`, or name the base with --served-model-name",
         unlisted="look into the log of vLLM",

@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from finetune.errors import Problem
+from finetune.abilities import Hosted, Hosting
+from finetune.deployments import Upstream
+from finetune.errors import Problem, ProviderError
 from finetune.jobs import Json
 from finetune.ports import Provider, ProviderKit, RemoteData
-from finetune.providers.openai import OpenAiProvider
+from finetune.providers.azure_deploy import Deployments
+from finetune.providers.openai import READ_S, OpenAiProvider
 from finetune.providers.openai_check import not_taken
 from finetune.spec import Recipe
 
@@ -20,7 +23,7 @@ def build(kit: ProviderKit) -> Provider:
 
 
 class AzureProvider(OpenAiProvider):
-    """`ports.Provider` on `{AZURE_OPENAI_ENDPOINT}/openai/v1`.
+    """`ports.Provider` on `{AZURE_OPENAI_ENDPOINT}/openai/v1`, and `abilities.Deployable`.
 
     Its list is not known to filter by metadata, so that `find` goes through all jobs. No webhooks.
     """
@@ -31,8 +34,39 @@ class AzureProvider(OpenAiProvider):
     address_variable = "AZURE_OPENAI_ENDPOINT"
     options: ClassVar[Mapping[str, type]] = {"suffix": str, "beta": float, "trainingType": str}
     notice = None  # type: ignore[assignment]
-    #: A tuned model has to be deployed first, which bills by the hour.
+    #: A tuned model has to be deployed first (`deploy`), which bills by the hour.
     answers_at = None  # type: ignore[assignment]
+
+    def __init__(self, kit: ProviderKit, *, read_s: float = READ_S) -> None:
+        super().__init__(kit, read_s=read_s)
+        self._deployments = Deployments(kit)
+
+    def hosting(self, base_model: str) -> Hosting:
+        """See `abilities.Deployable`."""
+        return self._deployments.hosting()
+
+    def undeployable(self) -> list[Problem]:
+        """See `abilities.Deployable`."""
+        return [*self.unconfigured(), *self._deployments.missing()]
+
+    def deploy(self, name: str, artifact: Json) -> Upstream | None:
+        """See `abilities.Deployable`."""
+        return self.hosted_at(name) if self._deployments.deploy(name, str(artifact["model"])) else None
+
+    def hosted_at(self, name: str) -> Upstream:
+        """See `abilities.Deployable`. Its v1 API speaks OpenAI's protocol, with the deployment in place of a model."""
+        if problems := self.unconfigured():
+            raise ProviderError(*problems)
+        model = self._deployments.named(name)
+        return Upstream(kind="openai", model=model, api_base=self._address(), key_env=self.key_variable)
+
+    def deployed(self) -> list[Hosted]:
+        """See `abilities.Deployable`."""
+        return self._deployments.deployed()
+
+    def undeploy(self, name: str) -> None:
+        """See `abilities.Deployable`."""
+        self._deployments.undeploy(name)
 
     def _needed(self) -> Sequence[str]:
         return (self.address_variable, self.key_variable)

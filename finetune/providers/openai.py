@@ -26,7 +26,7 @@ from finetune.spec import Recipe, explicit
 #: The key of a job's metadata under which it carries our run key.
 RUN_KEY: Final = "ft_run_key"
 _VENDOR: Final = "https://api.openai.com/v1"
-_READ_S: Final = 60.0
+READ_S: Final = 60.0
 #: Connecting and reading are waited for one after the other, and both must fit into ten seconds.
 _REACH_S: Final = 4.0
 #: Code and words by which a create is refused as long as its file is being processed.
@@ -55,7 +55,7 @@ class OpenAiProvider:
     max_poll_s = 60.0
     honours = HONOURED | {"seed", "training.epochs", "training.batch_size", "training.learning_rate_multiplier"}
 
-    def __init__(self, kit: ProviderKit, *, read_s: float = _READ_S) -> None:
+    def __init__(self, kit: ProviderKit, *, read_s: float = READ_S) -> None:
         """`read_s` bounds the wait for an answer, in seconds."""
         self._kit, self._read_s = kit, read_s
         self._opened: Opened[Wire] = Opened()

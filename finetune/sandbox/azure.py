@@ -1,12 +1,21 @@
 """A stand-in for Azure OpenAI's fine-tuning and files at `/openai/v1`: OpenAI's protocol, and where Azure differs.
 
-Deployments are not part of it: a tuned model at Azure answers only when it has been deployed, through another API.
+A tuned model answers only when it has been deployed, through another API (`azure_deployments`), and then under the
+deployment's name: with its own name and what it was asked, as no model is there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, ClassVar, Final
 
+from finetune.sandbox.azure_deployments import (
+    ACCOUNT,
+    GROUP,
+    ROOT,
+    SUBSCRIPTION,
+    TOKEN,
+    Deployments,
+)
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
 from finetune.sandbox.openai.bodies import Check, text
@@ -15,7 +24,8 @@ from finetune.sandbox.openai.front import KEY
 from finetune.sandbox.openai.jobs import Job, Timing
 from finetune.sandbox.openai.log import Ids
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
-from finetune.sandbox.service import Reply, Request
+from finetune.sandbox.openai.words import Refused, missing_parameter
+from finetune.sandbox.service import Reply, Request, Route
 
 _CODES: Final = {
     400: "invalidPayload",
@@ -29,7 +39,7 @@ _CODES: Final = {
     503: "serviceUnavailable",
 }
 #: What Azure names by words of its own, whatever the status.
-_OWN: Final = {"insufficient_quota": "quotaExceeded"}
+_OWN: Final = {"insufficient_quota": "quotaExceeded", "DeploymentNotFound": "DeploymentNotFound"}
 
 
 class AzureSandbox(OpenAiSandbox):
@@ -67,10 +77,45 @@ class AzureSandbox(OpenAiSandbox):
             part_limit=part_limit,
             per_minute=per_minute,
         )
+        self.deployments = Deployments(self._models.is_tuned, self.now)
+
+    def routes(self) -> Sequence[Route]:
+        """See `Sandbox.routes`."""
+        chat = self.route("POST", "/chat/completions", "chat", self._chat, ())
+        return [*super().routes(), chat, *self.deployments.routes()]
+
+    def authenticate(self, request: Request) -> Reply | None:
+        """See `Sandbox.authenticate`. The Resource Manager is another host, with another credential."""
+        if request.path.startswith(ROOT):
+            return self.deployments.unknown_token(request)
+        return super().authenticate(request)
+
+    def _chat(self, request: Request) -> Any:
+        body = self.json(request)
+        for name in ("model", "messages"):
+            if not body.get(name):
+                raise missing_parameter(name)
+        there = self.deployments.answering(body["model"])
+        if there is None:
+            what = "The API deployment for this resource does not exist."
+            raise Refused(404, what, code="DeploymentNotFound")
+        text = f"I am {there.model}: {body['messages'][-1].get('content')}"
+        answer = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        used = {"prompt_tokens": 8, "completion_tokens": 8, "total_tokens": 16}
+        made = {"id": self.new_id("chatcmpl-"), "object": "chat.completion", "created": int(self.now())}
+        return {**made, "model": there.model, "choices": [answer], "usage": used}
 
     def environment(self, url: str) -> dict[str, str]:
         """See `Sandbox.environment`."""
-        return {"AZURE_OPENAI_ENDPOINT": url, "AZURE_OPENAI_API_KEY": KEY}
+        return {
+            "AZURE_OPENAI_ENDPOINT": url,
+            "AZURE_OPENAI_API_KEY": KEY,
+            "AZURE_MANAGEMENT_ENDPOINT": url,
+            "AZURE_MANAGEMENT_TOKEN": TOKEN,
+            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+            "AZURE_RESOURCE_GROUP": GROUP,
+            "AZURE_OPENAI_ACCOUNT": ACCOUNT,
+        }
 
     def key_of(self, request: Request) -> str:
         """Azure takes its own header, too."""

@@ -4,8 +4,9 @@ import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
-from finetune.errors import FtError, ServingError
+from finetune.errors import FtError, ServingError, StateError
 from finetune.ports import BaseLoader, Chat, LoadedBase, Served
 from finetune.serving.asks import Ask, BaseEngine, EngineMaker, Generation, fault
 
@@ -31,8 +32,10 @@ class Pool:
         max_bases: int = 2,
         progress: Callable[[str], None] = lambda line: None,
         make: EngineMaker = _torch_engine,
+        fetch: Callable[[str, str, Path], None] | None = None,
     ) -> None:
-        self._loader = loader
+        """`fetch(address, digest, folder)` gets an adapter that is missing here (`shelf.Adapters.fetch`)."""
+        self._loader, self._fetch = loader, fetch
         self._max_bases = max_bases
         self._progress = progress
         self._make = make
@@ -63,16 +66,33 @@ class Pool:
             return made
 
     def ready(self, served: Served) -> BaseEngine:
-        """The engine with the model's adapter in it. Raises ServingError: what `Engine.load_adapter` raises, E758."""
+        """The engine with the model's adapter in it, fetched first where it is missing and known to be elsewhere.
+
+        Raises ServingError: what `Engine.load_adapter` raises, E758, what the fetching raises (E512, E513, E838).
+        """
         engine = self.engine(served.base_model)
         if served.adapter is not None:
             try:
-                engine.load_adapter(served.id, served.adapter, served.digest)
+                self._load_adapter(engine, served, served.adapter)
             except ServingError as exc:
                 if exc.problems[0].code != "E751":
                     raise
                 raise _no_adapter(served, exc.problems[0].why) from exc.__cause__
         return engine
+
+    def _load_adapter(self, engine: BaseEngine, served: Served, folder: Path) -> None:
+        """Load it. One that is in memory needs neither its folder nor the bucket."""
+        try:
+            engine.load_adapter(served.id, folder, served.digest)
+        except ServingError:
+            if self._fetch is None or served.uri is None or served.digest is None or folder.exists():
+                raise
+            self._progress(f"fetching {served.id} from {served.uri}")
+            try:
+                self._fetch(served.uri, served.digest, folder)
+            except StateError as error:
+                raise ServingError(*error.problems) from error
+            engine.load_adapter(served.id, folder, served.digest)
 
     def generate(self, served: Served, ask: Ask) -> Generation:
         """Begin an answer of exactly this model. Raises as `ready` and `Engine.generate` do."""

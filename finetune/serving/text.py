@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 _BROKEN = "\ufffd"
 #: A character has at most four bytes, so at most three of them can be waiting for the rest.
 _WAITING = 3
-#: After this many tokens without a whole character, what they hold is no text and never will be.
+#: After this many tokens without a whole character, what can be put away of them is.
 _PATIENCE = 8
 
 
@@ -28,22 +28,21 @@ class Detokeniser:
         """The text that is certain now and has not been handed out; often empty."""
         self._pending.append(token)
         text = self._pending_text()
-        if text is None or not text.startswith(self._sent):
+        if not text.startswith(self._sent):
             # A byte-level run decodes as broken until it is whole: what was sent shows again when it is.
             return self.flush() if len(self._pending) > _PATIENCE else ""
-        if not text.endswith(_BROKEN) or len(self._pending) > _PATIENCE:
+        if not text.endswith(_BROKEN):
             return self._settle(text)
         ready = text[: len(text) - min(_WAITING, len(text) - len(text.rstrip(_BROKEN)))]
         piece = ready[len(self._sent) :]
         self._sent += piece
+        if len(self._pending) > _PATIENCE:
+            piece += self._shorten(text)
         return piece
 
     def flush(self) -> str:
         """What was held back, broken or not. After this the object can go on as if new."""
-        text = self._pending_text()
-        if text is None or not text.startswith(self._sent):
-            text = self._sent + _BROKEN
-        return self._settle(text)
+        return self._settle(self._pending_text())
 
     def _settle(self, text: str) -> str:
         piece = text[len(self._sent) :]
@@ -53,10 +52,23 @@ class Detokeniser:
         self._sent = ""
         return piece
 
-    def _pending_text(self) -> str | None:
+    def _shorten(self, text: str) -> str:
+        """Put the broken part away that nothing can complete any more, else each token costs more than the last."""
+        for kept in range(1, _WAITING + 1):
+            front, end = self._pending[:-kept], self._pending[-kept:]
+            done = text[: len(text) - len(self._decode(end))]
+            # Where a character is cut, its two halves make more broken ones than it makes whole.
+            if self._decode(front) + self._decode(end) == self._decode(self._pending):
+                piece, self._sent = done[len(self._sent) :], self._sent[len(done) :]
+                self._context, self._pending = front, end
+                return piece
+        return ""
+
+    def _pending_text(self) -> str:
         before = self._decode(self._context)
         whole = self._decode(self._context + self._pending)
-        return whole[len(before) :] if whole.startswith(before) else None
+        # Some decoders break a whole run of bytes for one bad byte in it, also what had been handed out.
+        return whole[len(before) :] if whole.startswith(before) else self._decode(self._pending)
 
 
 def detokenise(ids: Sequence[int], decode: Callable[[list[int]], str]) -> str:

@@ -254,6 +254,12 @@ class Register(Section):
         default="5m", description="How long each share is kept and checked before the next.", examples=["5m"]
     )
 
+    max_hosting: Money | None = Field(
+        default=None,
+        description="What an hour of hosting may cost, where the provider wants the model deployed (Azure).",
+        examples=["3 USD"],
+    )
+
     @property
     def canary_pause_s(self) -> int:
         """`canary_pause` in seconds."""

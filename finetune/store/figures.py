@@ -1,6 +1,6 @@
 """Figures of the whole installation in SQL. Each statement is led by an index or bounded by a number of rows.
 
-Counting all jobs is the only one that grows with the history: it reads the index `jobs_state`, never the rows.
+Counting jobs, promotions and moves of aliases grows with the history: it reads an index, never the rows.
 """
 
 import re
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Float, Row, and_, case, cast, func, or_, sele
 from finetune.figures import Backlog, Coded, Figures, InState, Spending
 from finetune.jobs import FINAL, JobState
 from finetune.store.database import Database
+from finetune.store.figures_serving import serving
 from finetune.store.runs import waiting
 from finetune.store.schema import attempts, events, jobs, runs, unleased, workers
 from finetune.tasks import ADVANCE, ALIVE, QUEUE_OF, QUEUES, TRAIN
@@ -39,6 +40,8 @@ class Most:
     priced: int = 5_000
     #: The newest ends of each provider and state.
     ended: int = 300
+    #: Those moved last, for who gets their calls.
+    aliases: int = 200
 
 
 class SqlFigures:
@@ -71,6 +74,7 @@ class SqlFigures:
                 errors=errors,
                 failed=failed,
                 spending=_spending(connection, now - spending_reach),
+                serving=serving(connection, now, failed=self._most.ended, aliases=self._most.aliases),
                 events_reach_s=events_reach.total_seconds(),
                 spending_reach_s=spending_reach.total_seconds(),
             )

@@ -192,6 +192,7 @@ promotions = Table(
     Column("steps", _Json, nullable=False),
     Column("pause_s", Float, nullable=False),
     Column("gate", _Json),
+    Column("max_hosting", String(32)),
     Column("state", String(16), nullable=False),
     Column("step", Integer, nullable=False),
     Column("before", Integer),
@@ -209,6 +210,8 @@ promotions = Table(
     Column("lease_until", Utc),
     Index("promotions_due", "due_at"),
     Index("promotions_name", "name", "created_at"),
+    # Figures count all promotions without reading them.
+    Index("promotions_state", "state", "finished_at"),
 )
 
 deployments = Table(

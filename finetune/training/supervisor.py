@@ -8,13 +8,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finetune import report, traces
 from finetune.errors import LeaseLost, Problem, StateError
 from finetune.files import digest, unwritable
 from finetune.jobs import Json
+from finetune.leases import held
 from finetune.placement import from_row
 from finetune.ports import Clock
 from finetune.process import end_group, identity, same_process, spawn
@@ -30,9 +32,12 @@ MAX_DEATHS = 5
 PAUSE = timedelta(seconds=15)
 #: Before a look whether the disk takes files again.
 LONG_PAUSE = timedelta(seconds=60)
+#: Tries to put an adapter where it is kept beside this disk, with pauses as above.
+UPLOADS = 4
 _RENEW_S = 1.0
 _LOOK_S = 0.2
 _GRACE_S = 10.0
+_LATER = "`ft models sync` on this machine puts it there later"
 
 
 class Supervisor:
@@ -47,10 +52,15 @@ class Supervisor:
         runs_dir: Path,
         adapters_dir: Path,
         command: Callable[[Path, Path, int], Sequence[str]],
+        shelve: Callable[[Path, str], str | None] = lambda folder, digest: None,
     ) -> None:
-        """`command(run_dir, report, processes)` is the trainer's command line, for one process a card."""
+        """`command(run_dir, report, processes)` is the trainer's command line, for one process a card.
+
+        `shelve(folder, digest)` keeps a finished adapter beside this disk too (`shelf.Adapters.shelve`).
+        """
         self._runs, self._clock, self._placements = runs, clock, placements
         self._runs_dir, self._adapters_dir, self._command = runs_dir, adapters_dir, command
+        self._shelve = shelve
 
     def claim(self, stopping: Callable[[], bool]) -> Run | None:
         """The run whose turn it is here, claimed; None if nothing waits, or fits, or the worker is `stopping`."""
@@ -113,7 +123,10 @@ class Supervisor:
         else:
             # A trainer that has just begun may end by the signal itself, before it could say so by its exit code.
             asked = (stopping() or run.hold_requested) and code < 0
-            self._ended(run, told.last, told.path, INTERRUPTED if asked else code)
+            if told.last.get("kind") == "done":
+                self._done(run, told, stopping)
+            else:
+                self._ended(run, told.last, told.path, INTERRUPTED if asked else code)
 
     def _environment(self, devices: Sequence[str]) -> dict[str, str]:
         """Ours, with the span that the trainer's belong to; where there are cards, with those that it has."""
@@ -143,12 +156,47 @@ class Supervisor:
             # The lease ends, another look follows: `cancelled` must mean that nothing runs.
             self._runs.update_run(run, self._clock.now(), process=run.process)
 
+    def _done(self, run: Run, told: "_Told", stopping: Callable[[], bool]) -> None:
+        artifact = self._keep(run, told.last["artifact"])
+        # It may take longer than the lease lasts.
+        with held(partial(self._renew, run), _RENEW_S):
+            uri = self._shelved(artifact, told.path, stopping)
+        self._end(run, state="succeeded", artifact={**artifact, "uri": uri} if uri else artifact)
+        # Optimiser states are the largest files of a run. After the commit: until then they may be gone on from.
+        shutil.rmtree(told.path.with_name("checkpoints"), ignore_errors=True)
+
+    def _renew(self, run: Run) -> None:
+        self._runs.update_run(run, self._clock.now(), ttl=LEASE)
+
+    def _shelved(self, artifact: Json, told: Path, stopping: Callable[[], bool]) -> str | None:
+        """Its address there. None when that came to nothing: the training is done all the same, and its adapter here.
+
+        Blocks; a worker that is `stopping` does not wait for a bucket that is out of reach.
+        """
+        for attempt in range(UPLOADS):
+            try:
+                uri = self._shelve(Path(artifact["path"]), artifact["digest"])
+            except StateError as error:
+                problem, again = error.problems[0], error.retry and attempt + 1 < UPLOADS and not stopping()
+                pause = PAUSE * 2**attempt
+                then = f"trying again in {pause.total_seconds():.0f} s" if again else f"it is here alone; {_LATER}"
+                self._note(told, f"{problem.what} ({problem.code}): {problem.why}; {then}")
+                if not again:
+                    return None
+                self._sleep(pause, stopping)
+            else:
+                if uri:
+                    self._note(told, f"the adapter is at {uri}", level="info")
+                return uri
+        return None
+
+    def _sleep(self, pause: timedelta, stopping: Callable[[], bool]) -> None:
+        until = self._clock.now() + pause
+        while self._clock.now() < until and not stopping():
+            self._clock.sleep(_RENEW_S)
+
     def _ended(self, run: Run, last: Json, told: Path, code: int) -> None:
-        if last.get("kind") == "done":
-            self._end(run, state="succeeded", artifact=self._keep(run, last["artifact"]))
-            # Optimiser states are the largest files of a run. After the commit: until then they may be gone on from.
-            shutil.rmtree(told.with_name("checkpoints"), ignore_errors=True)
-        elif last.get("kind") == "failed" and not last["retry"]:
+        if last.get("kind") == "failed" and not last["retry"]:
             self._end(run, state="failed", error=last["error"])
         elif code == INTERRUPTED:
             # Asked to stop with its worker: it goes on from its checkpoint, and that is not held against it.
@@ -188,9 +236,9 @@ class Supervisor:
             raise StateError(unwritable(target.parent, error)) from error
         return {**artifact, "path": str(target)}
 
-    def _note(self, told: Path, message: str) -> None:
+    def _note(self, told: Path, message: str, level: Literal["info", "warning"] = "warning") -> None:
         reporter = report.Reporter(told)
-        reporter.event(message, level="warning")
+        reporter.event(message, level=level)
         reporter.close()
 
     def _end(self, run: Run, **fields: Any) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
     from finetune.versions import ModelVersion, Promotion
-    from finetune.wiring.rehearsal import Sandboxes
+    from finetune.wiring.rehearsal import How, Sandboxes
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
@@ -78,13 +78,11 @@ class Desk(Exports):
 
         return Offers(self.providers, self.catalogue, self.clock.now().date())
 
-    def sandboxes(
-        self, names: Sequence[str], *, port: int, speed: float, laid: Sequence[str], rate: tuple[float, int]
-    ) -> "AbstractContextManager[Sandboxes]":
-        """Stand-ins for hosted APIs, running while the context lasts. See `rehearsal.running`."""
+    def sandboxes(self, names: Sequence[str], how: "How") -> "AbstractContextManager[Sandboxes]":
+        """Stand-ins for hosted APIs and gateways, running while the context lasts. See `rehearsal.running`."""
         from finetune.wiring.rehearsal import running
 
-        return running(names, self.settings.home / "sandbox", port=port, speed=speed, laid=laid, rate=rate)
+        return running(names, self.settings.home / "sandbox", how)
 
     def rehearsing(self) -> "AbstractContextManager[None]":
         """While the context lasts, a new Desk finds stand-ins in place of hosted APIs, and another home."""
@@ -133,6 +131,12 @@ class Desk(Exports):
         from finetune.ids import login
 
         return self.releasing.roll_back(name, alias, by=login())
+
+    def retire(self, ref: str) -> list[str]:
+        """See `releasing.Releasing.retire`."""
+        from finetune.ids import login
+
+        return self.releasing.retire(ref, by=login())
 
     def carry(self, promotion: "Promotion", *, wait: bool) -> "Promotion":
         """Move a promotion on, and say what happens, until it has ended; without `wait`, or until a canary has begun.
@@ -280,6 +284,7 @@ class Desk(Exports):
             broker=self._examine_broker,
             alive=lambda: alive(self.beats, self.clock),
             ahead=self._database_ahead,
+            artifacts=self.adapters.reach,
         )
 
     def _examine_broker(self) -> "Broker | None":

@@ -10,7 +10,7 @@ from finetune.names import PRODUCTION
 from finetune.wiring.releases import Releases
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from finetune.exports.card import Facts
     from finetune.exports.exporter import Exported, Exporter
@@ -63,7 +63,18 @@ class Exports(Releases):
             self.clock,
             back=self.releasing.back,
             folders=(self.settings.adapters_dir, self.settings.runs_dir),
+            remote=self.adapters,
         )
+
+    def upload_late(self) -> "Iterator[tuple[str, str]]":
+        """Put adapters of versions that are on this machine alone into the bucket; each version, and its address.
+
+        Idempotent. Raises StateError E512, E513, E838.
+        """
+        for one in self.models.models() if self.settings.artifacts else ():
+            alone = "path" in one.artifact and not {"uri", "gone"} & one.artifact.keys()
+            if alone and (folder := self.adapters.place(one.artifact)).is_dir():
+                yield one.ref, str(self.adapters.shelve(folder, str(one.artifact["digest"])))
 
     @property
     def _aside(self) -> Path:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from finetune.registry import Registry
     from finetune.service import Service
     from finetune.serving.pool import Pool
+    from finetune.shelf import Adapters
     from finetune.spec import Recipe
     from finetune.store import (
         Database,
@@ -190,7 +191,14 @@ class Parts:
         """Tuned models by name."""
         from finetune.registry import Registry
 
-        return Registry(self.models)
+        return Registry(self.models, place=lambda one: (self.adapters.place(one), self.adapters.address(one)))
+
+    @cached_property
+    def adapters(self) -> "Adapters":
+        """Where versions' adapters are."""
+        from finetune.shelf import Adapters
+
+        return Adapters(self.settings.adapters_dir, self.settings.artifacts)
 
     @cached_property
     def service(self) -> "Service":
@@ -343,6 +351,7 @@ class Parts:
             runs_dir=self.settings.runs_dir,
             adapters_dir=self.settings.adapters_dir,
             command=_trainer,
+            shelve=self.adapters.shelve,
         )
 
     @cached_property
@@ -362,7 +371,7 @@ class Parts:
         """Models in memory; torch is imported when the first one is loaded."""
         from finetune.serving.pool import Pool
 
-        return Pool(lambda name, report: self.load_base(name, report), progress=self._say)
+        return Pool(lambda name, report: self.load_base(name, report), progress=self._say, fetch=self.adapters.fetch)
 
 
 def _trainer(run_dir: Path, report: Path, processes: int) -> list[str]:

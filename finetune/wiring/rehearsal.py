@@ -1,10 +1,12 @@
-"""Stand-ins for hosted APIs within this process, and a place apart for the jobs that are tried against them."""
+"""Stand-ins for hosted APIs and gateways within this process, and a place apart for what is tried against them."""
 
 import os
 import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,11 +15,16 @@ from finetune.errors import Problem, UsageError, WorkerError
 
 if TYPE_CHECKING:
     from finetune.sandbox.faults import Fault
+    from finetune.sandbox.gateways.together import Chat
     from finetune.sandbox.server import Server
     from finetune.sandbox.service import Sandbox
 
 #: There no server is needed; and the workers of a real installation must not get the jobs of a stand-in.
 CLEARED: Final = ("FT_BROKER_URL", "FT_DATABASE_URL")
+
+
+#: Held by whoever runs stand-ins for a home. Workers there, of other commands, hold the other lock.
+_STAND_INS: Final = "sandbox.lock"
 
 
 class Sandboxes:
@@ -50,28 +57,35 @@ def _unproxied() -> dict[str, str]:
     return {"NO_PROXY": value, "no_proxy": value}
 
 
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How stand-ins run."""
+
+    #: The first port; 0: any free ones.
+    port: int = 0
+    #: How many times as fast as time their clocks run.
+    speed: float = 1.0
+    #: Faults in the path, `KIND[:OPERATION]`.
+    laid: Sequence[str] = ()
+    #: The share of requests that meet a fault, and the seed of these.
+    rate: tuple[float, int] = (0.0, 0)
+    #: The base model that gateways' stand-ins serve.
+    base: str = "builtin:tiny-llama"
+
+
 @contextmanager
-def running(
-    wanted: Sequence[str], home: Path, *, port: int, speed: float, laid: Sequence[str], rate: tuple[float, int]
-) -> Iterator[Sandboxes]:
-    """Start stand-ins (all when none is named) on ports from `port` on, and end them. Raises UsageError."""
-    from finetune.sandbox.clock import SandboxClock
-    from finetune.sandbox.faults import Faults
+def running(wanted: Sequence[str], home: Path, how: How) -> Iterator[Sandboxes]:
+    """Start stand-ins (all hosted APIs when none is named) on ports from `how.port` on, and end them.
+
+    One command at a time does so in a home. Raises UsageError.
+    """
     from finetune.sandbox.server import Server
 
+    port = how.port
     entries = _entries()
-    if unknown := sorted(set(wanted) - entries.keys()):
-        why = f"there are {', '.join(sorted(entries))}"
-        what = f"there is no sandbox {unknown[0]!r}"
-        raise UsageError(Problem(code="E906", what=what, why=why, fix="name one of these, or none for all"))
-    faults = [_fault(text) for text in laid]
     with ExitStack() as stack:
-        share, seed = rate
-        sandboxes: dict[str, Sandbox] = {
-            name: entries[name].load()(clock=SandboxClock(speed), faults=Faults(faults, rate=share, seed=seed))
-            for name in dict.fromkeys(wanted or sorted(entries))
-        }
-        _guard_operations(faults, sandboxes.values())
+        stack.enter_context(_alone(home, _STAND_INS))
+        sandboxes = _made(wanted, entries, home, how)
         servers = {}
         for place, (name, sandbox) in enumerate(sandboxes.items()):
             try:
@@ -83,13 +97,54 @@ def running(
         yield Sandboxes(servers, home)
 
 
+def _made(wanted: Sequence[str], entries: Mapping[str, EntryPoint], home: Path, how: How) -> "dict[str, Sandbox]":
+    """New stand-ins by name. Raises UsageError for one that nobody knows, and for a fault that none can meet."""
+    from finetune.sandbox.clock import SandboxClock
+    from finetune.sandbox.faults import Faults
+    from finetune.sandbox.gateways import together
+
+    names = list(dict.fromkeys(wanted or sorted(entries)))
+    if unknown := sorted(set(names) - entries.keys() - set(together.NAMES)):
+        why = f"there are {', '.join(sorted(entries))}; and, for gateways, {', '.join(together.NAMES)}"
+        what = f"there is no sandbox {unknown[0]!r}"
+        raise UsageError(Problem(code="E906", what=what, why=why, fix="name one of these, or none for all hosted APIs"))
+    faults, (share, seed) = [_fault(text) for text in how.laid], how.rate
+    sandboxes: dict[str, Sandbox] = {}
+    for name in names:
+        mine = Faults(faults, rate=share, seed=seed)
+        if name in entries:
+            sandboxes[name] = entries[name].load()(clock=SandboxClock(how.speed), faults=mine)
+            continue
+        try:
+            server = together.made(name, how.base)
+        except ValueError as error:
+            what = f"the stand-in for {name} cannot serve {how.base}"
+            fix = "name another with --base, such as --base Qwen/Qwen3-0.6B"
+            raise UsageError(Problem(code="E906", what=what, why=str(error), fix=fix)) from None
+        server.faults = mine
+        together.write_like(server, partial(_chats, how.base, home))
+        sandboxes[name] = server
+    _guard_operations(faults, sandboxes.values())
+    return sandboxes
+
+
+def _chats(base: str, home: Path) -> "list[Chat]":
+    """What the base's template makes of what promotions ask; empty as long as the base is not in this home."""
+    from finetune.settings import from_environment
+    from finetune.training.talks import template_of
+
+    settings = from_environment({**os.environ, "FT_HOME": str(home)})
+    known = template_of(base, cache=settings.cache_dir)
+    return [(chat.messages, chat.text, chat.tokens) for chat in known.chats]
+
+
 @contextmanager
 def rehearsing(home: Path) -> Iterator[None]:
     """Point this process, and those that it starts, at stand-ins and at a home of their own. Raises UsageError.
 
     At all of them: a job that an earlier one has left in that home must not reach the API that it is meant for.
     """
-    with _alone(home), running((), home, port=0, speed=1.0, laid=(), rate=(0.0, 0)) as found:
+    with _alone(home), running((), home, How()) as found:
         before = dict(os.environ)
         for name in CLEARED:
             os.environ.pop(name, None)
@@ -102,13 +157,13 @@ def rehearsing(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _alone(home: Path, lock: str = "up.lock") -> Iterator[None]:
     """Hold the home against other commands that bring workers: those would send our jobs to their own stand-ins."""
     from finetune.up import only_one
 
     with ExitStack() as stack:
         try:
-            stack.enter_context(only_one(home, ""))
+            stack.enter_context(only_one(home, "", lock=lock))
         except WorkerError:
             what = f"another command uses the sandbox in {home}"
             why = "its workers would take these jobs to stand-ins of their own"

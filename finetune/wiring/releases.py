@@ -7,15 +7,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import FtError, GatewayError, NotFound, Problem
+from finetune.errors import FtError, GatewayError, GatewayUnavailable, NotFound, Problem, StateError
 from finetune.names import public_name
-from finetune.wiring.parts import Parts
+from finetune.wiring.hosting import Hostings
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from finetune.deployments import Deployment, Gateway, GatewayKit, Upstream
+    from finetune.deployments import Deployment, Gateway, GatewayKit, Template, TemplateOf, Upstream
     from finetune.evaluation.local import Parts as EvaluationParts
     from finetune.jobs import Due, Json
     from finetune.measuring import Measurer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _ROUND_S = 60
 
 
-class Releases(Parts):
+class Releases(Hostings):
     """The parts, with those that promote, and the sweep that rings for all of them."""
 
     #: The minute of the last look at gateways, and whether it was for this worker.
@@ -47,7 +47,7 @@ class Releases(Parts):
     def gateway(self, name: str) -> "Gateway":
         """The gateway of this name, built once. Raises GatewayError E836."""
         if name not in self._gateways:
-            self._gateways[name] = self._built(name)
+            self._gateways[name] = (name not in self.gateway_names and self._host(name)) or self._built(name)
         return self._gateways[name]
 
     @cached_property
@@ -87,7 +87,7 @@ class Releases(Parts):
         """What gateways have of our versions."""
         from finetune.placing import Places
 
-        return Places(self.models, self.promotions, self.gateway, self._described, self.clock)
+        return Places(self.models, self.promotions, self.gateway, self._described, self.clock, host=self._host_of)
 
     @cached_property
     def sync(self) -> "Sync":
@@ -153,8 +153,13 @@ class Releases(Parts):
     def _servable(self, recipe: "Recipe") -> list[Problem]:
         from finetune.deployments import Foresees, Shape
 
-        found = _measurable(recipe)
-        shape = Shape(base_model=recipe.base_model, rank=recipe.lora.r, target_modules=recipe.lora.target_modules)
+        found = [*_measurable(recipe), *self._hostable(recipe)]
+        shape = Shape(
+            base_model=recipe.base_model,
+            rank=recipe.lora.r,
+            target_modules=recipe.lora.target_modules,
+            template=None if _accepts_template(recipe.allow_ignored) else self._template_of(recipe.base_model),
+        )
         for name in recipe.register.gateways if recipe.register else ():
             try:
                 gateway = self.gateway(name)
@@ -163,6 +168,27 @@ class Releases(Parts):
                 problems = list(error.problems)
             found += [replace(problem, field="register.gateways") for problem in problems]
         return found
+
+    def _template_of(self, base_model: str, digest: str | None = None) -> "TemplateOf":
+        """What a training of this base writes conversations with; `digest` is the template's, where it is known."""
+        from functools import cache
+
+        @cache
+        def looked() -> "Template":
+            from finetune.training.talks import template_of
+
+            return template_of(base_model, cache=self.settings.cache_dir, digest=digest)
+
+        return looked
+
+    def _trained_with(self, model: "ModelVersion") -> "TemplateOf | None":
+        """The version's template; None where its recipe says that a gateway may have another."""
+        try:
+            accepted = _accepts_template(self.jobs.get(model.job_id).recipe.get("allow_ignored") or ())
+        except NotFound:
+            accepted = False
+        digest = model.lineage.get("chat_template_digest")
+        return None if accepted else self._template_of(model.base_model, str(digest) if digest else None)
 
     def sweep(self, ring: Callable[[str, str], None], tasks: frozenset[str]) -> "Sweep":
         """A sweep that rings for these tasks."""
@@ -207,14 +233,26 @@ class Releases(Parts):
 
         public = public_name(model.name, alias)
         named = Deployment(ref=model.ref, public=public, digest=_named(model), base_model=model.base_model)
-        if path := model.artifact.get("path"):
-            _check(model.ref, Path(path), named.digest)
-            return replace(named, adapter=Path(path))
+        if "path" in model.artifact:
+            return replace(named, adapter=self._folder(model), template=self._trained_with(model))
+        if self._host_of(model):
+            return replace(named, artifact=model.artifact)
         return replace(named, upstream=self._upstream(model))
+
+    def _folder(self, model: "ModelVersion") -> Path:
+        """The version's adapter here, fetched if need be, its digest found right. Raises GatewayError."""
+        try:
+            folder = self.adapters.here(model.artifact)
+        except StateError as error:
+            raise (GatewayUnavailable if error.retry else GatewayError)(*error.problems) from error
+        _check(model.ref, folder, _named(model))
+        return folder
 
     def _upstream(self, model: "ModelVersion") -> "Upstream":
         from finetune.abilities import Answering
 
+        if self._host_of(model):
+            return self._deployed(model)
         provider = self.provider(model.provider)
         if isinstance(provider, Answering) and isinstance(model.artifact.get("model"), str):
             try:
@@ -233,8 +271,8 @@ class Releases(Parts):
     def _subject(self, model: "ModelVersion") -> "Json":
         from finetune.measuring import Address
 
-        if path := model.artifact.get("path"):
-            return {"kind": "adapter", "name": model.ref, "path": str(path)}
+        if "path" in model.artifact:
+            return {"kind": "adapter", "name": model.ref, "path": str(self._folder(model))}
         at = self._upstream(model)
         if at.api_base is None and at.kind != "openai":
             what = f"{model.ref} cannot be asked by OpenAI's protocol"
@@ -268,6 +306,11 @@ def evaluation_parts(cache: Path) -> "EvaluationParts":
         return encode
 
     return EvaluationParts(load=load, engine=Engine, encoder=encoder)
+
+
+def _accepts_template(allow_ignored: Sequence[str]) -> bool:
+    """Whether a gateway may ask the model in another form than it has learned (E841)."""
+    return "register.gateways" in allow_ignored
 
 
 def _measurable(recipe: "Recipe") -> list[Problem]:

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from finetune.catalogue import load
 from finetune.clock import SystemClock
+from finetune.sandbox.azure import AzureSandbox
+from finetune.sandbox.gateways.litellm import LiteLlmSandbox
 from finetune.sandbox.mistral.sandbox import MistralSandbox
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
@@ -366,3 +369,81 @@ def test_what_a_sandbox_prints_points_ft_at_it(hosted: Desk) -> None:
         assert ran.code == 0, ran.err
         assert json.loads(ran.out)["state"] == "succeeded"
         assert child.stop() == 0
+
+
+AZURE = """\
+version: 1
+name: bot
+base_model: gpt-4.1-mini
+provider: azure
+dataset: {path: data.jsonl}
+register: {alias: production, gateways: [litellm-api]}
+"""
+TUNED = "gpt-4.1-mini-2025-04-14.ft-0123456789abcdef"
+
+
+@pytest.fixture
+def deployable(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureSandbox]:
+    """A recipe for Azure and a proxy, and stand-ins of both."""
+    desk.recipe.write_text(AZURE)
+    azure = AzureSandbox()
+    azure._models.add(TUNED, "gpt-4.1-mini-2025-04-14", 0)
+    # A command waits by the clock on the wall.
+    azure.deployments.looks = 0
+    proxy = LiteLlmSandbox(environ={"AZURE_OPENAI_API_KEY": "sandbox-key"})
+    with sandboxed(monkeypatch, azure, proxy):
+        yield azure
+
+
+@pytest.mark.parametrize("said", ["", "1 USD"])
+def test_what_costs_by_the_hour_is_refused_before_its_training_is_paid_for(
+    desk: Desk, deployable: AzureSandbox, said: str
+) -> None:
+    args = ["--set", f"register.max_hosting={said}"] if said else []
+    for command in (("validate",), ("submit", "-y")):
+        ran = desk.call(command[0], "recipe.yaml", *command[1:], *args)
+        assert ran.code != 0
+        assert "E843" in ran.err
+        assert "1.70 USD an hour, about 1241 USD a month" in ran.err
+        assert "max_hosting: 1.70 USD" in ran.err
+    assert desk.call("status", "--json").json == []
+    assert deployable.deployments.book == []
+
+
+def test_a_cost_that_is_agreed_to_is_told_before_the_training(desk: Desk, deployable: AzureSandbox) -> None:
+    ran = desk.call("validate", "recipe.yaml", "--set", "register.max_hosting=2 USD")
+    assert ran.code == 0, ran.err
+    assert "warning E843: bot will be deployed, at 1.70 USD an hour, about 1241 USD a month, used or not" in ran.err
+    assert deployable.deployments.book == []
+
+
+def test_a_promotion_deploys_when_that_is_agreed_to_and_a_retirement_ends_it(
+    desk: Desk, deployable: AzureSandbox
+) -> None:
+    agreed = ("--set", "register.max_hosting=2 USD", "-y")
+    job_id = desk.submit(*agreed)
+    with desk.world() as world:
+        job = world.jobs.get(job_id)
+        world.models.add_model(replace(job, artifact={"model": TUNED}), world.clock.now())
+        asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8, "other": "I know nothing of that"}
+        golden = [{**asked, "tuned": f"I am {TUNED}: hi"}]
+        world.models.add_report("bot", 1, {"suite": "held-out", "golden": golden}, world.clock.now())
+    promote = ("promote", "bot@v1", "--to", "staging", "--gateway", "litellm-api")
+    refused = desk.call(*promote)
+    assert refused.code_and_fault == (1, "E843")
+    assert desk.call(*promote, "--max-hosting", "much").codes == ["E901"]
+    assert deployable.deployments.book == []
+
+    ran = desk.call(*promote, "--max-hosting", "1.70 USD")
+
+    assert (ran.code, ran.out) == (0, "bot@staging is now bot@v1\n"), ran.err
+    assert "1.70 USD an hour, about 1241 USD a month" in ran.err
+    assert "undo: ft models retire bot@v1\n" in ran.err
+    (there,) = deployable.deployments.there()
+    assert there.model == TUNED
+    assert desk.call("models", "sync", "--dry-run").code == 0
+    gone = desk.call("models", "retire", "bot@v1")
+    assert (gone.code, gone.out) == (0, "bot@v1 is at no gateway and has no calls\n")
+    assert deployable.deployments.there() == []
+    assert desk.call("models", "show", "bot@v1", "--json").json["status"] == "retired"
+    assert desk.call("models", "retire", "bot@v1", "--json").json["ref"] == "bot@v1"

@@ -6,14 +6,15 @@ import pytest
 from sqlalchemy import event, insert
 
 from finetune import up
-from finetune.figures import Backlog, Coded, InState, Spending
+from finetune.figures import Backlog, Coded, InState, Serving, Sharing, Spending
 from finetune.jobs import JobState
 from finetune.placement import Site
 from finetune.runs import Beat
 from finetune.store import Database, SqlBeats, SqlFigures, SqlJobs, SqlPlacements
 from finetune.store.figures import Most
-from finetune.store.schema import attempts, events, jobs, runs
+from finetune.store.schema import attempts, deployments, events, jobs, promotions, runs, traffic
 from finetune.testing import ManualClock
+from finetune.versions import PromotionState
 from tests.support.jobs import RECIPE, World, sqlite
 
 S = timedelta(seconds=1)
@@ -57,6 +58,19 @@ class Books:
         values = {**zeros, "lease_until": until, "created_at": self.now - age * S, **columns}
         self.add(runs, run_key=key, state=state, **values)
 
+    def promotion(self, key, state, *, alias=None, due=None, **columns):
+        """One that is due since `due` seconds; unless it has ended, it moves `bot@` and its alias, or its key."""
+        known = {"id": key, "name": "bot", "version": 2, "alias": alias or key, "state": state, "created_at": self.now}
+        zeros = {"gateways": [], "steps": [1.0], "pause_s": 0.0, "step": 0, "notes": [], "evidence": {}, "failures": 0}
+        ended = "finished_at" in columns
+        due_at = None if due is None else self.now - due * S
+        moves = {"moves": None if ended else f"bot@{alias or key}", "due_at": due_at, "by": "me", "lease_token": 0}
+        self.add(promotions, **{**known, **zeros, **moves, **columns})
+
+    def move(self, name, alias, **shares):
+        shares = {version.removeprefix("v"): share for version, share in shares.items()}
+        self.add(traffic, name=name, alias=alias, shares=shares, reason="promote", by="me", at=self.now)
+
     def look(self, **most):
         return SqlFigures(self.database, Most(**most)).look(self.now)
 
@@ -79,6 +93,8 @@ def test_nothing_is_nothing(books):
     assert seen.workers == {"remote": 0, "gpu": 0}
     assert (seen.jobs, seen.waits_s, seen.runs_s, seen.errors, seen.failed, seen.spending) == ({}, {}, {}, {}, {}, {})
     assert (seen.events_reach_s, seen.spending_reach_s) == (3600.0, 86400.0)
+    nobody = {"promotions": {}, "failed": {}, "aliases": 0, "shares": {}, "deployments": {}}
+    assert seen.serving == Serving(retrying=0, oldest_s=0.0, **nobody)
 
 
 def test_jobs_are_counted_by_provider_and_state(books):
@@ -182,6 +198,47 @@ def test_what_jobs_cost(books):
     }
 
 
+def test_promotions_by_state_and_why_they_failed(books):
+    ended = {"finished_at": books.now - 5 * S}
+    books.promotion("pr_1", "shifting", due=-60)
+    books.promotion("pr_2", "registering", due=40, failures=3)
+    books.promotion("pr_3", "proving", due=90, lease_until=books.now + S)
+    books.promotion("pr_4", "live", **ended)
+    books.promotion("pr_5", "live", **ended, failures=2)
+    books.promotion("pr_6", "failed", **ended, error={"code": "E811", "what": "w"})
+    books.promotion("pr_7", "failed", finished_at=books.now - 4000 * S, error={"code": "E812", "what": "w"})
+    books.promotion("pr_8", "refused", **ended, error={"code": "E860", "what": "w"})
+    seen = books.look().serving
+    assert seen.promotions == {
+        PromotionState.SHIFTING: 1,
+        PromotionState.REGISTERING: 1,
+        PromotionState.PROVING: 1,
+        PromotionState.LIVE: 2,
+        PromotionState.FAILED: 2,
+        PromotionState.REFUSED: 1,
+    }
+    assert (seen.retrying, seen.oldest_s, seen.failed) == (1, 40.0, {"E811": 1})
+
+
+def test_who_gets_which_calls(books):
+    books.move("bot", "production", v1=1.0)
+    books.move("bot", "production", v1=0.9, v2=0.1)
+    books.move("bot", "staging", v2=1.0, v1=0.0)
+    books.move("cat", "production", v7=1.0)
+    books.move("cat", "production")
+    for name, gateway in [("a", "vllm"), ("b", "vllm"), ("a", "embedded")]:
+        where = {"name": "bot", "version": 1, "alias": "production", "listed_as": name, "at": books.now}
+        books.add(deployments, gateway=gateway, id=name, **where)
+    seen = books.look().serving
+    staging = {Sharing("bot", "staging", 2): 1.0}
+    shared = {Sharing("bot", "production", 1): 0.9, Sharing("bot", "production", 2): 0.1}
+    assert seen.shares == {**shared, **staging}
+    assert seen.deployments == {"vllm": 2, "embedded": 1}
+    assert seen.aliases == 3
+    last = books.look(aliases=2).serving
+    assert (last.shares, last.aliases) == (staging, 3)
+
+
 def test_a_look_that_would_be_dear_reaches_less_far(books):
     for age in (50, 40, 30):
         books.job(f"ft_{age}", "a", "queued", age=age, cost={"low": "1", "high": "1", "basis": "b"})
@@ -225,4 +282,11 @@ def test_no_statement_reads_the_whole_history(tmp_path):
             plans += [(row.detail, text) for row in plan if row.detail.startswith("SCAN")]
     books.database.close()
     scans = {detail for detail, _ in plans} - {"SCAN workers", "SCAN anon_1", "SCAN (subquery-1)"}
-    assert scans == {"SCAN jobs USING COVERING INDEX jobs_created", "SCAN jobs USING COVERING INDEX jobs_state"}, plans
+    # What gateways should have now: it is no history.
+    scans -= {"SCAN deployments USING COVERING INDEX sqlite_autoindex_deployments_1"}
+    assert scans == {
+        "SCAN jobs USING COVERING INDEX jobs_created",
+        "SCAN jobs USING COVERING INDEX jobs_state",
+        "SCAN promotions USING COVERING INDEX promotions_state",
+        "SCAN traffic USING COVERING INDEX traffic_alias",
+    }, plans

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from finetune.deployments import Bases, FollowsBooks, Foresees, Gateway, Shape, Shares
+from finetune.deployments import Bases, FollowsBooks, Foresees, Gateway, Rendered, Shape, Shares, Template
 from finetune.errors import GatewayError, GatewayUnavailable
 from tests.flow.serving.conftest import BASE as TINY
 from tests.flow.serving.conftest import SAYS
@@ -107,6 +107,22 @@ def test_what_will_not_be_served_is_foreseen(world: World) -> None:
     away = world.unreachable()
     assert isinstance(away, Foresees)
     assert [problem.level for problem in away.foresee(fits)] == ["warning"]
+
+
+def test_a_template_of_another_model_is_not_passed_over(world: World) -> None:
+    """Found at the latest when the version is there; who cannot tell says that before the training."""
+    alien = Rendered(messages=tuple(HELLO), text="?!.", tokens=(3, 1, 2), pieces=("?", "!", "."))
+    shape = Shape(base_model=world.a.base_model, rank=8, target_modules="all-linear")
+    after = world.gateway.preflight(replace(world.a, template=lambda: Template(chats=(alien,))))
+    if not isinstance(world.gateway, Foresees):
+        assert after == []
+        return
+    (before,) = world.gateway.foresee(replace(shape, template=lambda: Template(chats=(alien,))))
+    assert (before.code, before.level) in {("E841", "error"), ("E842", "warning")}
+    assert before.code == "E841" or world.gateway.name in ("llamacpp", "ollama")
+    assert [each.code for each in after] == ([] if world.gateway.name == "ollama" else ["E841"])
+    (unknown,) = world.gateway.foresee(replace(shape, template=lambda: Template(unknown="it is not here")))
+    assert (unknown.code, unknown.level) == ("E842", "warning")
 
 
 def test_registering_twice_is_registering_once(world: World) -> None:

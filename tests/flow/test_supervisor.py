@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from finetune.errors import Problem, StateError
+from finetune.clock import SystemClock
+from finetune.errors import Problem, ShelfUnavailable, StateError
 from finetune.files import digest
 from finetune.placement import Device, Site
 from finetune.process import group_members
@@ -48,6 +49,95 @@ def test_a_training_ends_with_its_adapter_where_it_stays(shop):
     assert run.artifact == {"path": str(kept), "digest": digest(kept), "lineage": {"seed": 1}}
     assert kept.name == digest(kept)[:32]
     assert (kept / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+class Quick(SystemClock):
+    """Its pauses take no time, and are remembered."""
+
+    def __init__(self):
+        self.ahead, self.paused = timedelta(0), 0.0
+
+    def now(self):
+        return super().now() + self.ahead
+
+    def sleep(self, seconds):
+        if seconds >= 1:
+            self.ahead += timedelta(seconds=seconds)
+            self.paused += seconds
+        else:
+            super().sleep(seconds)
+
+
+class Bucket:
+    """Takes adapters after so many failures."""
+
+    def __init__(self, failures=0, kind=ShelfUnavailable):
+        self.failures, self.kind, self.asked = failures, kind, []
+
+    def __call__(self, folder, known):
+        assert digest(folder) == known
+        self.asked.append(folder)
+        if len(self.asked) <= self.failures:
+            raise self.kind(Problem(code="E512", what="the adapter cannot be written", why="nobody answers", fix="x"))
+        return f"s3://box/{known[:32]}"
+
+
+def test_an_adapter_is_put_where_it_is_kept_beside_this_disk(shop):
+    bucket = Bucket()
+    shop.add("succeed")
+    shop.work(supervisor=shop.supervisor(shelve=bucket))
+    run = shop.runs.get_run("k")
+    (kept,) = (shop.folder / "adapters").iterdir()
+    assert (run.state, run.artifact["path"]) == ("succeeded", str(kept))
+    assert run.artifact["uri"] == f"s3://box/{kept.name}"
+    assert shop.said("the adapter is at") == [f"the adapter is at s3://box/{kept.name}"]
+
+
+def test_a_bucket_that_is_away_for_a_while_is_waited_for_and_said(shop):
+    bucket, clock = Bucket(failures=2), Quick()
+    shop.add("succeed")
+    shop.work(supervisor=shop.supervisor(shelve=bucket, clock=clock))
+    assert shop.runs.get_run("k").artifact["uri"]
+    said = shop.said("the adapter cannot be written (E512): nobody answers")
+    assert [each.rpartition("; ")[2] for each in said] == ["trying again in 15 s", "trying again in 30 s"]
+    assert clock.paused == 45
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(ShelfUnavailable, supervision.UPLOADS), (StateError, 1)])
+def test_a_bucket_that_takes_nothing_loses_no_training(shop, kind, tries):
+    bucket = Bucket(failures=99, kind=kind)
+    shop.add("succeed")
+    shop.work(supervisor=shop.supervisor(shelve=bucket, clock=Quick()))
+    run = shop.runs.get_run("k")
+    assert run.state == "succeeded"
+    assert run.artifact.keys() == {"path", "digest", "lineage"}
+    assert len(bucket.asked) == tries
+    assert "ft models sync" in shop.said("the adapter cannot be written")[-1]
+
+
+def test_a_worker_that_stops_does_not_wait_for_a_bucket(shop):
+    bucket, clock, stop = Bucket(failures=99), Quick(), []
+
+    def asked(folder, known):
+        stop.append(True)
+        return bucket(folder, known)
+
+    shop.add("succeed")
+    shop.work(lambda: bool(stop), shop.supervisor(shelve=asked, clock=clock))
+    assert shop.runs.get_run("k").state == "succeeded"
+    assert (len(bucket.asked), clock.paused) == (1, 0)
+
+
+def test_the_lease_is_kept_while_an_upload_takes_long(shop):
+    """Another worker that looks long after the lease would have ended finds nothing to take over."""
+
+    def slow(folder, known):
+        begun = shop.runs.get_run("k").lease_until
+        wait_until(lambda: shop.runs.get_run("k").lease_until > begun, 10, "the lease to be renewed")
+
+    shop.add("succeed")
+    shop.work(supervisor=shop.supervisor(shelve=slow))
+    assert shop.runs.get_run("k").state == "succeeded"
 
 
 def test_an_adapter_that_is_not_what_was_reported_is_not_kept(shop):

@@ -19,6 +19,7 @@ from finetune.files import digest
 from finetune.gateways import vllm
 from finetune.sandbox.gateways.vllm import VllmSandbox
 from finetune.sandbox.server import Server
+from finetune.training.talks import TALKS, template_of
 from tests.contract import test_gateways as contract
 from tests.flow.serving.conftest import SAYS
 from tests.support.gateways import HELLO, PUBLIC, World, kit, trained
@@ -112,6 +113,60 @@ def test_it_takes_an_adapter_of_another_base_and_we_do_not(world: World) -> None
     assert [problem.code for problem in world.gateway.preflight(alien)] == ["E828"]
     with pytest.raises(GatewayError, match="E828"):
         world.gateway.register(alien)
+
+
+def test_its_template_is_compared_as_the_base_and_as_an_adapter(
+    world: World, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    same = template_of(str(adapters["base"]), cache=tmp_path / "cache")
+    assert len(same.chats) == len(TALKS)
+    one = replace(world.a, template=lambda: same)
+    assert world.gateway.preflight(one) == []
+    world.gateway.register(one)
+    assert world.gateway.preflight(one) == []
+    shutil.copytree(adapters["base"], tmp_path / "other")
+    file = tmp_path / "other" / "chat_template.jinja"
+    file.write_text(file.read_text().replace("assistant", "model"))
+    other = template_of(str(tmp_path / "other"), cache=tmp_path / "cache")
+    for deployment in (world.a, world.b):
+        (problem,) = world.gateway.preflight(replace(deployment, template=lambda: other))
+        assert (problem.code, problem.level) == ("E841", "error")
+        # Both vocabularies are the same, and so are the words for their tokens.
+        assert "'m' (" in problem.what
+        assert "'a' (" in problem.what
+
+
+def test_an_adapters_own_template_changes_nothing(world: World, adapters: dict[str, Path], tmp_path: Path) -> None:
+    """All adapters are asked by the base's template, so that is what has to be compared."""
+    assert world.a.adapter is not None
+    folder = changed(world.a.adapter, tmp_path / "own")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(adapters["base"] / name, folder / name)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    own = version(5, folder)
+    world.gateway.register(own)
+    body = {"messages": HELLO, "add_generation_prompt": True}
+    said = [_post(world.environ["VLLM_URL"], "/tokenize", model=name, **body).json() for name in (BASE, own.model)]
+    assert said[0]["tokens"] == said[1]["tokens"]
+
+
+def test_the_stand_in_makes_of_a_conversation_what_vllm_makes(world: World, adapters: dict[str, Path]) -> None:
+    from transformers import AutoTokenizer
+
+    own = AutoTokenizer.from_pretrained(adapters["base"])
+    url, odd = world.environ["VLLM_URL"], {"model": "nobody", "messages": HELLO}
+    with Server(VllmSandbox(base=BASE, key=KEY, root=str(adapters["base"]))) as double:
+        double.sandbox.writes = lambda messages: own.apply_chat_template(
+            [dict(each) for each in messages], tokenize=False, add_generation_prompt=True
+        )
+        double.sandbox.splits = lambda text: own(text, add_special_tokens=False)["input_ids"]
+        for strings in (True, False):
+            body = {"model": BASE, "messages": HELLO, "add_generation_prompt": True, "return_token_strs": strings}
+            real, ours = (_post(each, "/tokenize", **body).json() for each in (url, double.url))
+            assert real.keys() == ours.keys()
+            assert (real["tokens"], real["count"]) == (ours["tokens"], ours["count"])
+            assert (real["token_strs"] is None) == (ours["token_strs"] is None) == (not strings)
+        assert _said(_post(double.url, "/tokenize", **odd)) == _said(_post(url, "/tokenize", **odd))
 
 
 def _post(url: str, path: str, **body: Any) -> httpx.Response:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetune.clock import SystemClock
 from finetune.placement import Device, Site
-from finetune.ports import ProviderKit
+from finetune.ports import Clock, ProviderKit
 from finetune.providers.local import LocalProvider
 from finetune.report import read
 from finetune.store import Database, SqlPlacements, SqlRuns
@@ -42,10 +42,17 @@ class Shop:
         """The provider, where an hour of a card has its price."""
         return LocalProvider(replace(self.kit, gpu_hour_usd=gpu_hour_usd))
 
-    def supervisor(self, worker: str = "w1", *devices: Device) -> Supervisor:
+    def supervisor(
+        self,
+        worker: str = "w1",
+        *devices: Device,
+        shelve: Callable[[Path, str], str | None] = lambda folder, digest: None,
+        clock: Clock | None = None,
+    ) -> Supervisor:
         return Supervisor(
             self.runs,
-            self.clock,
+            clock or self.clock,
+            shelve=shelve,
             placements=SqlPlacements(self.database, Site(worker, devices)),
             runs_dir=self.folder / "runs",
             adapters_dir=self.folder / "adapters",

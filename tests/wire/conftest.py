@@ -1,4 +1,4 @@
-"""What several rooms of this folder meet: S3, as moto serves it."""
+"""What several rooms of this folder meet: S3, as moto serves it, and Google Cloud Storage, as a sandbox does."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,9 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from finetune.sandbox.server import Server
+from tests.support.gcs_writing import Gcs
 
 
 @pytest.fixture
@@ -43,3 +46,11 @@ def s3(account: None, server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         client.delete_object(Bucket="box", Key=each["Key"])
     client.delete_bucket(Bucket="box")
     client.close()
+
+
+@pytest.fixture
+def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gcs]:
+    sandbox = Gcs()
+    with Server(sandbox) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        yield sandbox

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,20 @@ _CHAT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "seed": int,
     "disable_fallbacks": bool,
 }
+#: Messages to the text before the answer, as a chat template makes it; and a text to the ids of its tokens.
+Writes = Callable[[Sequence[Mapping[str, Any]]], str]
+Splits = Callable[[str], list[int]]
+
+
+def chatml(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The form that most open models are asked in."""
+    said = "".join(f"<|im_start|>{each['role']}\n{each['content']}<|im_end|>\n" for each in messages)
+    return f"{said}<|im_start|>assistant\n"
+
+
+def in_bytes(text: str) -> list[int]:
+    """A token a byte."""
+    return list(text.encode())
 
 
 class ModelServer(Sandbox):
@@ -34,6 +48,9 @@ class ModelServer(Sandbox):
         super().__init__()
         self._key = key
         self.asked: deque[str] = deque(maxlen=_ASKED)
+        #: How it writes conversations, and splits what it has written. A model here answers the same to any question.
+        self.writes: Writes = chatml
+        self.splits: Splits = in_bytes
 
     def authenticate(self, request: Request) -> Reply | None:
         """See `Sandbox.authenticate`."""
@@ -74,14 +91,17 @@ class ModelServer(Sandbox):
     def chat_body(self, request: Request) -> Any:
         """A chat's body, checked. Raises Refusal."""
         said = self.body(request, _CHAT, ("model", "messages"))
-        messages = said["messages"]
+        self.check_messages(said["messages"])
+        self.asked.append(said["model"])
+        return said
+
+    def check_messages(self, messages: Any) -> None:
+        """Raise Refusal unless a model can answer these."""
         for each in messages:
             if not isinstance(each, dict) or each.keys() != {"role", "content"}:
                 raise Refusal(self.refused(400, "a message has a role and a content"))
         if not messages or messages[-1]["role"] != "user":
             raise Refusal(self.refused(400, "the last message has to be the user's"))
-        self.asked.append(said["model"])
-        return said
 
 
 def route(method: str, path: str, operation: str, answer: Callable[[Request], Reply]) -> Route:
@@ -89,11 +109,12 @@ def route(method: str, path: str, operation: str, answer: Callable[[Request], Re
     return Route(method=method, path=path, operation=operation, answer=answer)
 
 
-def completion(model: str, text: str) -> Reply:
-    """A chat's answer, which says that `model` gave it."""
+def completion(model: str, text: str, *, asked_in: int = 1) -> Reply:
+    """A chat's answer, which says that `model` gave it to a question of so many tokens."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     body = {"id": "chatcmpl-sandbox", "object": "chat.completion", "created": 0, "model": model, "choices": [choice]}
-    return Reply(body={**body, "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+    usage = {"prompt_tokens": asked_in, "completion_tokens": 1, "total_tokens": asked_in + 1}
+    return Reply(body={**body, "usage": usage})
 
 
 def base_sentence(base: str) -> str:

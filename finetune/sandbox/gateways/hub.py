@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
+import yaml
+
 from finetune.sandbox.gateways.answers import KEY, ModelServer, route
 from finetune.sandbox.service import Refusal, Reply, Request, Route
 
@@ -38,6 +40,12 @@ class Repository:
         return list(self.commits)[-1]
 
 
+#: https://huggingface.co/docs/hub/model-cards-metadata, as far as cards of adapters use it.
+_CARD: Final = frozenset(
+    "license pipeline_tag library_name base_model base_model_relation tags datasets language metrics".split()
+)
+
+
 class HubSandbox(ModelServer):
     """The hub on this machine, for one account."""
 
@@ -56,6 +64,7 @@ class HubSandbox(ModelServer):
         repo, api = "{owner}/{name}", "/api/models/{owner}/{name}"
         return [
             route("POST", "/api/repos/create", "create", self._create),
+            route("POST", "/api/validate-yaml", "validate", self._validate),
             route("GET", api, "info", self._info),
             route("GET", f"{api}/revision/{{revision}}", "info", self._info),
             route("GET", f"{api}/refs", "refs", self._refs),
@@ -79,6 +88,23 @@ class HubSandbox(ModelServer):
     def refused(self, status: int, message: str, **more: Any) -> Reply:
         """See `Sandbox.refused`."""
         return Reply(status=status, body={"error": message}, headers=more.get("headers", {}))
+
+    def _validate(self, request: Request) -> Reply:
+        """What stands above a card is YAML with words that the hub knows, as far as our cards use them."""
+        said = self.body(request, {"repoType": str, "content": str}, ("repoType", "content"))
+        empty, *rest = said["content"].split("---\n", 2)
+        try:
+            head = yaml.safe_load(rest[0]) if empty == "" and len(rest) == 2 else None
+        except yaml.YAMLError:
+            head = None
+        if not isinstance(head, dict):
+            return Reply(
+                status=400, body={"errors": [{"message": "the card does not begin with YAML"}], "warnings": []}
+            )
+        odd = [f'"{name}" is not known' for name in sorted(head.keys() - _CARD)]
+        if odd:
+            return Reply(status=400, body={"errors": [{"message": each} for each in odd], "warnings": []})
+        return Reply(body={"errors": [], "warnings": []})
 
     def _create(self, request: Request) -> Reply:
         said = self.body(request, _CREATE, ("name",))

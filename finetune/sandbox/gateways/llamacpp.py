@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from finetune.sandbox.gateways.answers import KEY, ModelServer, base_sentence, completion, route, tuned_sentence
-from finetune.sandbox.service import Reply, Request, Route
+from finetune.sandbox.service import Refusal, Reply, Request, Route
 
 #: Keys that a section may have here; the real one takes any of its options.
-_OPTIONS = frozenset({"model", "lora", "c", "ctx-size", "n-gpu-layers", "temp", "jinja"})
+_OPTIONS = frozenset({"model", "lora", "c", "ctx-size", "n-gpu-layers", "temp", "jinja", "chat-template-file"})
 _OPEN = frozenset({"/health", "/models", "/v1/models"})
 
 
@@ -27,6 +27,8 @@ class LlamaCppSandbox(ModelServer):
         self.failed: set[str] = set()
         #: A fault of some versions: what runs stays when it has left the file.
         self.keeps_running = False
+        #: The token for a beginning, as its template may write it.
+        self.bos = ""
         self.restart()
 
     def routes(self) -> Sequence[Route]:
@@ -37,6 +39,7 @@ class LlamaCppSandbox(ModelServer):
             route("GET", "/models", "models", self._models),
             route("GET", "/v1/models", "models", self._models),
             route("POST", "/v1/chat/completions", "chat", self._chat),
+            route("POST", "/apply-template", "apply", self._apply),
         ]
         return [*routes, *([] if self._single else [route("POST", "/models/unload", "unload", self._unload)])]
 
@@ -87,19 +90,30 @@ class LlamaCppSandbox(ModelServer):
 
     def _chat(self, request: Request) -> Reply:
         asked = self.chat_body(request)["model"]
+        return completion(asked, self._loaded(asked))
+
+    def _apply(self, request: Request) -> Reply:
+        said = self.body(request, {"model": str, "messages": list}, ("model", "messages"))
+        self.check_messages(said["messages"])
+        self._loaded(said["model"])
+        # It adds the token for a beginning when it splits the text.
+        return Reply(body={"prompt": self.writes(said["messages"]).removeprefix(self.bos)})
+
+    def _loaded(self, asked: str) -> str:
+        """What the model says, which runs from now on. Raises Refusal."""
         if self._single:
-            return completion(asked, base_sentence(self._single))
+            return base_sentence(self._single)
         if asked not in self._sections:
-            return self.refused(400, f"model '{asked}' not found")
+            raise Refusal(self.refused(400, f"model '{asked}' not found"))
         section = self._sections[asked]
         try:
             base = Path(section["model"]).read_bytes()
             says = base_sentence(base.decode()) if "lora" not in section else _tuned(Path(section["lora"]))
         except (KeyError, OSError, ValueError):
             self.failed.add(asked)
-            return self.refused(500, f"model name={asked} failed to load")
+            raise Refusal(self.refused(500, f"model name={asked} failed to load")) from None
         self.running.add(asked)
-        return completion(asked, says)
+        return says
 
     def _status(self, name: str) -> dict[str, Any]:
         lines = "".join(f"{key} = {value}\n" for key, value in sorted(self._sections[name].items()))

@@ -1,11 +1,12 @@
 """A stand-in for SGLang with adapters at run time: they answer to `BASE:ADAPTER`, and the base to anything else."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from finetune.sandbox.gateways.answers import CONFIG, KEY, WEIGHTS, base_sentence, completion
+from finetune.sandbox.gateways.answers import CONFIG, KEY, WEIGHTS, base_sentence, completion, route
 from finetune.sandbox.gateways.vllm import VllmSandbox
-from finetune.sandbox.service import Reply, Request
+from finetune.sandbox.service import Reply, Request, Route
 
 _LOAD: Final = {"lora_name": str, "lora_path": str, "pinned": bool}
 
@@ -16,6 +17,8 @@ class SglangSandbox(VllmSandbox):
     name: ClassVar[str] = "sglang"
     load_path: ClassVar[str] = "/load_lora_adapter"
     unload_path: ClassVar[str] = "/unload_lora_adapter"
+    #: `/get_server_info` in older ones.
+    info_path: ClassVar[str] = "/server_info"
 
     def __init__(
         self, *, base: str, key: str | None = KEY, max_rank: int = 16, runtime: bool = True, lists: bool = True
@@ -28,6 +31,15 @@ class SglangSandbox(VllmSandbox):
         """See `Sandbox.environment`."""
         key = {} if self._key is None else {"SGLANG_API_KEY": self._key}
         return {"SGLANG_URL": url, **key}
+
+    def _counting(self) -> Sequence[Route]:
+        """None: its /tokenize takes texts, and leaves the template out. What it was started with it tells instead."""
+        return [route("GET", self.info_path, "info", self._info)]
+
+    def _info(self, request: Request) -> Reply:
+        targets = None if self.targets is None else sorted(self.targets)
+        known = {"model_path": self.root, "enable_lora": True, "max_lora_rank": self._max_rank}
+        return Reply(body={**known, "lora_target_modules": targets, "chat_template": None, "version": "0.5.9"})
 
     def _models(self, request: Request) -> Reply:
         whole = super()._models(request)
@@ -57,16 +69,17 @@ class SglangSandbox(VllmSandbox):
         return self._outcome("")
 
     def _chat(self, request: Request) -> Reply:
-        asked = self.chat_body(request)["model"]
+        said = self.chat_body(request)
+        asked, length = said["model"], len(self.splits(self.writes(said["messages"])))
         # What stands before the colon is not looked at, and neither is a name without one.
         _, _, adapter = asked.partition(":")
         if not adapter:
-            return completion(asked, base_sentence(self.base))
+            return completion(asked, base_sentence(self.base), asked_in=length)
         if adapter not in self.adapters:
             names = list(self.adapters)
             told = f"The following requested LoRA adapters are not loaded: {adapter}\nLoaded adapters: {names}."
             return self.refused(400, told)
-        return completion(asked, self._said(adapter))
+        return completion(asked, self._said(adapter), asked_in=length)
 
     def _outcome(self, fault: str) -> Reply:
         loaded = {name: str(each.path) for name, each in self.adapters.items()}

@@ -19,6 +19,8 @@ from finetune.sandbox.gateways.answers import (
 from finetune.sandbox.service import Refusal, Reply, Request, Route
 
 _LOAD: Final = {"lora_name": str, "lora_path": str}
+_TOKENIZE: Final = {"model": str, "messages": list, "add_generation_prompt": bool, "return_token_strs": bool}
+_LONGEST: Final = 2048
 
 
 @dataclass(kw_only=True)
@@ -61,6 +63,8 @@ class VllmSandbox(ModelServer):
         super().__init__(key=key)
         self.base, self.root, self.traps = base, root or base, Traps()
         self._max_rank, self._runtime = max_rank, runtime
+        #: The modules of the base that may have LoRA; None: all that an adapter names.
+        self.targets: frozenset[str] | None = None
         self.adapters: dict[str, Adapter] = {}
         #: By name, over unloads: the same name loaded again is served from the old weights (vllm#42125).
         self._cached: dict[str, str] = {}
@@ -72,6 +76,7 @@ class VllmSandbox(ModelServer):
             route("GET", "/health", "health", self._health),
             route("GET", "/v1/models", "models", self._models),
             route("POST", "/v1/chat/completions", "chat", self._chat),
+            *self._counting(),
         ]
         changing = [
             route("POST", self.load_path, "load", self._load),
@@ -147,8 +152,27 @@ class VllmSandbox(ModelServer):
             return completion(asked if self.traps.lying_fallback else self.base, base_sentence(self.base))
         if asked in self.adapters:
             return completion(asked, self._said(asked))
+        return self._absent(asked)
+
+    def _absent(self, asked: str) -> Reply:
         told = f"The model `{asked}` does not exist. Valid aliases: {self.base}."
         return self.refused(404, told, param="model")
+
+    def _counting(self) -> Sequence[Route]:
+        """What tells tokens of a conversation."""
+        return [route("POST", "/tokenize", "tokenize", self._tokenize)]
+
+    def _tokenize(self, request: Request) -> Reply:
+        """Of the base or an adapter: all have the base's template and tokenizer."""
+        self._alive()
+        said = self.body(request, _TOKENIZE, ("model", "messages"))
+        if said["model"] != self.base and said["model"] not in self.adapters:
+            return self._absent(said["model"])
+        self.check_messages(said["messages"])
+        tokens = self.splits(self.writes(said["messages"]))
+        strings = [f"<{token}>" for token in tokens] if said.get("return_token_strs") else None
+        body = {"count": len(tokens), "max_model_len": _LONGEST, "tokens": tokens, "token_strs": strings}
+        return Reply(body=body)
 
     def _keep(self, name: str, folder: Path) -> None:
         says = self._cached.setdefault(name, folder_sentence(folder, self.base))
@@ -183,6 +207,9 @@ class VllmSandbox(ModelServer):
             return f"vLLM only supports modules_to_save being None. Unsupported modules_to_save: {saved}"
         if config.get("bias", "none") != "none":
             return "Adapter bias is not supported."
+        named = config.get("target_modules")
+        if self.targets is not None and (odd := sorted(set(named or ()) - self.targets)):
+            return f"While loading {folder}, expected target modules in {sorted(self.targets)} but received {odd}."
         return None
 
     def _card(self, name: str, root: str, parent: str | None) -> Mapping[str, Any]:

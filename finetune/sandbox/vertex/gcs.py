@@ -366,8 +366,10 @@ def _parts(request: Request) -> tuple[dict[str, Any], str, bytes]:
         raise refusal(400, "invalid", "the body has not the two parts of metadata and content")
     found = []
     for piece in pieces[1:3]:
-        head, _, content = piece.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        # Google takes bare line feeds, too, and one end for the whole body: the content's own are not touched.
+        end = b"\r\n" if piece.startswith(b"\r\n") else b"\n"
+        head, _, content = piece.removeprefix(end).partition(end * 2)
         kind = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + b"\r\n\r\n").get("content-type", "")
-        found.append((str(kind), content.removesuffix(b"\r\n")))
+        found.append((str(kind), content.removesuffix(end)))
     (_, told), (content_type, data) = found
     return _object(told), content_type, data

@@ -18,13 +18,22 @@ def beat(name):
     return Beat(worker=name, queues=(queue,), host=host, pid=int(pid), seen_at=NOW)
 
 
-def doctor(tmp_path, broker=None, *, alive=(REMOTE, GPU), ahead=None, database=lambda: "sqlite"):
+def doctor(
+    tmp_path,
+    broker=None,
+    *,
+    alive=(REMOTE, GPU),
+    ahead=None,
+    database=lambda: "sqlite",
+    artifacts=lambda: "s3://box/ft",
+):
     checks = examine(
         tmp_path,
         database=database,
         broker=lambda: broker,
         alive=lambda: [beat(name) for name in alive],
         ahead=lambda: ahead,
+        artifacts=artifacts,
     )
     return {check.name: check for check in checks}
 
@@ -37,7 +46,7 @@ def well(**fields):
 
 def test_without_a_broker_there_is_nothing_to_say_of_one(tmp_path):
     checks = doctor(tmp_path)
-    assert checks.keys() == {"python", "home", "database", "broker", "workers", "training"}
+    assert checks.keys() == {"python", "home", "database", "broker", "workers", "adapters", "training"}
     assert checks["broker"].said == "none: embedded, workers watch the database"
 
 

@@ -13,6 +13,7 @@ from finetune.errors import StateError
 from finetune.exports.garbage import Collector, Heap
 from finetune.placing import Places
 from finetune.releasing import Releasing
+from finetune.shelf import Adapters
 from finetune.store.kept import SqlKept
 from finetune.versions import ModelStatus, ModelVersion, Placed, Promotion
 from tests.support import tiny
@@ -46,7 +47,7 @@ class Ahead:
         raise AssertionError("nothing waits here")
 
 
-def collector(shelf: Shelf, by: timedelta = MONTHS, home: Path | None = None) -> Collector:
+def collector(shelf: Shelf, by: timedelta = MONTHS, home: Path | None = None, bucket: str | None = None) -> Collector:
     def undescribed(model: ModelVersion, alias: str) -> Deployment:
         raise AssertionError("no gateway is asked here")
 
@@ -63,7 +64,9 @@ def collector(shelf: Shelf, by: timedelta = MONTHS, home: Path | None = None) ->
     home = home or shelf.home
     books = SqlKept(shelf.world.database)
     folders = (home / "adapters", home / "runs")
-    return Collector(shelf.models, shelf.promotions, books, Ahead(by), back=releasing.back, folders=folders)
+    remote = Adapters(folders[0], bucket)
+    back = releasing.back
+    return Collector(shelf.models, shelf.promotions, books, Ahead(by), back=back, folders=folders, remote=remote)
 
 
 def names(heap: Heap) -> list[str]:

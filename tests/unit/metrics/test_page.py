@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune.figures import Backlog, Coded, Figures, InState, Spending
+from finetune.figures import Backlog, Coded, Figures, InState, Serving, Sharing, Spending
 from finetune.jobs import FINAL, JobState
 from finetune.metrics import QUANTILES, FiguresCollector
+from finetune.versions import PROMOTED, PromotionState
 
 ROOT = Path(__file__).parents[3]
 BOARD = json.loads((ROOT / "docker/grafana-dashboard.json").read_text())
@@ -24,6 +25,15 @@ FULL = Figures(
     errors={Coded("b", "E403"): 2},
     failed={Coded("a", "E401"): 1},
     spending={"a": Spending(low=1.0, high=2.0, quote=0.0, unpriced=1)},
+    serving=Serving(
+        promotions={PromotionState.SHIFTING: 1, PromotionState.LIVE: 4},
+        retrying=1,
+        oldest_s=5.0,
+        failed={"E811": 2},
+        aliases=1,
+        shares={Sharing("bot", "production", 3): 0.9, Sharing("bot", "production", 4): 0.1},
+        deployments={"vllm": 2},
+    ),
     events_reach_s=3600.0,
     spending_reach_s=86400.0,
 )
@@ -46,7 +56,7 @@ def panels():
     return [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 
 
-def value(name, **labels):
+def value(name, /, **labels):
     return next(
         sample.value
         for family in families()
@@ -66,6 +76,7 @@ def test_only_what_never_shrinks_is_a_counter():
     assert {family.name: family.type for family in families() if family.type != "gauge"} == {
         "ft_jobs_finished": "counter",
         "ft_jobs_submitted": "counter",
+        "ft_promotions_finished": "counter",
     }
 
 
@@ -76,6 +87,20 @@ def test_every_state_of_a_known_provider_is_told_also_when_it_is_zero():
     assert ended == {str(state) for state in FINAL}
     assert value("ft_jobs_submitted_total", provider="a") == 3
     assert value("ft_jobs_retrying", provider="a") == 0
+
+
+def test_every_state_of_promotions_is_told_also_when_it_is_zero():
+    told = {s.labels["state"]: s.value for f in families() for s in f.samples if s.name == "ft_promotions"}
+    assert told == {**dict.fromkeys(map(str, PromotionState), 0), "shifting": 1, "live": 4}
+    ended = {
+        s.labels["state"]: s.value for f in families() for s in f.samples if s.name == "ft_promotions_finished_total"
+    }
+    assert ended == {**dict.fromkeys(map(str, PROMOTED), 0), "live": 4}
+
+
+def test_who_gets_the_calls_of_an_alias():
+    assert value("ft_alias_share", name="bot", alias="production", version="v4") == 0.1
+    assert value("ft_gateway_deployments", gateway="vllm") == 2
 
 
 def test_quantiles_are_times_that_were_measured():

@@ -85,8 +85,20 @@ def test_a_hosted_version_answers_at_its_provider(parts, provider, artifact, kin
 
 @pytest.mark.parametrize(
     ("provider", "artifact"),
-    [("azure", {"model": "gpt-4o-mini.ft-1"}), ("vertex", {"model": "gs://bucket/weights"}), ("openai", {})],
+    [("vertex", {"model": "gs://bucket/weights"}), ("openai", {})],
 )
 def test_what_answers_nowhere_yet_says_so(parts, provider, artifact):
     with pytest.raises(GatewayError, match="E837"):
         parts.places._describe(version(provider, artifact), "production")
+
+
+def test_what_has_to_be_deployed_first_is_described_without_an_address_and_can_be_asked_nowhere(parts):
+    one = version("azure", {"model": "gpt-4o-mini.ft-1"})
+    said = parts.places._describe(one, "production")
+    assert (said.upstream, said.adapter, said.artifact) == (None, None, {"model": "gpt-4o-mini.ft-1"})
+    assert parts.places.host_of(one) == "azure"
+    with pytest.raises(GatewayError, match="E837") as refused:
+        parts._subject(one)
+    assert "--max-hosting" in refused.value.problems[0].fix
+    assert parts.places.host_of(version("openai", {"model": "ft:x"})) is None
+    assert parts.places.host_of(version("azure", {"path": "/a", "digest": "d"})) is None

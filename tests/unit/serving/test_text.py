@@ -72,6 +72,44 @@ def test_bytes_that_are_no_text_do_not_stop_the_stream() -> None:
     assert "".join(pieces) + made.flush() == "\ufffd" * 40 + "x"
 
 
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=6),
+            st.integers(4, 12).map(lambda count: b"\xff" * count),
+            st.sampled_from("é中🙂").map(str.encode),
+        ),
+        max_size=12,
+    ),
+    st.lists(st.integers(0, 200), max_size=60),
+)
+def test_no_character_is_lost_among_bytes_that_are_no_text(parts: list[bytes], cuts: list[int]) -> None:
+    raw = b"".join(parts)
+    places = sorted({0, len(raw), *(cut % (len(raw) + 1) for cut in cuts)})
+    tokens = [raw[a:b] for a, b in itertools.pairwise(places)]
+    assert detokenise(range(len(tokens)), byte_level(tokens)) == raw.decode("utf-8", "replace")
+    singles = [bytes([each]) for each in raw]
+    assert detokenise(range(len(singles)), byte_level(singles)) == raw.decode("utf-8", "replace")
+
+
+def test_a_decoder_that_breaks_whole_runs_loses_no_text_after_them() -> None:
+    tokens = [*(bytes([b]) for b in "中".encode()), b"\xff", b" and", b" so", b" on"]
+    assert detokenise(range(len(tokens)), byte_fallback(tokens)) == "中\ufffd and so on"
+
+
+def test_a_long_run_that_is_no_text_is_not_decoded_anew_each_time() -> None:
+    tokens, longest = [b"\xff"] * 400, 0
+    decode = byte_level(tokens)
+
+    def watched(ids: list[int]) -> str:
+        nonlocal longest
+        longest = max(longest, len(ids))
+        return decode(ids)
+
+    assert detokenise(range(len(tokens)), watched) == "\ufffd" * 400
+    assert longest < 40
+
+
 def test_an_unfinished_character_comes_with_the_flush() -> None:
     assert detokenise([0, 1], byte_level([b"a", b"\xe4\xb8"])) == "a\ufffd"
 

@@ -107,6 +107,7 @@ def values_of(field: Field) -> st.SearchStrategy[Any]:
         "version": st.just(1),
         "provider": st.sampled_from(["local", "openai", "auto"]),
         "limits.max_cost": st.sampled_from(["25 USD", "0.5 USD", "0 USD"]),
+        "register.max_hosting": st.sampled_from(["3 USD", "0.5 USD"]),
         "limits.deadline": st.sampled_from(["6h", "1d2h3m4s", "90s"]),
         "register.canary_pause": st.sampled_from(["5m", "1h30m"]),
         "limits.data": st.sampled_from(["any", "local_only", {"region": "eu"}]),

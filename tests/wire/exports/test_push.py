@@ -1,36 +1,17 @@
 """An adapter pushed to the Hugging Face Hub by `ft`, as a process, against the stand-in."""
 
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from finetune.sandbox.gateways.answers import KEY, route
+from finetune.sandbox.gateways.answers import KEY
 from finetune.sandbox.gateways.hub import HubSandbox
 from finetune.sandbox.server import Server
-from finetune.sandbox.service import Reply, Request, Route
 from tests.support import tiny
 from tests.support.exports import Shelf
 from tests.support.process import run_ft
-
-
-class Hub(HubSandbox):
-    """The hub with what its client asks before it uploads a model card."""
-
-    def routes(self) -> Sequence[Route]:
-        return [*super().routes(), route("POST", "/api/validate-yaml", "validate", self._validate)]
-
-    def _validate(self, request: Request) -> Reply:
-        empty, head, rest = json.loads(request.body)["content"].split("---\n", 2)
-        assert (empty, rest.startswith("\n# bot@v1")) == ("", True)
-        # https://huggingface.co/docs/hub/model-cards-metadata, as far as the card uses it.
-        said = yaml.safe_load(head)
-        known = {"license", "pipeline_tag", "library_name", "base_model", "base_model_relation"}
-        assert said.keys() <= known
-        return Reply(body={"errors": [], "warnings": []})
 
 
 @pytest.fixture
@@ -42,7 +23,7 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
 
 def test_a_version_is_pushed_with_its_card_and_twice_is_once(shelf: Shelf, tmp_path: Path) -> None:
     one = shelf.trained()
-    sandbox = Hub()
+    sandbox = HubSandbox()
     with Server(sandbox) as server:
         more = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
         env = {**server.environment, **more}

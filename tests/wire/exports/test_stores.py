@@ -1,7 +1,6 @@
 """Exports into buckets: moto's S3, and the stand-in for Google Cloud Storage that the Vertex sandbox serves."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,8 @@ import pytest
 
 from finetune.errors import FtError, StateError, UsageError
 from finetune.exports.stores import publish
-from finetune.sandbox.server import Server
-from finetune.sandbox.service import Reply, Request, Route
-from finetune.sandbox.vertex.sandbox import BUCKET, VertexSandbox
+from finetune.sandbox.vertex.sandbox import BUCKET
+from tests.support.gcs_writing import Gcs
 from tests.support.servers import free_port
 
 FILES = {"README.md": b"# bot", "model/weights.safetensors": b"w" * 100_000, "ft-export.json": b"{}"}
@@ -68,37 +66,6 @@ def test_what_cannot_be_written_here_uploads_nothing(s3: Any, tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt):
         publish(str(tmp_path / "here" / "bot"), tmp_path / "aside", broken)
     assert list((tmp_path / "here").iterdir()) == []
-
-
-class Gcs(VertexSandbox):
-    """Takes the multipart bodies of gcsfs, whose lines end as the real service lets them."""
-
-    refused: str | None = None
-
-    def routes(self) -> Sequence[Route]:
-        return [replace(one, answer=self._lenient(one.answer)) for one in super().routes()]
-
-    def _lenient(self, answer: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
-        def answered(request: Request) -> Reply:
-            if not request.body.startswith(b"--==0==\n"):
-                return answer(request)
-            if self.refused and self.refused.encode() in request.body:
-                return Reply(status=400, body={"error": {"code": 400, "message": "no"}})
-            parts = [part.removeprefix(b"\n").partition(b"\n\n") for part in request.body.split(b"--==0==")[1:3]]
-            whole = b"".join(
-                b"--==0==\r\n%s\r\n\r\n%s\r\n" % (head, content.removesuffix(b"\n")) for head, _, content in parts
-            )
-            return answer(replace(request, body=whole + b"--==0==--"))
-
-        return answered
-
-
-@pytest.fixture
-def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gcs]:
-    sandbox = Gcs()
-    with Server(sandbox) as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        yield sandbox
 
 
 def stored(sandbox: Gcs) -> dict[str, bytes]:

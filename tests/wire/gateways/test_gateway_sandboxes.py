@@ -102,6 +102,44 @@ def test_what_vllm_says(tmp_path: Path) -> None:
         assert (gone.status_code, gone.json()["error"]["message"]) == (404, "The lora adapter 'a' cannot be found.")
 
 
+def test_what_vllm_makes_of_a_conversation(tmp_path: Path) -> None:
+    asked = {"model": BASE, "messages": CHAT["messages"], "add_generation_prompt": True, "return_token_strs": True}
+    with Server(VllmSandbox(base=BASE)) as server, client(server) as calls:
+        said = calls.post("/tokenize", json=asked).json()
+        assert said["tokens"] == list(b"<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+        assert said["count"] == len(said["tokens"]) == len(said["token_strs"])
+        nobody = calls.post("/tokenize", json={**asked, "model": "nobody"})
+        assert (nobody.status_code, "does not exist" in nobody.text) == (404, True)
+        for odd in ({"messages": []}, {"messages": "Hi"}, {"content": "Hi"}, {"add_generation_prompt": 1}):
+            assert calls.post("/tokenize", json={**asked, **odd}).status_code == 400
+        calls.post("/v1/load_lora_adapter", json={"lora_name": "a", "lora_path": str(make_adapter(tmp_path, "a"))})
+        assert calls.post("/tokenize", json={**asked, "model": "a"}).json() == said
+
+
+def test_what_sglang_tells_of_itself() -> None:
+    sandbox = SglangSandbox(base=BASE, max_rank=32)
+    with Server(sandbox) as server, client(server) as calls:
+        said = calls.get("/server_info").json()
+        assert (said["max_lora_rank"], said["lora_target_modules"]) == (32, None)
+        sandbox.targets = frozenset({"v_proj", "q_proj"})
+        assert calls.get("/server_info").json()["lora_target_modules"] == ["q_proj", "v_proj"]
+        # Its own tokenizer takes texts, not conversations; how many tokens one has is in the answer.
+        assert calls.post("/tokenize", json=CHAT).status_code == 404
+        answer = calls.post("/v1/chat/completions", json={**CHAT, "model": BASE}).json()
+        assert answer["usage"]["prompt_tokens"] == len("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_what_llama_server_makes_of_a_conversation(tmp_path: Path) -> None:
+    sandbox = LlamaCppSandbox(presets=presets_file(tmp_path))
+    sandbox.writes, sandbox.bos = lambda messages: f"<s>{messages[0]['content']}", "<s>"
+    with Server(sandbox) as server, client(server) as calls:
+        assert calls.post("/apply-template", json={**CHAT, "model": BASE}).json() == {"prompt": "Hi"}
+        assert sandbox.running == {BASE}
+        assert "not found" in calls.post("/apply-template", json=CHAT).json()["error"]["message"]
+        for odd in ({"messages": []}, {"prompt": "Hi"}):
+            assert calls.post("/apply-template", json={**CHAT, "model": BASE, **odd}).status_code == 400
+
+
 def test_what_sglang_says(tmp_path: Path) -> None:
     folder = make_adapter(tmp_path / "a", "a")
     with Server(SglangSandbox(base=BASE)) as server, client(server) as calls:

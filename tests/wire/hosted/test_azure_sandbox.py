@@ -187,7 +187,15 @@ def test_it_has_no_webhooks(server: Server, client: OpenAI, training: str) -> No
     server.sandbox.tick()
     assert isinstance(server.sandbox, WatchedAzure)
     assert server.sandbox.webhooks is None
-    assert set(server.environment) == {"AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"}
+    assert set(server.environment) == {
+        "AZURE_OPENAI_ENDPOINT",
+        "AZURE_OPENAI_API_KEY",
+        "AZURE_MANAGEMENT_ENDPOINT",
+        "AZURE_MANAGEMENT_TOKEN",
+        "AZURE_SUBSCRIPTION_ID",
+        "AZURE_RESOURCE_GROUP",
+        "AZURE_OPENAI_ACCOUNT",
+    }
 
 
 def test_the_vendors_own_azure_client_finds_it_too(server: Server) -> None:

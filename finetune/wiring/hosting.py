@@ -1,0 +1,62 @@
+"""The parts that deploy at providers: where a version is hosted, what that costs, whether it is agreed to."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from finetune.errors import GatewayError, Problem
+from finetune.wiring.parts import Parts
+
+if TYPE_CHECKING:
+    from finetune.deployments import Gateway, Upstream
+    from finetune.spec import Recipe
+    from finetune.versions import ModelVersion
+
+
+class Hostings(Parts):
+    """The parts, with providers' own hosting."""
+
+    def _host(self, name: str) -> "Gateway | None":
+        """The hosting of the provider of this name; None: it has none, or answers without."""
+        from finetune.abilities import Deployable
+        from finetune.hosting import Host
+
+        provider = self.providers.get(name)
+        return Host(name, provider) if isinstance(provider, Deployable) else None
+
+    def _host_of(self, model: "ModelVersion") -> str | None:
+        if "path" in model.artifact or not isinstance(model.artifact.get("model"), str):
+            return None
+        return model.provider if self._host(model.provider) else None
+
+    def _deployed(self, model: "ModelVersion") -> "Upstream":
+        """Where a version answers that its provider has deployed. Raises GatewayError: our books have no such."""
+        from finetune.abilities import Deployable
+
+        provider = self.provider(model.provider)
+        assert isinstance(provider, Deployable)
+        mine = [each for each in self.promotions.placed() if (each.name, each.version) == (model.name, model.version)]
+        for each in mine:
+            if each.gateway == model.provider:
+                return provider.hosted_at(each.listed_as)
+        raise GatewayError(
+            Problem(
+                code="E837",
+                what=f"{model.ref} is not deployed at {model.provider}, so it answers nowhere",
+                why="it costs by the hour from when it is deployed, so ft deploys it with a promotion only",
+                fix=f"ft promote {model.ref} --to staging --gateway litellm --max-hosting ...; that measures it",
+            )
+        )
+
+    def _hostable(self, recipe: "Recipe") -> list[Problem]:
+        """What stands against deploying what the recipe makes, and what that will cost, before it is trained."""
+        from finetune.hosting import Host, against, notice
+        from finetune.spec.types import dollars
+
+        wanted = recipe.register
+        host = self._host(recipe.provider) if recipe.provider and wanted and wanted.gateways else None
+        if not isinstance(host, Host) or wanted is None:
+            return []
+        hosting = host.hosting(recipe.base_model)
+        accepted = dollars(wanted.max_hosting) if wanted.max_hosting else None
+        problem = against(recipe.name, hosting, accepted) or notice(recipe.name, hosting)
+        return [replace(problem, field="register.max_hosting")]

@@ -1,0 +1,84 @@
+"""Two versions on different bases: what can be measured, and with whose weights."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from finetune.errors import EvaluationError
+from finetune.measuring import Address, Measurer, Rooms, Wish
+from finetune.testing import ManualClock
+from finetune.versions import ModelVersion
+
+#: An evaluation that reports what it was asked.
+ECHO = """
+import json, pathlib, sys
+asked = json.loads(pathlib.Path(sys.argv[1], "request.json").read_text())
+pathlib.Path(sys.argv[2]).touch()
+pathlib.Path(sys.argv[1], "result.json").write_text(json.dumps({"reports": [{"suite": "held-out", "asked": asked}]}))
+"""
+
+
+def version(number, base, **artifact):
+    zeros = {"job_id": f"ft_{number}", "provider": "p", "lineage": {}, "created_at": datetime(2027, 1, 1, tzinfo=UTC)}
+    return ModelVersion(name="bot", version=number, base_model=base, artifact=artifact, **zeros)
+
+
+HERE, THERE, OLD = version(1, "base-a", path="a"), version(2, "hosted-b", id="b"), version(3, "base-c", path="c")
+
+
+def subject(model):
+    if "path" in model.artifact:
+        return {"kind": "adapter", "name": model.ref, "path": model.artifact["path"]}
+    return Address(url="http://127.0.0.1:1/v1", model="b").subject(model.ref)
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Measures a version over another, and returns the request of it."""
+    versions = {each.ref: each for each in (HERE, THERE, OLD)}
+    kept = []
+    measurer = Measurer(
+        SimpleNamespace(add_report=lambda *told: kept.append(told)),
+        ManualClock(),
+        job=lambda _: SimpleNamespace(data={"validation": "rows.jsonl"}, recipe={}),
+        version=versions.__getitem__,
+        subject=subject,
+        places=Rooms(
+            folder=tmp_path / "evaluations",
+            cache=tmp_path,
+            logs=tmp_path,
+            suites=None,
+            command=lambda folder, report: [sys.executable, "-c", ECHO, str(folder), str(report)],
+        ),
+    )
+
+    def ask(model, over, **more):
+        (report,) = measurer.measure(model, Wish(over=over.ref, **more))
+        assert len(kept) == 1
+        return json.loads(json.dumps(report["asked"]))
+
+    return ask
+
+
+def test_one_that_answers_at_an_address_is_compared_with_weights_of_another_base(asked):
+    told = asked(HERE, THERE)
+    assert (told["base_model"], told["tuned"]["kind"], told["other"]["kind"]) == ("base-a", "adapter", "endpoint")
+
+
+def test_the_weights_that_are_loaded_are_those_of_the_other_when_only_it_has_some(asked):
+    told = asked(THERE, HERE)
+    assert (told["base_model"], told["tuned"]["kind"], told["other"]["kind"]) == ("base-a", "endpoint", "adapter")
+
+
+def test_a_version_that_is_asked_where_it_is_served_is_compared_with_another_base(asked):
+    told = asked(HERE, OLD, at=Address(url="http://127.0.0.1:1/v1", model="a"))
+    assert (told["base_model"], told["other"]["path"]) == ("base-c", "c")
+
+
+def test_two_bases_are_never_loaded_for_one_evaluation(asked):
+    with pytest.raises(EvaluationError, match="base-a and base-c, both with weights here") as refused:
+        asked(HERE, OLD)
+    assert refused.value.problems[0].code == "E856"
