@@ -130,8 +130,8 @@ CODES: dict[str, CodeText] = {
     "E512": CodeText(
         "the bucket of adapters does not answer",
         "Adapters are kept in the bucket that FT_ARTIFACTS names, and a version trained elsewhere is fetched from "
-        "there. The message says what the bucket answered: `ft doctor` asks it again. A training is never lost by it: its "
-        "adapter stays on the machine that trained it, where `ft models sync` uploads it later.",
+        "there. The message says what the bucket answered: `ft doctor` asks it again. A training is never lost by it: "
+        "its adapter stays on the machine that trained it, where `ft models sync` uploads it later.",
     ),
     "E513": CodeText(
         "another adapter is at that address",
