@@ -1,7 +1,7 @@
 """One answer in the making: the loop over tokens. It knows the engine only by the four things it asks of it."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,15 +17,11 @@ class Steps(Protocol):
     stop_ids: frozenset[int]
 
     def using(self, adapter_id: str | None) -> AbstractContextManager[Any]:
-        """Hold the adapter for as long as the answer runs; yields what `step` wants to know of it."""
+        """Hold the adapter for as long as the answer runs; yields what `tokens` wants to know of it."""
         ...
 
-    def step(self, ids: list[int], cache: Any, held: Any) -> tuple[Any, Any]:
-        """One forward pass over further ids: (logits after the last, the cache to hand in next)."""
-        ...
-
-    def picker(self, ask: Ask) -> Callable[[Any], int]:
-        """Chooses a token from logits as the question wants it."""
+    def tokens(self, prompt: list[int], room: int, ask: Ask, held: Any) -> Generator[int, None, None]:
+        """The answer's tokens, the one that ends the turn included. To be closed."""
         ...
 
     def decode(self, ids: list[int]) -> str:
@@ -78,12 +74,8 @@ def _run(
 ) -> Generator[str, None, None]:
     text = Detokeniser(engine.decode)
     stops = StopFilter(ask.stop)
-    pick = engine.picker(ask)
-    ids, cache = prompt, None
-    with engine.using(adapter_id) as held:
-        for _ in range(room):
-            logits, cache = engine.step(ids, cache, held)
-            token = pick(logits)
+    with engine.using(adapter_id) as held, closing(engine.tokens(prompt, room, ask, held)) as tokens:
+        for token in tokens:
             tally.completion_tokens += 1
             if token in engine.stop_ids:
                 tally.finish_reason = "stop"
@@ -94,7 +86,6 @@ def _run(
                 yield piece
                 return
             yield piece
-            ids = [token]
     tally.finish_reason = tally.finish_reason or "length"
     last = stops.push(text.flush())
     if stops.hit:

@@ -1,10 +1,9 @@
 """One base model in memory and any number of LoRA adapters on it, asked by any number of threads.
 
 Threads and adapters. PEFT switches an adapter on in the model itself, so whoever switches while another thread
-is in a forward pass changes that thread's answer. One lock therefore covers "switch, then one forward pass",
-and nothing longer: each answer has its own KV cache, so answers on different adapters take turns token by
-token, a slow reader holds up nobody, and loading an adapter waits for one token, not for one answer. Mixed
-batches (PEFT's `adapter_names`) would be faster under load; they are not exact for DoRA, and right comes first.
+is in a forward pass changes that thread's answer. One lock therefore covers "choose, then one forward pass", and
+nothing longer. Answers under way go through the model together where their adapters allow it (`batches`), else they
+take turns token by token: a slow reader holds up nobody, and loading an adapter waits for one pass, not for one answer.
 
 The base answers with every adapter layer off, and after the last adapter is unloaded PEFT's layers are taken
 out of it. Adapters that would write into the base are refused (`adapters.check_fits`).
@@ -12,31 +11,28 @@ out of it. Adapters that would write into the base are refused (`adapters.check_
 
 import inspect
 import itertools
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from finetune.jobs import Json
 from finetune.ports import Chat, LoadedBase
-from finetune.serving.adapters import Shape, check_digest, check_fits, read_adapter
+from finetune.serving.adapters import check_digest, check_fits, read_adapter
 from finetune.serving.answer import Answer, EngineChat
 from finetune.serving.asks import Ask, fault
+from finetune.serving.batches import Pick, Rounds, Row
 from finetune.serving.fair import FairLock
+from finetune.serving.layers import AdapterLayers
 from finetune.serving.prompts import Prompts, stop_ids
 from finetune.serving.text import detokenise
 
 #: Longest answer of a model that states no context length.
 _LONGEST = 4096
-#: No adapter has this name.
-_UNKNOWN = "?"
 
 
 @dataclass(kw_only=True)
@@ -45,6 +41,8 @@ class _Adapter:
     #: PEFT's name for it. Ours may hold dots, which PyTorch does not allow; never used twice.
     name: str
     template: str | None
+    #: Rows of one kind can be in one pass: empty where adapters can be mixed, else the name.
+    kind: str
     #: Answers in the making that use it.
     users: int = 0
     #: Unloaded by its owner; goes when the last user ends.
@@ -63,15 +61,18 @@ class Engine:
         self._tokenizer = loaded.tokenizer
         self._prompts = Prompts(base_name, loaded.tokenizer)
         self._lock = FairLock()
-        self._peft: Any = None
+        self._layers = AdapterLayers(base_name, self._model)
         self._adapters: dict[str, _Adapter] = {}
         self._numbers = itertools.count(1)
-        self._on: str | None = None
+        #: Adapters to take out as soon as no pass is running.
+        self._spent: list[str] = []
+        self._passing = False
         self._under_way = 0
         self._takes = frozenset(inspect.signature(self._model.forward).parameters)
         self.stop_ids = stop_ids(self._model, self._tokenizer)
         #: Tokens that prompt and answer may have together; None when the model's config sets no limit.
         self.context: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._rounds = Rounds(self._lock, self._forward, self.stop_ids, device=self._model.device, context=self.context)
 
     @property
     def adapters(self) -> dict[str, Path]:
@@ -105,10 +106,11 @@ class Engine:
                 )
             check_digest(path, digest)
             files = read_adapter(path)
-            check_fits(files, self.base_name, self._weight_shapes())
+            check_fits(files, self.base_name, self._layers.shapes())
             name = f"adapter_{next(self._numbers)}"
-            self._inject(name, path)
-            self._adapters[adapter_id] = _Adapter(path=path, name=name, template=files.template)
+            self._layers.inject(name, path)
+            kind = "" if self._layers.mixes(name) else name
+            self._adapters[adapter_id] = _Adapter(path=path, name=name, template=files.template, kind=kind)
 
     def unload_adapter(self, adapter_id: str) -> bool:
         """Refuse new questions to the adapter at once; free it when the answers under way have ended.
@@ -168,9 +170,9 @@ class Engine:
         with self.using(adapter_id) as held:
             for start in range(0, len(order), batch_size):
                 part = order[start : start + batch_size]
-                ids = self._greedy([rows[i] for i in part], [rooms[i] for i in part], held)
-                for index, made in zip(part, ids, strict=True):
-                    texts[index] = detokenise(made, self.decode)
+                made = self._together([rows[i] for i in part], [rooms[i] for i in part], held)
+                for index, ids in zip(part, made, strict=True):
+                    texts[index] = detokenise([token for token in ids if token not in self.stop_ids], self.decode)
         return texts
 
     def decode(self, ids: list[int]) -> str:
@@ -228,16 +230,39 @@ class Engine:
                     adapter.users -= 1
                     self._drop_unused(adapter)
 
-    def step(self, ids: list[int], cache: Any, held: _Adapter | None) -> tuple[torch.Tensor, Any]:
-        """Logits (vocabulary) after the last of `ids`, in fp32 on the CPU, and the cache for the next step."""
-        row = torch.tensor([ids], device=self._model.device)
-        logits, cache = self._forward(held, input_ids=row, past_key_values=cache)
-        return logits[0], cache
+    def tokens(self, prompt: list[int], room: int, ask: Ask, held: _Adapter | None) -> Generator[int, None, None]:
+        """The answer's tokens, at most `room`, the one that ends the turn included. Close it to make no more.
 
-    def picker(self, ask: Ask) -> Callable[[torch.Tensor], int]:
+        Raises ServingError E758.
+        """
+        row = self._row(prompt, room, self._picker(ask), held)
+        try:
+            while (token := self._rounds.token(row)) is not None:
+                yield token
+        finally:
+            self._rounds.close(row)
+
+    def _row(self, prompt: list[int], room: int, pick: Pick, held: _Adapter | None) -> Row:
+        name, kind = (held.name, held.kind) if held else (None, "")
+        return Row(prompt, room, name, pick, kind=kind)
+
+    def _together(self, prompts: list[list[int]], rooms: list[int], held: _Adapter | None) -> Iterator[list[int]]:
+        """Greedy ids of each prompt."""
+        rows = [self._row(ids, room, _greedy, held) for ids, room in zip(prompts, rooms, strict=True)]
+        for row, room in zip(rows, rooms, strict=True):
+            row.ahead = room
+        try:
+            self._rounds.begin(rows)
+            for row in rows:
+                yield list(iter(partial(self._rounds.token, row), None))
+        finally:
+            for row in rows:
+                self._rounds.close(row)
+
+    def _picker(self, ask: Ask) -> Pick:
         """Greedy at temperature 0, else sampling with a generator of its own: answers do not disturb each other."""
         if ask.temperature == 0:
-            return lambda logits: int(_sound(logits).argmax())
+            return _greedy
         generator = torch.Generator()
         if ask.seed is None:
             generator.seed()
@@ -245,12 +270,15 @@ class Engine:
             generator.manual_seed(ask.seed)
         return lambda logits: _sample(_sound(logits), ask, generator)
 
-    def _forward(self, held: _Adapter | None, **inputs: Any) -> tuple[torch.Tensor, Any]:
+    def _forward(self, adapters: Sequence[str | None], inputs: dict[str, Any]) -> tuple[torch.Tensor, Any]:
+        """One pass (`batches.Forward`). Under the lock."""
+        inputs = {key: value for key, value in inputs.items() if key != "position_ids" or key in self._takes}
         if "logits_to_keep" in self._takes:
             inputs["logits_to_keep"] = 1
+        self._passing = True
         try:
-            with self._lock, torch.inference_mode():
-                self._switch(None if held is None else held.name)
+            with torch.inference_mode():
+                self._layers.choose(adapters)
                 out = self._model(**inputs, use_cache=True, return_dict=True)
                 return out.logits[:, -1].float().cpu(), out.past_key_values
         except RuntimeError as exc:
@@ -260,106 +288,25 @@ class Engine:
                 str(exc).partition("\n")[0],
                 "ask for less (shorter messages, lower max_tokens) when memory ran out; else restart the server",
             ) from exc
+        finally:
+            self._passing = False
+            self._take_out()
 
-    def _greedy(self, rows: list[list[int]], rooms: list[int], held: _Adapter | None) -> list[list[int]]:
-        """New ids of each row, its end token left out. Rows are padded on the left to one length."""
-        width = max(len(row) for row in rows)
-        device = self._model.device
-        pad = min(self.stop_ids, default=0)
-        ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        made: list[list[int]] = [[] for _ in rows]
-        live = set(range(len(rows)))
-        cache = None
-        while live:
-            inputs = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
-            if "position_ids" in self._takes:
-                inputs["position_ids"] = positions
-            logits, cache = self._forward(held, **inputs)
-            tokens = _sound(logits).argmax(-1)
-            for index in sorted(live):
-                token = int(tokens[index])
-                if token not in self.stop_ids:
-                    made[index].append(token)
-                if token in self.stop_ids or len(made[index]) == rooms[index]:
-                    live.discard(index)
-            ids = tokens.to(device)[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            # Rows that have ended ride along; their positions must not leave the model's tables.
-            positions = (positions[:, -1:] + 1).clamp(max=(self.context or sys.maxsize) - 1)
-        return made
-
-    # -- adapters in the model ------------------------------------------------------------------------------
-
-    def _switch(self, name: str | None) -> None:
-        """Make this adapter, or none for None, the one that the next forward pass uses. Under the lock."""
-        if self._peft is None or name == self._on:
-            return
-        # Should the switch break off half way, the next one must not believe the old note.
-        self._on = _UNKNOWN
-        if name is None:
-            self._peft.base_model.disable_adapter_layers()
-        else:
-            self._peft.base_model.enable_adapter_layers()
-            self._peft.base_model.set_adapter(name, inference_mode=True)
-        self._on = name
-
-    def _inject(self, name: str, path: Path) -> None:
-        """Put the adapter's layers and weights into the model, or leave it as it was and raise E750."""
-        self._on = _UNKNOWN
-        try:
-            if self._peft is None:
-                config = PeftConfig.from_pretrained(str(path))
-                config.inference_mode = True
-                with warnings.catch_warnings():
-                    # PEFT 0.21 asks transformers 5 by an old name; nothing that a user could change.
-                    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
-                    self._peft = PeftModel(self._model, config, adapter_name=name)
-            result = self._peft.load_adapter(str(path), name, torch_device=str(self._model.device))
-            self._model.eval()
-            if result.missing_keys or result.unexpected_keys:
-                strays = [*result.missing_keys, *result.unexpected_keys]
-                raise ValueError(f"{len(strays)} weights are missing or have no place, such as {strays[0]}")
-        except (RuntimeError, ValueError, KeyError, TypeError, OSError) as exc:
-            self._eject(name)
-            raise fault(
-                "E750",
-                f"the adapter in {path} does not fit {self.base_name}",
-                str(exc).partition("\n")[0],
-                "serve it on the base model that it was trained on",
-            ) from exc
-
-    def _eject(self, name: str) -> None:
-        """Take the adapter's layers out; with the last one, PEFT's own layers too."""
-        self._on = _UNKNOWN
-        others = [] if self._peft is None else [other for other in self._peft.peft_config if other != name]
-        if others:
-            if name in self._peft.peft_config:
-                # PEFT warns when it has to choose another active adapter by itself.
-                self._peft.base_model.set_adapter(others[0], inference_mode=True)
-                self._peft.delete_adapter(name)
-            return
-        self._peft = None
-        # Not PEFT's unload: this also mends a model that PEFT left half changed.
-        for place, module in list(self._model.named_modules()):
-            if isinstance(module, BaseTunerLayer):
-                self._model.set_submodule(place, module.get_base_layer())
-        if hasattr(self._model, "peft_config"):
-            # PEFT's own mark; with it the next adapter would be taken for a second PEFT model around this one.
-            del self._model.peft_config
+    # -- adapters that nobody needs any more -------------------------------------------------------------------
 
     def _drop_unused(self, adapter: _Adapter) -> None:
         if adapter.gone and adapter.users == 0:
-            self._eject(adapter.name)
+            self._spent.append(adapter.name)
+            self._take_out()
 
-    def _weight_shapes(self) -> dict[str, Shape]:
-        """Shapes of the base's weights by module name, PEFT's wrappers looked through."""
-        return {
-            name.removesuffix(".base_layer"): tuple(module.weight.shape)
-            for name, module in self._model.named_modules()
-            if isinstance(getattr(module, "weight", None), torch.Tensor) and ".lora_" not in name
-        }
+    def _take_out(self) -> None:
+        # A collected answer can come here in the middle of a pass of the same thread.
+        while self._spent and not self._passing:
+            self._layers.eject(self._spent.pop())
+
+
+def _greedy(logits: torch.Tensor) -> int:
+    return int(_sound(logits).argmax())
 
 
 def _sound(logits: torch.Tensor) -> torch.Tensor:

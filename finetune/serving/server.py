@@ -32,7 +32,7 @@ from finetune.serving.notices import Receive
 from finetune.serving.notices import route as notices_route
 from finetune.serving.pool import Pool
 from finetune.serving.requests import ChatRequest, invalid, read_chat
-from finetune.serving.streams import EventStream, event, pieces, while_connected
+from finetune.serving.streams import EventStream, event, pieces, while_connected, whole
 
 log = logging.getLogger("finetune.serving")
 
@@ -136,13 +136,13 @@ class _House:
             return JSONResponse(replies.no_such_model(asked.model, served), status_code=404)
         generation = await to_thread.run_sync(self._pool.generate, model, asked.ask, limiter=self._starts)
         head = replies.Head(id=f"chatcmpl-{uuid.uuid4().hex}", model=model.id, created=int(time.time()))
-        made = pieces(generation, self._limiter)
         headers = {"x-ft-model": _plain(model.id), "x-ft-requested-model": _plain(asked.model)}
         if asked.stream:
+            made = pieces(generation, self._limiter)
             # With the first piece at hand, what fails at the prompt still gets a status of its own.
             first = await anext(made, "")
             return EventStream(_events(head, first, made, generation, asked), headers)
-        text = await while_connected(request.receive, lambda: _joined(made))
+        text = await while_connected(request.receive, lambda: whole(generation, self._limiter))
         if text is None:
             return _LEFT
         return JSONResponse(replies.completion(head, text, generation), headers=headers)
@@ -197,11 +197,6 @@ class _House:
             return json.loads(bytes(read))
         except (ValueError, RecursionError) as exc:
             raise invalid("the body", "is not JSON", field=None) from exc
-
-
-async def _joined(made: AsyncGenerator[str, None]) -> str:
-    async with aclosing(made):
-        return "".join([piece async for piece in made])
 
 
 async def _events(

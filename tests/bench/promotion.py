@@ -1,6 +1,6 @@
 """What a promotion and an answer cost: `python -m tests.bench.promotion [PROMOTIONS [ROUNDS]]`.
 
-100 and 20 if not told; with 0 rounds (a) and (b) only.
+100 and 20 if not told; with 0 rounds (a) and (b) only, with 0 promotions (c) and (d).
 
 With everything real and on this machine: `ft up`, LiteLLM with two workers in front of its server, OpenAI's client as
 it comes. Seconds depend on the machine; both sides of a ratio take turns, so that a busy moment hits both.
@@ -139,6 +139,8 @@ def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="ft-bench-") as place:
         if rounds:
             answers(Path(place), rounds)
+        if not promotions:
+            return
         with stage(Path(place)) as made:
             made.train(1, GATED)
             made.train(2)
