@@ -129,7 +129,7 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         patch.setenv("VLLM_URL", f"http://{CLOSED}")
         drifts = desk.call("models", "sync", "--dry-run", "--json").json
         gated = Recipe.model_validate({**RECIPE_OF, "gate": {"metric": "exact_match"}})
-        under_way = begun(gated, Wanted(), 1, promotion_id="pr_1", by="me", now=now)
+        under_way = begun(gated, Wanted(max_hosting="3 USD"), 1, promotion_id="pr_1", by="me", now=now)
     problems = [problem for report in reports for problem in report["problems"]]
     return {
         "Job": jobs,
