@@ -81,7 +81,7 @@ except EvaluationError as error:
     print(error.problems[0].code, error.problems[0].fix)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("E853 pip install 'lm-eval>=0.4.13'\n", "")
+    assert (done.stdout, done.stderr) == ("E853 pip install 'ft-orchestrator[lm-eval]'\n", "")
 
 
 STAND_IN = """
