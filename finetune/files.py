@@ -74,3 +74,12 @@ def digest(folder: Path, names: Iterable[str] = ADAPTER_FILES) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def changed(folder: Path, known: str) -> str | None:
+    """Why the folder is not what has this digest (`digest`), in a sentence; None: it is. Reads all of it."""
+    try:
+        there = digest(folder)
+    except OSError as error:
+        there = f"unreadable: {error.strerror}"
+    return None if there == known else f"its digest was {known[:12]}, and is {there[:40]}"

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from finetune.errors import Problem, ShelfUnavailable, StateError
-from finetune.files import ADAPTER_FILES, digest, remove_left_behind, sync, unwritable
+from finetune.files import ADAPTER_FILES, changed, remove_left_behind, sync, unwritable
 from finetune.shelf.bucket import Bucket, DiskRefused, NoPlace, Refused
 
 #: Written last, removed first: without it nothing that is there counts.
@@ -131,16 +131,12 @@ def _appear(aside: Path, target: Path) -> None:
 
 
 def _must_be(folder: Path, known: str, place: str) -> None:
-    try:
-        there = digest(folder)
-    except OSError as error:
-        there = f"unreadable: {error.strerror}"
-    if there != known:
+    if why := changed(folder, known):
         raise StateError(
             Problem(
                 code="E838",
                 what=f"the adapter in {place} is not what was registered",
-                why=f"its digest was {known[:12]}, and is {there[:40]}",
+                why=why,
                 fix="restore it, or train again with `ft submit RECIPE --force`",
             )
         )

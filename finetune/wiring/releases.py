@@ -363,18 +363,14 @@ def decided(gate: "Json", reports: "Sequence[Json]") -> "Verdict":
 
 def _check(ref: str, folder: Path, digest: str) -> None:
     """Raise GatewayError E838 unless the adapter's files are those that were registered."""
-    from finetune.files import digest as now
+    from finetune.files import changed
 
-    try:
-        there = now(folder)
-    except OSError as error:
-        there = f"unreadable: {error.strerror}"
-    if there != digest:
+    if why := changed(folder, digest):
         raise GatewayError(
             Problem(
                 code="E838",
                 what=f"the adapter of {ref} in {folder} is not what was registered",
-                why=f"its digest was {digest[:12]}, and is {there[:40]}",
+                why=why,
                 fix="restore the folder, or train again with `ft submit RECIPE --force`",
             )
         )

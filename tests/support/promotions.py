@@ -33,6 +33,27 @@ class Said:
     warnings: tuple[str, ...] = ()
 
 
+class Crash(BaseException):
+    """What nothing of ours catches: the process is gone."""
+
+
+def crash_at(owner: Any, method: str, nth: int, when: str) -> list[int]:
+    """Have the nth call of the method die, before or after it has done its work. Returns [calls until then]."""
+    real, left = getattr(owner, method), [nth]
+
+    def crashing(*args: Any, **more: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and when == "before":
+            raise Crash
+        done = real(*args, **more)
+        if left[0] == 0:
+            raise Crash
+        return done
+
+    setattr(owner, method, crashing)
+    return left
+
+
 class Stage:
     """A registry with versions of `bot`, two gateways (`vllm` holds weights, `litellm` passes on), and a promoter."""
 

@@ -6,7 +6,7 @@ from finetune.errors import LeaseLost, Problem
 from finetune.promoter import CHECKS, LEASE, MAX_TRIES
 from finetune.versions import PromotionState
 from tests.support.jobs import sqlite
-from tests.support.promotions import Said, Stage, describe
+from tests.support.promotions import Crash, Said, Stage, crash_at, describe
 
 GATE = {"metric": "exact_match", "min_gain": 0.05}
 CANARY = {"steps": (0.1, 0.5, 1.0)}
@@ -252,10 +252,6 @@ def test_two_workers_one_moves_it(stage):
         stage.promotions.write(grip, {"failures": 1})
 
 
-class Crash(BaseException):
-    """As a SIGKILL: nothing of ours runs any more."""
-
-
 HOLDER = [f"vllm.{call}" for call in ("preflight", "register", "probe", "probe_base", "unregister")]
 CALLS = [
     *HOLDER,
@@ -273,18 +269,7 @@ def test_a_crash_anywhere_ends_the_same(tmp_path, what, when, nth):
     stage.promote(2)
     gateway, _, method = what.rpartition(".")
     owner = stage.gateways[gateway] if gateway else stage.models if hasattr(stage.models, method) else stage.promotions
-    real, left = getattr(owner, method), [nth]
-
-    def crashing(*args, **more):
-        left[0] -= 1
-        if left[0] == 0 and when == "before":
-            raise Crash
-        done = real(*args, **more)
-        if left[0] == 0:
-            raise Crash
-        return done
-
-    setattr(owner, method, crashing)
+    left = crash_at(owner, method, nth, when)
     promotion = stage.begin(3, **CANARY)
     for _ in range(60):
         promotion = stage.promotions.get(promotion.id)
