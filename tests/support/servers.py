@@ -19,7 +19,7 @@ import redis
 from tests.support.process import Child, remove_folder, scratch_folder, wait_until
 
 HOST = "127.0.0.1"
-START_S = 60
+START_S = 180
 
 
 def free_port() -> int:
@@ -87,11 +87,17 @@ class _Server:
                     **self._popen(),
                 )
             self._child = child
-            wait_until(lambda: not child.alive or self._answers(), START_S, f"{self.name} to answer", 0.05)  # noqa: B023
+            try:
+                wait_until(lambda: not child.alive or self._answers(), START_S, f"{self.name} to answer", 0.05)  # noqa: B023
+            except TimeoutError as error:
+                raise TimeoutError(f"{error}; its log:\n{self._log()}") from None
             if child.alive:
                 return
             child.stop()
-        raise RuntimeError(f"{self.name} does not start:\n{(self._folder / 'log').read_text(errors='replace')}")
+        raise RuntimeError(f"{self.name} does not start:\n{self._log()}")
+
+    def _log(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")
 
     @property
     def pid(self) -> int:
