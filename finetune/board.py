@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finetune.jobs import Job, JobState
-from finetune.placement import Need, Site, from_row, need_of, suits, summary
+from finetune.placement import Need, Site, Taken, from_row, need_of, suits, summary
 from finetune.ports import Clock, JobStore
-from finetune.runs import Beat, Run
+from finetune.runs import Beat, Run, RunStore
 from finetune.tasks import ADVANCE, QUEUE_OF, TRAIN
 from finetune.turns import Caps, Load, in_turn
 
@@ -40,11 +40,13 @@ def entries(
     now: datetime,
     *,
     runs: Iterable[Run] = (),
+    measuring: Sequence[Taken] = (),
     said: Mapping[str, str] | None = None,
 ) -> list[Entry]:
     """Unfinished jobs: those under way by age, then those that wait, in the order of their turns, then the paused.
 
-    `workers` live; `runs` are what they train; `said` has the last warning of jobs that are being tried again.
+    `workers` live; `runs` are what they train, `measuring` the evaluations that have a card; `said` has the last
+    warning of jobs that are being tried again.
     """
     found = [job for job in jobs if not job.final]
     under_way = sorted((job for job in found if _under_way(job)), key=lambda job: (job.created_at, job.id))
@@ -58,7 +60,7 @@ def entries(
     waiting = in_turn((job for job in found if not _under_way(job) and not job.hold_requested), free)
     places = {run.run_key: run for run in runs}
     training = [(job, places[str(job.run_key)]) for job in under_way if job.run_key in places]
-    look = _Look(workers, load, training, said or {}, now)
+    look = _Look(workers, load, training, measuring, said or {}, now)
     order = [*under_way, *waiting, *sorted(paused, key=lambda job: (job.created_at, job.id))]
     position = {job.id: number for number, job in enumerate(waiting, start=1)}
     return [
@@ -72,13 +74,13 @@ class Board:
     def __init__(
         self,
         jobs: JobStore,
-        training: Callable[[datetime], list[Run]],
+        runs: RunStore,
         alive: Callable[[], list[Beat]],
         caps: Caps,
         clock: Clock,
     ) -> None:
-        """`training` are the runs that living workers have, `alive` the workers that live."""
-        self._jobs, self._training, self._alive = jobs, training, alive
+        """`alive` are the workers that live."""
+        self._jobs, self._runs, self._alive = jobs, runs, alive
         self._caps, self._clock = caps, clock
 
     def entries(self) -> list[Entry]:
@@ -88,16 +90,22 @@ class Board:
         last = {job_id: events[-1] for job_id in tried if (events := self._jobs.events(job_id))}
         said = {job_id: event.message for job_id, event in last.items() if event.kind == "warning"}
         now = self._clock.now()
-        return entries(jobs, self._alive(), self._caps, now, runs=self._training(now), said=said)
+        runs, measuring = self._runs.training(now), self._runs.measuring(now)
+        return entries(jobs, self._alive(), self._caps, now, runs=runs, measuring=measuring, said=said)
 
     def waits_for(self, job_id: str) -> str | None:
         """What this job waits for, in words; None: for nothing. Raises StateError."""
         return next((entry.waits_for for entry in self.entries() if entry.job.id == job_id), None)
 
-    def workers(self) -> list[tuple[Beat, list[Run]]]:
-        """Workers that live, and what each trains."""
-        busy = self._training(self._clock.now())
-        return [(beat, [run for run in busy if run.worker == beat.worker]) for beat in self._alive()]
+    def workers(self) -> list[tuple[Beat, list[Run], list[Taken]]]:
+        """Workers that live, what each trains, and the evaluations on its cards, whoever has begun them."""
+        now = self._clock.now()
+        busy, measuring, found = self._runs.training(now), self._runs.measuring(now), []
+        for beat in self._alive():
+            cards = {device.id for device in beat.devices}
+            here = [each for each in measuring if cards & set(each.share.devices)]
+            found.append((beat, [run for run in busy if run.worker == beat.worker], here))
+        return found
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class _Look:
     workers: Sequence[Beat]
     load: Load
     training: Sequence[tuple[Job, Run]]
+    measuring: Sequence[Taken]
     said: Mapping[str, str]
     now: datetime
 
@@ -150,6 +159,8 @@ class _Look:
             for job, run in self.training
             if (cards_too & set(from_row(run.placed).devices) if on_card else run.worker in names)
         ]
+        if on_card:
+            holds += [f"the evaluation of {each.key}" for each in self.measuring if cards_too & set(each.share.devices)]
         what = str(need) if on_card else f"a {QUEUE_OF[TRAIN]} worker"
         return what + (f", held by {', '.join(holds[:_HOLDERS])}" if holds else "")
 

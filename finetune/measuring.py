@@ -1,11 +1,14 @@
 """Measures versions in a process of its own, and keeps what was found. No torch here."""
 
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from finetune.errors import EvaluationError, NotFound, Problem
 from finetune.jobs import Job, Json
@@ -82,28 +85,44 @@ class Measurer:
         job: Callable[[str], Job],
         version: Callable[[str], ModelVersion],
         subject: Callable[[ModelVersion], Json],
+        card: Callable[[str, Mapping[str, Any]], AbstractContextManager[Mapping[str, str]]],
         places: "Rooms",
     ) -> None:
-        """`job` finds a job, `version` a version by name; `subject` says how one is asked (`evaluation.request`)."""
-        self._models, self._clock = models, clock
+        """`job` finds a job, `version` a version by name; `subject` says how one is asked (`evaluation.request`).
+
+        `card` holds one for the version of this name, trained with these resources (`seats.seated`).
+        """
+        self._models, self._clock, self._card = models, clock, card
         self._job, self._version, self._subject, self._places = job, version, subject, places
 
     def measure(self, model: ModelVersion, wish: Wish, say: Callable[[str], None] = lambda line: None) -> list[Json]:
-        """Measure and keep the reports, one a suite. Blocks for minutes. Raises EvaluationError, NotFound."""
+        """Measure and keep the reports, one a suite. Blocks for minutes. Raises EvaluationError, NotFound.
+
+        Of these `seats.AllTaken`, when weights are to be loaded and no card is free for them.
+        """
         wish = replace(wish, over=self._over(model, wish.over))
         request = self._request(model, wish)
+        if _at_address(request["tuned"]) and _at_address(request["other"]):
+            reports = self._asked(model, request, {}, say)
+        else:
+            with self._card(model.ref, self._job(model.job_id).recipe.get("resources") or {}) as seen:
+                reports = self._asked(model, request, seen, say)
+        for report in reports:
+            kept = {**report, "suite": wish.kept_as(report["suite"]), "over": wish.over}
+            self._models.add_report(model.name, model.version, kept, self._clock.now())
+        return reports
+
+    def _asked(
+        self, model: ModelVersion, request: Json, seen: Mapping[str, str], say: Callable[[str], None]
+    ) -> list[Json]:
         self._places.folder.mkdir(parents=True, exist_ok=True)
         # Workers in containers share the folder, and their numbers too.
         folder = Path(tempfile.mkdtemp(prefix=f"{model.ref.replace('@', '-')}-", dir=self._places.folder))
         try:
             (folder / "request.json").write_text(json.dumps(request))
-            reports = self._run(folder, say)
+            return self._run(folder, seen, say)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        for report in reports:
-            kept = {**report, "suite": wish.kept_as(report["suite"]), "over": wish.over}
-            self._models.add_report(model.name, model.version, kept, self._clock.now())
-        return reports
 
     def _request(self, model: ModelVersion, wish: Wish) -> Json:
         job = self._job(model.job_id)
@@ -134,8 +153,11 @@ class Measurer:
 
         On different bases answers can be compared, and at most one of the two has its weights loaded.
         """
-        if over == "base":
+        if over == "base" and "path" in model.artifact:
             return {"kind": "base"}, model.base_model
+        if over == "base":
+            # Where the tuned one answers, its base does too, by its own name.
+            return {**self._subject(model), "name": model.base_model, "model": model.base_model}, model.base_model
         other = self._version(_ref(model, over))
         subject = self._subject(other)
         if other.base_model == model.base_model or _at_address(subject):
@@ -165,9 +187,9 @@ class Measurer:
                 return "base"
             raise
 
-    def _run(self, folder: Path, say: Callable[[str], None]) -> list[Json]:
+    def _run(self, folder: Path, seen: Mapping[str, str], say: Callable[[str], None]) -> list[Json]:
         report, log = folder / "report.jsonl", self._places.logs / "evaluation.log"
-        child = spawn(self._places.command(folder, report), log=log)
+        child = spawn(self._places.command(folder, report), log=log, env={**os.environ, **seen})
         told, read = _Told(report), 0
         try:
             while child.poll() is None:

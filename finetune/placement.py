@@ -1,5 +1,5 @@
 """Which training goes on which devices: what workers have, what trainings need, and whose turn it is. Rows in, choice
-out; no driver is asked here.
+out; no driver is asked here. Evaluations take cards by the same rules.
 
 A card is shared by trainings that say how much memory they need, as long as it suffices for all. One that does not say
 gets its cards for itself. First come those of the highest priority; among equals those whose base model the worker ran
@@ -87,6 +87,8 @@ class Waiting:
     base_model: str
     priority: int
     since: datetime
+    #: It measures a version, which takes minutes: it goes before trainings, and has its place kept until it takes it.
+    measures: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,17 @@ def choices(waiting: Iterable[Waiting], site: Site, scene: Scene, now: datetime)
     """Those that `site` may take now, each by itself, in their order. `waiting` comes in the order of turns."""
     mine = scene.warm.get(site.worker, ())
 
-    def rank(each: Waiting) -> tuple[int, bool, bool]:
-        return -each.priority, now - each.since < FAIR_AFTER, each.base_model not in mine
+    def rank(each: Waiting) -> tuple[int, bool, bool, bool]:
+        return -each.priority, now - each.since < FAIR_AFTER, not each.measures, each.base_model not in mine
 
-    found, keeps = [], False
+    found, keeps, kept = [], False, list[Taken]()
     for each in sorted(waiting, key=rank):
-        share = place(each.need, site, scene.without(each.key))
+        share = place(each.need, site, [*scene.without(each.key), *kept])
         if share is None:
             keeps |= now - each.since >= KEEP_AFTER and suits(each.need, site)
         elif not (keeps and share.devices) and not _left_to_another(each, site, scene, now):
             found.append((each, share))
+            kept += [Taken(each.key, site.worker, share)] if each.measures else []
     return found
 
 

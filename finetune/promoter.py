@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from finetune import hosting, proof, setbacks
+from finetune import hosting, proof, seats, setbacks
 from finetune.deployments import Deployment, Shares
 from finetune.errors import (
     EvaluationError,
@@ -149,6 +149,8 @@ class Promoter:
             return self._trouble(grip, InternalError(setbacks.fault(error)))
 
     def _trouble(self, grip: Grip, error: FtError) -> Json:
+        if isinstance(error, seats.AllTaken):
+            return seats.waits(grip.promotion, error, self._clock.now())
         if isinstance(error, hosting.UnderWay):
             waits = hosting.waits(grip.promotion, error, self._clock.now())
             return self._undone(grip, error) if waits is None else waits
@@ -190,6 +192,8 @@ class Promoter:
             return []
         try:
             self._bench.measure(model, None)
+        except seats.AllTaken:
+            raise
         except EvaluationError as error:
             return [f"not measured: {error.problems[0].what}"]
         return ["measured, for questions that tell it from its base"]

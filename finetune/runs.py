@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from finetune.jobs import Due, Json
-from finetune.placement import Device, Site
+from finetune.placement import Device, Need, Share, Site, Taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,14 @@ class RunStore(Protocol):
         """Set or lift the wish to pause. Idempotent."""
         ...
 
+    def training(self, now: datetime) -> list[Run]:
+        """The runs that a living worker has, oldest first."""
+        ...
+
+    def measuring(self, now: datetime) -> list[Taken]:
+        """Evaluations that have a card, oldest first; their keys are versions (`bot@v3`)."""
+        ...
+
 
 class Placements(Protocol):
     """Gives runs their places on one worker's devices (`placement.Site`)."""
@@ -88,6 +96,27 @@ class Placements(Protocol):
 
         Sets running and `placed`, and adds one to `starts`. Workers that ask at once give no device away twice.
         """
+        ...
+
+
+class Seats(Protocol):
+    """Places for evaluations on the cards of one machine (`placement.Site`), beside its trainings."""
+
+    site: Site
+
+    def sit(self, ref: str, need: Need, now: datetime, ttl: timedelta) -> Share | None:
+        """Take a place for this version; None: there is none now, and the next that suits is kept for it.
+
+        Place and turn are held for `ttl`: who asks again within it keeps its turn. None too for one that has a place.
+        """
+        ...
+
+    def stay(self, ref: str, now: datetime, ttl: timedelta) -> None:
+        """Keep the place. Raises LeaseLost when it is another's by now."""
+        ...
+
+    def leave(self, ref: str) -> None:
+        """Give it back. Silent if unknown."""
         ...
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from finetune.data import DataReport
     from finetune.data.survey import Survey
     from finetune.offers import Offer
+    from finetune.placement import Taken
     from finetune.placing import Drift
     from finetune.plan import Plan
     from finetune.runs import Beat, Run
@@ -62,9 +63,9 @@ def queued(one: "Entry") -> Json:
     }
 
 
-def worker(one: "Beat", runs: "list[Run]") -> Json:
-    """A worker that lives, and what it trains."""
-    shares = [from_row(run.placed) for run in runs]
+def worker(one: "Beat", runs: "list[Run]", measuring: "list[Taken]") -> Json:
+    """A worker that lives, what it trains, and what is measured on its cards."""
+    shares = [*(from_row(run.placed) for run in runs), *(each.share for each in measuring)]
     return {
         "worker": one.worker,
         "queues": list(one.queues),
@@ -72,6 +73,7 @@ def worker(one: "Beat", runs: "list[Run]") -> Json:
         "pid": one.pid,
         "seen_at": _time(one.seen_at),
         "trains": [run.run_key for run in runs],
+        "measures": [each.key for each in measuring],
         "devices": [{**asdict(device), "free_mb": free_mb(device, shares)} for device in one.devices],
     }
 

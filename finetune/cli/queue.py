@@ -54,7 +54,7 @@ def workers(as_json: AsJson = False) -> None:
     desk = Desk(say=say)
     found = desk.board.workers()
     if as_json:
-        out_json([desk.views.worker(beat, busy) for beat, busy in found])
+        out_json([desk.views.worker(*each) for each in found])
     elif found:
         now = datetime.now(UTC)
         rows = [
@@ -65,11 +65,11 @@ def workers(as_json: AsJson = False) -> None:
                 str(beat.pid),
                 f"{(now - beat.seen_at).total_seconds():.0f} s ago",
                 summary(beat.devices),
-                " ".join(run.run_key for run in busy),
+                " ".join([*(run.run_key for run in busy), *(each.key for each in measuring)]),
             )
-            for beat, busy in found
+            for beat, busy, measuring in found
         ]
-        table(("WORKER", "QUEUES", "HOST", "PID", "SEEN", "DEVICES", "TRAINS"), rows)
+        table(("WORKER", "QUEUES", "HOST", "PID", "SEEN", "DEVICES", "TRAINS, MEASURES"), rows)
     else:
         say("no worker lives: `ft up` starts them with the server, `ft worker` without it")
 

@@ -1,4 +1,4 @@
-"""E85x: how good a model version is could not be measured."""
+"""E85x, E860: how good a model version is could not be measured."""
 
 from finetune.codes.text import CodeText
 
@@ -41,7 +41,8 @@ CODES: dict[str, CodeText] = {
     "E856": CodeText(
         "request or result of an evaluation",
         "The request that starts an evaluation, or a result that was stored, does not have the layout that this "
-        "version of ft writes. Evaluate again, with the same version of ft on both sides.",
+        "version of ft writes: evaluate again, with the same version of ft on both sides. Or two versions on different "
+        "bases were to be compared, both with weights here: only one base is loaded for an evaluation.",
     ),
     "E857": CodeText(
         "metric not possible for this model",
@@ -57,5 +58,11 @@ CODES: dict[str, CodeText] = {
     "E859": CodeText(
         "evaluation failed unexpectedly",
         "Something happened that ft does not know. The evaluation's log says more; please report it with that log.",
+    ),
+    "E860": CodeText(
+        "an evaluation waits for a card",
+        "Where there are graphics cards, an evaluation that loads weights takes one, with the memory that the training "
+        "asked for, so that it crowds out no training. All are taken now; it goes next, before trainings of its "
+        "priority.",
     ),
 }

@@ -158,9 +158,7 @@ class MistralProvider:
 
     def answers_at(self, artifact: Json) -> Upstream:
         """See `abilities.Answering`."""
-        address = self._address()
-        api_base = None if address == VENDOR else f"{address}/v1"
-        return Upstream(kind="mistral", model=str(artifact["model"]), api_base=api_base, key_env=_KEY)
+        return Upstream(kind="mistral", model=str(artifact["model"]), api_base=f"{self._address()}/v1", key_env=_KEY)
 
     # Inside.
 

@@ -1,18 +1,18 @@
-"""Which run goes on which devices, in SQL. The choice itself is `finetune.placement`."""
+"""Which run, and which evaluation, goes on which devices, in SQL. The choice itself is `finetune.placement`."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, select, text, update
 
 from finetune.jobs import Due
 from finetune.placement import WARM, Need, Scene, Share, Site, Taken, Waiting, choices, from_row, to_row
 from finetune.runs import Run
 from finetune.store.beats import beat_of
-from finetune.store.database import Database
-from finetune.store.runs import COLUMNS, run_of, waiting
-from finetune.store.schema import jobs, runs, workers
+from finetune.store.database import Database, taken_over
+from finetune.store.runs import COLUMNS, run_of, seated, waiting
+from finetune.store.schema import jobs, runs, seats, workers
 from finetune.tasks import ALIVE, QUEUE_OF, TRAIN
 
 #: Any number that nothing else locks in this database.
@@ -38,9 +38,7 @@ class SqlPlacements:
         if not self.due_runs(now, 1):
             return None
         with self._db.write() as connection:
-            if not self._db.sqlite:
-                # Two that look at once would both find the device free.
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            self._alone(connection)
             found = self._choices(connection, now)
             if not found:
                 return None
@@ -70,8 +68,49 @@ class SqlPlacements:
         if not rows:
             return []
         tokens = {row.run_key: row.lease_token for row in rows}
-        found = choices([_waiting(row) for row in rows], self.site, _scene(connection, self.site, now), now)
-        return [(Due(each.key, tokens[each.key]), each, share) for each, share in found]
+        waiting = [*_measuring(connection, self.site, now), *(_waiting(row) for row in rows)]
+        found = choices(waiting, self.site, _scene(connection, self.site, now), now)
+        return [(Due(each.key, tokens[each.key]), each, share) for each, share in found if not each.measures]
+
+    def sit(self, ref: str, need: Need, now: datetime, ttl: timedelta) -> Share | None:
+        """See `runs.Seats.sit`."""
+        mine = self._seat(ref)
+        with self._db.write() as connection:
+            self._alone(connection)
+            connection.execute(delete(seats).where(seats.c.lease_until <= now))
+            old = connection.execute(select(seats.c.placed).where(mine)).first()
+            if old is not None and old.placed is not None:
+                return None
+            if old is None:
+                asks = {"devices": [each.id for each in self.site.devices], "need": vars(need), "since": now}
+                row = {"ref": ref, "worker": self.site.worker, "lease_until": now + ttl, **asks}
+                connection.execute(insert(seats).values(row))
+            waiting = [*_measuring(connection, self.site, now), *map(_waiting, connection.execute(_in_turn(now)))]
+            found = choices(waiting, self.site, _scene(connection, self.site, now), now)
+            share = next((share for each, share in found if each.key == f"{self.site.worker} {ref}"), None)
+            taken = {"placed": None if share is None else to_row(share), "lease_until": now + ttl}
+            connection.execute(update(seats).where(mine).values(taken))
+        return share
+
+    def stay(self, ref: str, now: datetime, ttl: timedelta) -> None:
+        """See `runs.Seats.stay`."""
+        mine = and_(self._seat(ref), seats.c.placed.is_not(None))
+        with self._db.write() as connection:
+            if not connection.execute(update(seats).where(mine).values(lease_until=now + ttl)).rowcount:
+                raise taken_over(f"the card of {ref}")
+
+    def leave(self, ref: str) -> None:
+        """See `runs.Seats.leave`."""
+        with self._db.write() as connection:
+            connection.execute(delete(seats).where(self._seat(ref)))
+
+    def _seat(self, ref: str) -> ColumnElement[bool]:
+        return and_(seats.c.worker == self.site.worker, seats.c.ref == ref)
+
+    def _alone(self, connection: Connection) -> None:
+        if not self._db.sqlite:
+            # Two that look at once would both find the device free.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
     def _warm_up(self, connection: Connection, base_model: str) -> None:
         """Note, for those who choose later, what this worker ran last."""
@@ -85,6 +124,7 @@ class SqlPlacements:
 def _scene(connection: Connection, site: Site, now: datetime) -> Scene:
     running = connection.execute(select(runs.c.run_key, runs.c.worker, runs.c.placed).where(runs.c.state == "running"))
     taken = [Taken(row.run_key, row.worker, from_row(row.placed)) for row in running]
+    taken += seated(connection, now)
     living = connection.execute(select(workers).where(workers.c.seen_at >= now - ALIVE)).all()
     beats = [beat_of(row) for row in living]
     others = [
@@ -114,6 +154,18 @@ def _in_turn(now: datetime) -> Select[Any]:
         .where(waiting(now))
         .order_by(priority.desc(), func.coalesce(busy.c.count, 0), runs.c.created_at, runs.c.run_key)
     )
+
+
+def _measuring(connection: Connection, site: Site, now: datetime) -> list[Waiting]:
+    """Evaluations that wait for a card of this site, oldest first."""
+    here = {device.id for device in site.devices}
+    wanted = select(seats).where(seats.c.lease_until > now, seats.c.placed.is_(None)).order_by(seats.c.since)
+    rows = connection.execute(wanted) if here else ()
+    return [
+        Waiting(f"{row.worker} {row.ref}", Need(**row.need), "", priority=0, since=row.since, measures=True)
+        for row in rows
+        if here & set(row.devices)
+    ]
 
 
 def _waiting(row: Any) -> Waiting:

@@ -4,12 +4,13 @@ from dataclasses import fields as dataclass_fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from finetune.jobs import Json
+from finetune.placement import Taken, from_row
 from finetune.runs import Run
 from finetune.store.database import Conflict, Database, taken_over
-from finetune.store.schema import runs, unleased
+from finetune.store.schema import runs, seats, unleased
 
 #: What a `Run` is read from.
 COLUMNS = [runs.c[field.name] for field in dataclass_fields(Run)]
@@ -65,11 +66,22 @@ class SqlRuns:
             connection.execute(update(runs).where(runs.c.run_key == run_key).values(hold_requested=hold))
 
     def training(self, now: datetime) -> list[Run]:
-        """The runs that a living worker has, oldest first."""
+        """See `runs.RunStore.training`."""
         live = and_(runs.c.state == "running", runs.c.lease_until > now)
         wanted = select(*COLUMNS).where(live).order_by(runs.c.created_at)
         with self._db.read() as connection:
             return [run_of(row) for row in connection.execute(wanted)]
+
+    def measuring(self, now: datetime) -> list[Taken]:
+        """See `runs.RunStore.measuring`."""
+        with self._db.read() as connection:
+            return seated(connection, now)
+
+
+def seated(connection: Connection, now: datetime) -> list[Taken]:
+    """Evaluations that have a card, oldest first."""
+    wanted = select(seats).where(seats.c.lease_until > now, seats.c.placed.is_not(None)).order_by(seats.c.since)
+    return [Taken(row.ref, row.worker, from_row(row.placed)) for row in connection.execute(wanted)]
 
 
 def waiting(now: datetime) -> Any:

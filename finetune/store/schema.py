@@ -226,6 +226,20 @@ deployments = Table(
     Column("at", Utc, nullable=False),
 )
 
+# Evaluations that have a card, or wait for one.
+seats = Table(
+    "seats",
+    metadata,
+    Column("worker", String(128), primary_key=True),
+    Column("ref", String(129), primary_key=True),
+    # Ids of those that it could take.
+    Column("devices", _Json, nullable=False),
+    Column("need", _Json, nullable=False),
+    Column("placed", _Json),
+    Column("since", Utc, nullable=False),
+    Column("lease_until", Utc, nullable=False),
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -118,7 +118,7 @@ class Desk(Exports):
         from finetune.up import alive
 
         living = partial(alive, self.beats, self.clock)
-        return Board(self.jobs, self.runs.training, living, self.settings.limits, self.clock)
+        return Board(self.jobs, self.runs, living, self.settings.limits, self.clock)
 
     def promote(self, ref: str, wanted: "Wanted") -> "Promotion":
         """See `releasing.Releasing.promote`; the user of this process asks for it."""
@@ -164,12 +164,21 @@ class Desk(Exports):
         `at`: an address that answers as the version by its own name, such as the embedded server's.
         """
         from finetune.measuring import Address
+        from finetune.seats import LOOK, AllTaken
 
         model = self.registry.version(self._version_of(ref))
         if at is not None:
             key = "FT_API_KEY" if self.settings.api_key else None
             wish = replace(wish, at=Address(url=at, model=model.ref, key_env=key))
-        return model, self.measurer.measure(model, wish, self._say)
+        said = ""
+        while True:
+            try:
+                return model, self.measurer.measure(model, wish, self._say)
+            except AllTaken as error:
+                if error.problems[0].what != said:
+                    said = error.problems[0].what
+                    self._say(said)
+                self.clock.sleep(LOOK.total_seconds())
 
     def _version_of(self, ref: str) -> str:
         if not ref.startswith("ft_") or "@" in ref:

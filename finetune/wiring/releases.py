@@ -116,6 +116,7 @@ class Releases(Hostings):
     def measurer(self) -> "Measurer":
         """What measures versions, in a process of its own."""
         from finetune.measuring import Measurer, Rooms
+        from finetune.seats import seated
 
         rooms = Rooms(
             folder=self.settings.home / "evaluations",
@@ -130,6 +131,7 @@ class Releases(Hostings):
             job=self.jobs.get,
             version=self.registry.version,
             subject=self._subject,
+            card=lambda ref, resources: seated(self.placements, self.clock, ref, resources),
             places=rooms,
         )
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from finetune.placement import Device, Share, Site, from_row
+from finetune.errors import LeaseLost
+from finetune.placement import Device, Need, Share, Site, from_row
 from finetune.runs import Beat
 from finetune.store import Database, SqlBeats, SqlPlacements, SqlRuns
 from tests.support.jobs import World, sqlite
@@ -117,6 +118,60 @@ def test_the_last_four_base_models_are_known_and_a_beat_forgets_none(world):
     add(world, "new", base_model="q")
     assert claim(world, "w", CARDS[0]) == ("new", ("a",))
     assert claim(world, "w", CARDS[1]) is None
+
+
+def sit(world, worker, *devices, need=Need(gpus=1), ref="bot@v1"):  # noqa: B008 -- frozen
+    share = world.placements(worker, *devices).sit(ref, need, world.clock.now(), TTL)
+    return share and share.devices
+
+
+def test_an_evaluation_has_a_card_until_it_leaves_or_is_not_heard_of(world):
+    add(world, "k")
+    assert sit(world, "e", CARDS[0]) == ("a",)
+    assert claim(world, "w", CARDS[0]) is None
+    assert [(each.key, each.share.devices) for each in world.runs.measuring(world.clock.now())] == [("bot@v1", ("a",))]
+    seats = world.placements("e", CARDS[0])
+    world.clock.sleep(TTL.total_seconds() - 1)
+    seats.stay("bot@v1", world.clock.now(), TTL)
+    world.clock.sleep(TTL.total_seconds() - 1)
+    assert claim(world, "w", CARDS[0]) is None
+    seats.leave("bot@v1")
+    assert claim(world, "w", CARDS[0]) == ("k", ("a",))
+    with pytest.raises(LeaseLost):
+        seats.stay("bot@v1", world.clock.now(), TTL)
+
+
+def test_the_card_of_one_that_is_gone_is_free(world):
+    sit(world, "gone", CARDS[0])
+    world.clock.sleep(TTL.total_seconds())
+    assert world.runs.measuring(world.clock.now()) == []
+    assert sit(world, "e", CARDS[0]) == ("a",)
+
+
+def test_an_evaluation_that_waits_has_the_next_card_while_it_asks(world):
+    for key in "kl":
+        add(world, key)
+    assert claim(world, "w", CARDS[0]) == ("k", ("a",))
+    assert sit(world, "e", CARDS[0]) is None
+    world.runs.update_run(world.runs.get_run("k"), world.clock.now(), state="succeeded")
+    assert claim(world, "w", CARDS[0]) is None, "kept for the evaluation"
+    assert claim(world, "w", CARDS[1]) == ("l", ("b",)), "not where it does not wait"
+    assert sit(world, "e", CARDS[0]) == ("a",)
+    assert sit(world, "e", CARDS[0]) is None, "once a version"
+    assert sit(world, "another", *CARDS) == ("c",), "any number of processes"
+    add(world, "m")
+    assert sit(world, "late", CARDS[0]) is None
+    world.placements("e", CARDS[0]).leave("bot@v1")
+    world.runs.update_run(world.runs.get_run("l"), world.clock.now(), state="succeeded")
+    world.clock.sleep(TTL.total_seconds())
+    assert claim(world, "w", CARDS[0]) == ("m", ("a",)), "it does not ask any more"
+
+
+def test_evaluations_and_trainings_share_a_card_by_memory(world):
+    add(world, "k", 1, 50_000)
+    assert claim(world, "w", CARDS[0]) == ("k", ("a",))
+    assert sit(world, "e", CARDS[0], need=Need(1, 30_000)) == ("a",)
+    assert sit(world, "f", CARDS[0], need=Need(1, 1)) is None
 
 
 def test_workers_that_ask_at_once_give_no_card_away_twice(world):

@@ -11,6 +11,7 @@ from finetune.placing import Places, Sync
 from finetune.promoter import Bench, Promoter, Ways
 from finetune.registry import Registry
 from finetune.releasing import Releasing
+from finetune.seats import AllTaken
 from finetune.store import SqlPromotions
 from finetune.testing import FakeGateway, FakeServer
 from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic
@@ -65,6 +66,8 @@ class Stage:
         self.places = Places(self.models, self.promotions, self.gateway, describe, self.clock)
         self.sync = Sync(self.models, self.promotions, self.places)
         self.verdict, self.reports, self.measured = Said(True), [], []
+        #: Whether trainings have all cards.
+        self.taken = False
         self.promoter = self.another("w1")
         self.registry = Registry(self.models)
         ids = (f"pr_u{number}" for number in count())
@@ -94,6 +97,8 @@ class Stage:
 
     def _measure(self, model: ModelVersion, gate: Any) -> list[dict[str, Any]]:
         self.measured.append((model.ref, gate))
+        if self.taken:
+            raise AllTaken(Problem(code="E860", what=f"{model.ref} waits for a card"))
         if self.reports is None:
             raise EvaluationError(Problem(code="E852", what="no rows were held out"))
         for report in self.reports:

@@ -6,7 +6,7 @@ import pytest
 
 from finetune.board import entries
 from finetune.jobs import Job, JobState
-from finetune.placement import Device
+from finetune.placement import Device, Share, Taken
 from finetune.runs import Beat, Run
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -134,6 +134,13 @@ def test_who_holds_the_cards_is_told():
     assert seen["ft_3"] == "1x80GB, held by ft_1 at 71%"
     assert seen["ft_4"] == "a gpu worker, held by ft_1 at 71%, ft_2"
     assert seen["ft_5"] == "1 whole GPU, held by ft_1 at 71%"
+
+
+def test_an_evaluation_holds_a_card_too():
+    measuring = [Taken("bot@v3", "s", Share(("gpu-a",))), Taken("bot@v4", "s", Share(("elsewhere",)))]
+    seen = shown([asks(1), asks(2, gpus=0)], [REMOTE, SITE], measuring=measuring)
+    assert seen["ft_1"][1] == "1 whole GPU, held by the evaluation of bot@v3"
+    assert seen["ft_2"][1] == "a gpu worker"
 
 
 @pytest.mark.parametrize(

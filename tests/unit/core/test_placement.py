@@ -1,5 +1,6 @@
 """Which training goes on which cards: fits, shares, order, head starts, and that nobody starves."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -104,6 +105,16 @@ def test_a_worker_that_ran_the_base_model_last_has_a_head_start():
     assert chosen([wait("k")], sites=sites, warm={**warm, "w": ["n", "m"]}) == [("k", ("a",))]
     # Another base model is nobody's.
     assert chosen([wait("k", base="n")], sites=sites, warm=warm) == [("k", ("a",))]
+
+
+def test_an_evaluation_goes_next_and_its_place_is_kept_for_it():
+    asks = replace(wait("e", Need(1, 30_000), base=""), measures=True)
+    assert chosen([wait("k"), wait("l"), asks]) == [("e", ("a",)), ("k", ("b",)), ("l", ("b",))]
+    assert chosen([wait("k"), asks], taken=[has("w", "b")]) == [("e", ("a",))]
+    # Beside a training that leaves room, and not before one that is more urgent or has waited for longer.
+    assert chosen([wait("k", Need(1, 50_000)), asks], taken=[has("w", "b")]) == [("e", ("a",)), ("k", ("a",))]
+    for first in (wait("k", priority=1), wait("k", age=FAIR_AFTER)):
+        assert chosen([asks, first], taken=[has("w", "b")]) == [("k", ("a",)), ("e", ("a",))]
 
 
 def test_small_ones_do_not_starve_one_that_needs_all_cards():

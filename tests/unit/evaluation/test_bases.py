@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -39,13 +40,14 @@ def subject(model):
 def asked(tmp_path):
     """Measures a version over another, and returns the request of it."""
     versions = {each.ref: each for each in (HERE, THERE, OLD)}
-    kept = []
+    kept, held = [], []
     measurer = Measurer(
         SimpleNamespace(add_report=lambda *told: kept.append(told)),
         ManualClock(),
         job=lambda _: SimpleNamespace(data={"validation": "rows.jsonl"}, recipe={}),
         version=versions.__getitem__,
         subject=subject,
+        card=lambda ref, resources: held.append(ref) or nullcontext({}),
         places=Rooms(
             folder=tmp_path / "evaluations",
             cache=tmp_path,
@@ -56,9 +58,12 @@ def asked(tmp_path):
     )
 
     def ask(model, over, **more):
-        (report,) = measurer.measure(model, Wish(over=over.ref, **more))
+        (report,) = measurer.measure(model, Wish(over=over if isinstance(over, str) else over.ref, **more))
         assert len(kept) == 1
-        return json.loads(json.dumps(report["asked"]))
+        asked = json.loads(json.dumps(report["asked"]))
+        weights = {asked["tuned"]["kind"], asked["other"]["kind"]} != {"endpoint"}
+        assert held == [model.ref] * weights, "a card where weights are loaded, and there only"
+        return asked
 
     return ask
 
@@ -71,6 +76,17 @@ def test_one_that_answers_at_an_address_is_compared_with_weights_of_another_base
 def test_the_weights_that_are_loaded_are_those_of_the_other_when_only_it_has_some(asked):
     told = asked(THERE, HERE)
     assert (told["base_model"], told["tuned"]["kind"], told["other"]["kind"]) == ("base-a", "endpoint", "adapter")
+
+
+def test_a_hosted_one_is_compared_with_its_base_where_both_answer(asked):
+    told = asked(THERE, "base")
+    assert told["tuned"] == {**told["other"], "name": "bot@v2", "model": "b"}
+    assert (told["other"]["name"], told["other"]["model"]) == ("hosted-b", "hosted-b")
+
+
+def test_one_with_weights_here_is_compared_with_its_base_here_wherever_it_is_asked(asked):
+    told = asked(HERE, "base", at=Address(url="http://127.0.0.1:1/v1", model="a"))
+    assert (told["base_model"], told["tuned"]["kind"], told["other"]) == ("base-a", "endpoint", {"kind": "base"})
 
 
 def test_a_version_that_is_asked_where_it_is_served_is_compared_with_another_base(asked):

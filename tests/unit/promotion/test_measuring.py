@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from finetune.clock import SystemClock
 from finetune.errors import EvaluationError, NotFound
 from finetune.evaluation.request import read
 from finetune.measuring import Address, Measurer, Rooms, Wish
+from finetune.placement import Device, Need
 from finetune.process import group_members
 from finetune.registry import Registry
+from finetune.seats import AllTaken, seated
+from finetune.store import SqlRuns
 from tests.support.jobs import sqlite
 from tests.support.promotions import Stage
 
@@ -20,7 +24,8 @@ PROGRAM = """
 import json, os, pathlib, sys, time
 folder, report, how, aside = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], pathlib.Path(sys.argv[4])
 asked = json.loads((folder / "request.json").read_text())
-aside.write_text(json.dumps({**asked, "pid": os.getpid(), "folder": str(folder)}))
+sees = os.environ.get("CUDA_VISIBLE_DEVICES")
+aside.write_text(json.dumps({**asked, "pid": os.getpid(), "folder": str(folder), "sees": sees}))
 say = lambda **line: open(report, "a").write(json.dumps({"at": "now", **line}) + "\\n")
 say(kind="event", level="info", message="asking bot@v1")
 if how == "hang":
@@ -54,13 +59,15 @@ def stage(tmp_path):
         command=command,
     )
     registry = Registry(stage.models)
-    stage.rooms, stage.said = rooms, []
+    stage.rooms, stage.said, stage.seats = rooms, [], stage.world.placements()
+    stage.runs = SqlRuns(stage.world.database)
     stage.measurer = Measurer(
         stage.models,
         SystemClock(),
         job=stage.world.jobs.get,
         version=registry.version,
         subject=lambda model: {"kind": "adapter", "name": model.ref, "path": model.artifact["path"]},
+        card=lambda ref, resources: seated(stage.seats, stage.clock, ref, resources),
         places=rooms,
     )
     yield stage
@@ -113,7 +120,7 @@ def test_what_is_asked_is_what_an_evaluation_takes(stage):
     for wish in (Wish(suites=("manners",)), Wish(suites=("manners",), at=at, judge=at, over="bot@v2")):
         measure(stage, wish)
         asked = json.loads(stage.aside.read_text())
-        body = {key: value for key, value in asked.items() if key not in ("pid", "folder")}
+        body = {key: value for key, value in asked.items() if key not in ("pid", "folder", "sees")}
         path = stage.aside.with_name("request.json")
         path.write_text(json.dumps(body))
         assert read(path).sample_size == wish.sample_size
@@ -190,3 +197,55 @@ def test_two_evaluations_of_one_version_at_once_do_not_meet(stage):
     model = stage.models.models("bot")[0]
     reports.append(stage.measurer.measure(model, Wish(suites=("manners",)), meanwhile))
     assert reports[1] == reports[2]
+
+
+CARDS = (Device("gpu-a", "A100", 80_000), Device("gpu-b", "A100", 80_000))
+
+
+def sees(stage):
+    measure(stage)
+    return json.loads(stage.aside.read_text())["sees"]
+
+
+def test_it_has_a_card_for_itself_while_it_runs(stage, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert sees(stage) is None, "there is none here"
+    stage.seats = stage.world.placements("w", *CARDS)
+    stage.world.placements("other", CARDS[0]).sit("bot@v2", Need(1), stage.clock.now(), timedelta(hours=1))
+    assert sees(stage) == "gpu-b"
+    assert [each.key for each in stage.runs.measuring(stage.clock.now())] == ["bot@v2"], "its own is given back"
+    stage.world.placements("third", CARDS[1]).sit("bot@v3", Need(1), stage.clock.now(), timedelta(hours=1))
+    with pytest.raises(AllTaken, match=r"bot@v1 waits for a card to be measured on \(1 whole GPU\)"):
+        measure(stage)
+
+
+@pytest.mark.parametrize(
+    ("resources", "beside", "seen"),
+    [
+        ({"gpus": 4, "memory": "40GB"}, 30_000, "gpu-a"),
+        ({"gpus": 4, "memory": "40GB"}, 50_000, None),
+        ({"gpus": 0}, None, ""),
+        # More than any card here has: it was trained elsewhere.
+        ({"gpus": 1, "memory": "140GB"}, 1, None),
+    ],
+)
+def test_it_takes_what_its_training_took_of_one_card(stage, resources, beside, seen):
+    recipe = {**stage.world.jobs.get("ft_1").recipe, "resources": resources}
+    job = stage.world.submit("ft_9", artifact={"path": "/a/9", "digest": "9"}, recipe=recipe)
+    stage.models.add_model(job, stage.clock.now())
+    stage.seats = stage.world.placements("w", CARDS[0])
+    stage.world.placements("other", CARDS[0]).sit("bot@v2", Need(1, beside), stage.clock.now(), timedelta(hours=1))
+    if seen is None:
+        with pytest.raises(AllTaken):
+            measure(stage, version=4)
+    else:
+        measure(stage, version=4)
+        assert json.loads(stage.aside.read_text())["sees"] == seen
+
+
+def test_one_that_fails_gives_its_card_back(stage):
+    stage.seats, stage.how = stage.world.placements("w", CARDS[0]), "die"
+    for _ in range(2):
+        with pytest.raises(EvaluationError, match="was killed by signal 9"):
+            measure(stage)
+    assert stage.runs.measuring(stage.clock.now()) == []

@@ -2,6 +2,7 @@
 
 import pytest
 
+from finetune import seats
 from finetune.errors import LeaseLost, Problem
 from finetune.promoter import CHECKS, LEASE, MAX_TRIES
 from finetune.versions import PromotionState
@@ -50,6 +51,20 @@ def test_the_next_version_takes_the_place_of_the_one_before(stage):
     stage.promote(3)
     assert stage.shares == {"v2": 0.0, "v3": 1.0}
     assert [stage.status(version) for version in (1, 2, 3)] == ["retired", "verified", "live"]
+
+
+@pytest.mark.parametrize("gate", [GATE, None])
+def test_it_waits_for_a_card_to_be_measured_on_for_as_long_as_it_takes(stage, gate):
+    stage.taken, promotion = True, stage.begin(1, gate=gate)
+    for _ in range(3 * MAX_TRIES):
+        stage.clock.sleep(60)
+        stage.promoter.advance(promotion.id)
+    waiting = stage.promotions.get(promotion.id)
+    assert (waiting.state, waiting.failures) == (PromotionState.EVALUATING, 0)
+    assert notes(waiting) == ["bot@v1 waits for a card"], "told once"
+    assert waiting.due_at - stage.clock.now() < seats.LEASE, "before its turn is lost"
+    stage.taken = False
+    assert stage.run(promotion).state is PromotionState.LIVE
 
 
 def test_a_closed_gate_changes_nothing(stage):
