@@ -96,6 +96,19 @@ class Reporting(Protocol):
 
 
 @runtime_checkable
+class Yielding(Protocol):
+    """Gives the trained adapter away, so that it can be served elsewhere."""
+
+    def fetch_adapter(self, artifact: Json, folder: Path) -> bool:
+        """Download it into the folder, which is made, as PEFT keeps it (`adapter_config.json`, safetensors).
+
+        `artifact` is what `poll` has told. False: the provider has none of this job. Idempotent; what is half there is
+        fetched anew. Blocks for minutes. Raises ProviderError, StateError.
+        """
+        ...
+
+
+@runtime_checkable
 class Notifying(Protocol):
     """Calls us when a job has ended. A hint, like the queue: polling stays the truth."""
 

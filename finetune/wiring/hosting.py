@@ -1,9 +1,10 @@
 """The parts that deploy at providers: where a version is hosted, what that costs, whether it is agreed to."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.errors import GatewayError, Problem
+from finetune.errors import GatewayError, NotEligible, Problem
 from finetune.wiring.parts import Parts
 
 if TYPE_CHECKING:
@@ -47,13 +48,25 @@ class Hostings(Parts):
             )
         )
 
-    def _hostable(self, recipe: "Recipe") -> list[Problem]:
-        """What stands against deploying what the recipe makes, and what that will cost, before it is trained."""
+    def _target(self, recipe: "Recipe") -> str | None:
+        """The provider that will train the recipe; None: none of `auto` takes it. Sends nothing."""
+        from finetune.plan import AUTO, choose
+        from finetune.spec import RecipeFile
+
+        if recipe.provider != AUTO:
+            return recipe.provider
+        try:
+            return choose(RecipeFile(recipe=recipe, path=Path()), self.providers, self._eligible).provider
+        except NotEligible:
+            return None
+
+    def _hostable(self, recipe: "Recipe", target: str | None) -> list[Problem]:
+        """What stands against deploying what the target trains, and what that will cost, before it is trained."""
         from finetune.hosting import Host, against, notice
         from finetune.spec.types import dollars
 
         wanted = recipe.register
-        host = self._host(recipe.provider) if recipe.provider and wanted and wanted.gateways else None
+        host = self._host(target) if target and wanted and wanted.gateways else None
         if not isinstance(host, Host) or wanted is None:
             return []
         hosting = host.hosting(recipe.base_model)

@@ -153,9 +153,14 @@ class Releases(Hostings):
         )
 
     def _servable(self, recipe: "Recipe") -> list[Problem]:
+        from finetune.abilities import Keyed
         from finetune.deployments import Foresees, Shape
+        from finetune.wiring.gates import measurable
 
-        found = [*_measurable(recipe), *self._hostable(recipe)]
+        target = self._target(recipe)
+        here = target is not None and not isinstance(self.providers.get(target), Keyed)
+        found = measurable(recipe, here=here, version=self.registry.version)
+        found += self._hostable(recipe, target)
         shape = Shape(
             base_model=recipe.base_model,
             rank=recipe.lora.r,
@@ -313,37 +318,6 @@ def evaluation_parts(cache: Path) -> "EvaluationParts":
 def _accepts_template(allow_ignored: Sequence[str]) -> bool:
     """Whether a gateway may ask the model in another form than it has learned (E841)."""
     return "register.gateways" in allow_ignored
-
-
-def _measurable(recipe: "Recipe") -> list[Problem]:
-    """What stands against the recipe's gate."""
-    from importlib.util import find_spec
-
-    gate, found = recipe.gate, []
-    if gate is None:
-        return []
-    if recipe.validation is None:
-        what = f"the gate has nothing to measure {gate.metric} on"
-        why, fix = "the recipe holds no rows out", "add `validation: {split: 0.1}`"
-        found.append(Problem(code="E850", what=what, why=why, fix=fix, field="gate"))
-    if find_spec("numpy") is None:
-        fix = "pip install 'ft-orchestrator[eval]'"
-        return [
-            *found,
-            Problem(
-                code="E853", what="a gate needs the extra `eval`, which is not installed here", fix=fix, field="gate"
-            ),
-        ]
-    from finetune.evaluation.metrics import METRICS
-
-    if gate.metric not in METRICS:
-        what, why = f"there is no metric {gate.metric!r}", f"there are {', '.join(METRICS)}"
-        found.append(Problem(code="E851", what=what, why=why, fix="write one of these", field="gate.metric"))
-    missing = [name for name in gate.guards if name.endswith((".yaml", ".yml")) and not Path(name).is_file()]
-    for name in missing:
-        what = f"the guard suite {name} is not there"
-        found.append(Problem(code="E850", what=what, fix="its path starts at the recipe's folder", field="gate.guards"))
-    return found
 
 
 def _evaluation(folder: Path, report: Path) -> Sequence[str]:

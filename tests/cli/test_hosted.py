@@ -417,6 +417,18 @@ def test_a_cost_that_is_agreed_to_is_told_before_the_training(desk: Desk, deploy
     assert deployable.deployments.book == []
 
 
+def test_what_auto_has_chosen_is_asked_for_its_cost_by_the_hour(desk: Desk, deployable: AzureSandbox) -> None:
+    # What this machine does nothing about leaves hosted APIs, of which only azure is set up.
+    auto = ("--set", "provider=auto", "--set", "training.learning_rate_multiplier=2.0")
+    refused = desk.call("validate", "recipe.yaml", *auto)
+    assert refused.code_and_fault == (6, "E843")
+    ran = desk.call("validate", "recipe.yaml", *auto, "--set", "register.max_hosting=2 USD")
+    assert ran.code == 0, ran.err
+    assert "warning E843: bot will be deployed, at 1.70 USD an hour" in ran.err
+    local = desk.call("validate", "recipe.yaml", "--set", "provider=auto", "--set", "base_model=builtin:tiny-llama")
+    assert "E843" not in local.err
+
+
 def test_a_promotion_deploys_when_that_is_agreed_to_and_a_retirement_ends_it(
     desk: Desk, deployable: AzureSandbox
 ) -> None:
