@@ -108,6 +108,45 @@ class Yielding(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """A job of an account that has ended well, whoever started it."""
+
+    remote_id: str
+    base_model: str
+    #: `sft`, `dpo`; another word: a method that recipes do not have.
+    method: str
+    #: As `poll` would have told it.
+    artifact: Json
+    #: What the model was to be called; None: nobody said.
+    label: str | None
+    #: `training` in the words of recipes, as far as they were told.
+    training: Json
+    seed: int | None
+    train_file: str
+    validation_file: str | None
+    #: The run key, when it is a job of ft's.
+    run_key: str | None
+    created_at: datetime
+    finished_at: datetime
+
+
+@runtime_checkable
+class Importable(Protocol):
+    """Tells of the jobs of an account, so that they can be kept and trained again elsewhere."""
+
+    def past(self, export: Sequence[Json] | None = None) -> list[Past]:
+        """All that have ended well, oldest first. `export`: jobs as the API lists them, instead of asking.
+
+        Raises ProviderError, also for an export that is none.
+        """
+        ...
+
+    def fetch_file(self, file_id: str, to: Path) -> bool:
+        """Download an uploaded file, whole or not at all; False: it is not there any more. Raises ProviderError."""
+        ...
+
+
 @runtime_checkable
 class Notifying(Protocol):
     """Calls us when a job has ended. A hint, like the queue: polling stays the truth."""

@@ -1,6 +1,6 @@
 """The queue as users see it: what is under way, who comes next, and what each waits for. Worked out from rows alone."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,8 +8,9 @@ from finetune.jobs import Job, JobState
 from finetune.placement import Need, Site, Taken, from_row, need_of, suits, summary
 from finetune.ports import Clock, JobStore
 from finetune.runs import Beat, Run, RunStore
-from finetune.tasks import ADVANCE, QUEUE_OF, TRAIN
+from finetune.tasks import ADVANCE, MEASURE, PROMOTE, QUEUE_OF, TRAIN
 from finetune.turns import Caps, Load, in_turn
+from finetune.versions import Promotion, PromotionState
 
 _LOCAL = "local"
 #: How the local provider says that no worker has a run yet.
@@ -31,6 +32,25 @@ class Entry:
     waits_for: str | None
     #: Seconds until its training ends, as its trainer reckons; None where nobody does.
     eta_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moving:
+    """One unfinished promotion."""
+
+    promotion: Promotion
+    #: Its last note; of one that nobody has taken up, the worker that it waits for.
+    waits_for: str
+
+
+def moving(promotions: Iterable[Promotion], workers: Sequence[Beat]) -> list[Moving]:
+    """The unfinished ones of these, by age. `workers` live."""
+    found = sorted((one for one in promotions if not one.final), key=lambda one: (one.created_at, one.id))
+    queues = {queue for worker in workers for queue in worker.queues}
+    return [
+        Moving(promotion=one, waits_for=str(one.notes[-1]["text"]) if one.notes else _mover(one, queues))
+        for one in found
+    ]
 
 
 def entries(
@@ -92,6 +112,10 @@ class Board:
         now = self._clock.now()
         runs, measuring = self._runs.training(now), self._runs.measuring(now)
         return entries(jobs, self._alive(), self._caps, now, runs=runs, measuring=measuring, said=said)
+
+    def moving(self, promotions: Iterable[Promotion]) -> list[Moving]:
+        """See `moving`: those of these that are under way. Raises StateError."""
+        return moving(promotions, self._alive())
 
     def waits_for(self, job_id: str) -> str | None:
         """What this job waits for, in words; None: for nothing. Raises StateError."""
@@ -176,6 +200,12 @@ class _Look:
         if job.state in (JobState.QUEUED, JobState.PREPARING, JobState.SUBMITTING):
             return f"a free {QUEUE_OF[ADVANCE]} worker" if job.state is JobState.QUEUED else None
         return None
+
+
+def _mover(promotion: Promotion, queues: Collection[str]) -> str:
+    """Who takes it up: what is measured needs another worker than the rest."""
+    queue = QUEUE_OF[MEASURE if promotion.state is PromotionState.EVALUATING else PROMOTE]
+    return f"a {queue} worker" if queue in queues else f"a worker: none listens on {queue}, `ft up` starts them"
 
 
 def _under_way(job: Job) -> bool:

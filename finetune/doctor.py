@@ -61,12 +61,14 @@ def examine(
     alive: Callable[[], Collection[Beat]],
     ahead: Callable[[], float | None],
     artifacts: Callable[[], str],
+    lost: Callable[[], Mapping[str, str]] = dict,
 ) -> list[Check]:
     """Look at everything, also after something broken was found. Each callable may raise an FtError.
 
     `database` and `broker` connect and say to what (`broker`: None when there is none); `alive` are the living workers;
     `ahead` is the database's clock minus ours in seconds, None when it has none of its own;
-    `artifacts` asks the bucket of adapters, and says which it is.
+    `artifacts` asks the bucket of adapters, and says which it is; `lost` are the gateways of our books that are not set
+    up here, and why.
     """
     checks = [_python(), _home(home), _attempt("database", database)]
     clocks: dict[str, float | None] = {}
@@ -87,6 +89,7 @@ def examine(
     if checks[2].verdict == "ok":
         checks += _workers(alive(), reached[0].late if reached else None)
         clocks["database"] = ahead()
+        checks += _gateways(lost())
     checks += _clocks(clocks)
     checks.append(_attempt("adapters", artifacts))
     checks.append(_training())
@@ -183,6 +186,19 @@ def _workers(alive: Collection[Beat], listening: Collection[str] | None) -> list
             fix = "start it with the same FT_DATABASE_URL, or give it another database of Redis (redis://host:6379/1)"
             checks.append(Check(name="workers", verdict="note", said=said, fix=fix))
     return checks or [Check(name="workers", verdict="ok", said="remote and gpu are served")]
+
+
+def _gateways(lost: Mapping[str, str]) -> list[Check]:
+    """Nothing when all that have anything of ours are set up here."""
+    return [
+        Check(
+            name="gateways",
+            verdict="note",
+            said=f"{name} is in our books, and cannot be used here: {why}",
+            fix=f"set it up here too, or, if it is no more, `ft models sync --forget {name}`",
+        )
+        for name, why in lost.items()
+    ]
 
 
 def _clocks(ahead: Mapping[str, float | None]) -> list[Check]:

@@ -22,7 +22,7 @@ class Inbox:
         """
         provider = self._provider(name)
         if not isinstance(provider, Notifying):
-            raise NotFound(Problem(code="E705", what=f"no provider {name!r} sends notices", fix="see `ft providers`"))
+            raise NotFound(Problem(code="E708", what=f"no provider {name!r} sends notices", fix="see `ft providers`"))
         remote_id = provider.notice(headers, body)
         job_id = self._jobs.nudge(name, remote_id, self._clock.now()) if remote_id else None
         if job_id:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import EvaluationError, NotFound, Problem
+from finetune.errors import EvaluationError, GatewayError, NotFound, Problem
 from finetune.jobs import Job, Json
 from finetune.names import is_alias
 from finetune.ports import Clock
@@ -22,6 +22,12 @@ from finetune.versions import ModelVersion
 _LOOK_S = 0.2
 #: Rows that are asked for a proof when there is no gate.
 _FOR_PROOF = 50
+
+
+class NotNow(EvaluationError):
+    """A model could not be asked this time; the same evaluation may succeed later."""
+
+    retry = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +102,10 @@ class Measurer:
         self._job, self._version, self._subject, self._places = job, version, subject, places
 
     def measure(self, model: ModelVersion, wish: Wish, say: Callable[[str], None] = lambda line: None) -> list[Json]:
-        """Measure and keep the reports, one a suite. Blocks for minutes. Raises EvaluationError, NotFound.
+        """Measure and keep the reports, one a suite. Blocks for minutes.
 
-        Of these `seats.AllTaken`, when weights are to be loaded and no card is free for them.
+        Raises NotFound, GatewayError, EvaluationError: of the last `seats.AllTaken`, when weights are to be loaded and
+        no card is free for them, and NotNow, when a model behind an address cannot be asked.
         """
         wish = replace(wish, over=self._over(model, wish.over))
         request = self._request(model, wish)
@@ -157,7 +164,7 @@ class Measurer:
             return {"kind": "base"}, model.base_model
         if over == "base":
             # Where the tuned one answers, its base does too, by its own name.
-            return {**self._subject(model), "name": model.base_model, "model": model.base_model}, model.base_model
+            return {**self._home(model, tuned), "name": model.base_model, "model": model.base_model}, model.base_model
         other = self._version(_ref(model, over))
         subject = self._subject(other)
         if other.base_model == model.base_model or _at_address(subject):
@@ -173,6 +180,13 @@ class Measurer:
                 "address: `ft eval MODEL --over ALIAS --at URL`",
             )
         )
+
+    def _home(self, model: ModelVersion, tuned: Json) -> Json:
+        """Where its provider has it; where it is asked now, if its provider cannot be asked."""
+        try:
+            return self._subject(model)
+        except (EvaluationError, GatewayError):
+            return tuned
 
     def _over(self, model: ModelVersion, over: str) -> str:
         """What it is measured against; the base in place of an alias that nobody has yet, and of itself."""
@@ -200,7 +214,7 @@ class Measurer:
             code = child.wait()
         told.on(say, read)
         if told.error is not None:
-            raise EvaluationError(Problem(**told.error))
+            raise (NotNow if told.retry else EvaluationError)(Problem(**told.error))
         if code != 0:
             raise EvaluationError(_died(code, log))
         found: list[Json] = json.loads((folder / "result.json").read_text(encoding="utf-8"))["reports"]
@@ -228,6 +242,8 @@ class _Told:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.error: Json | None = None
+        #: Whether the same may succeed later, once there is an error.
+        self.retry = False
 
     def on(self, say: Callable[[str], None], offset: int) -> int:
         """Say what is new; the next offset."""
@@ -236,7 +252,7 @@ class _Told:
             if line["kind"] == "event":
                 say(line["message"])
             elif line["kind"] == "failed":
-                self.error = line["error"]
+                self.error, self.retry = line["error"], bool(line["retry"])
         return offset
 
 

@@ -77,7 +77,7 @@ class Offers:
             return self._offer(name, ask=ask)
         raise NotFound(
             Problem(
-                code="E705",
+                code="E708",
                 what=f"there is no provider {name!r}",
                 why=f"installed are {', '.join(sorted(self._providers))}",
                 fix="`ft providers` lists them",

@@ -153,7 +153,15 @@ class Places:
 
     def usable(self, gateways: Sequence[str]) -> tuple[str, ...]:
         """Those that are set up here; one may have been removed since it was told."""
-        return tuple(name for name in gateways if self._built(name))
+        return tuple(name for name in gateways if self.why_not(name) is None)
+
+    def why_not(self, name: str) -> Problem | None:
+        """What keeps this gateway from being used here; None: it is set up. Sends nothing."""
+        try:
+            self.gateway(name)
+        except GatewayError as error:
+            return error.problems[0]
+        return None
 
     def hosts(self, name: str) -> bool:
         """Whether it is a provider's own hosting. Raises GatewayError."""
@@ -162,14 +170,7 @@ class Places:
     def _fit(self, model: ModelVersion, gateways: Sequence[str]) -> list[str]:
         """Without the hosting of other providers: it holds what was trained there, and nothing else."""
         host = self.host_of(model)
-        return [name for name in gateways if name == host or not (self._built(name) and self.hosts(name))]
-
-    def _built(self, name: str) -> bool:
-        try:
-            self.gateway(name)
-        except GatewayError:
-            return False
-        return True
+        return [name for name in gateways if name == host or self.why_not(name) or not self.hosts(name)]
 
     def _passes_on(self, name: str) -> bool:
         """Whether it knows public names, and passes their calls on to where the weights are."""
@@ -184,7 +185,8 @@ class Drift:
     gateway: str
     id: str
     #: `missing`, `unknown` (ours by its name, in none of our books), `foreign` (the same, with calls, or at a hosting
-    #: that others may use), `share`, `idle` (it is deployed, costs by the hour, and nobody needs it), `unreachable`
+    #: that others may use), `share`, `idle` (it is deployed, costs by the hour, and nobody needs it), `unreachable`,
+    #: `forgotten` (it was taken out of our books, because somebody asked for that)
     kind: str
     #: In a sentence.
     what: str
@@ -222,6 +224,26 @@ class Sync:
         if failed:
             raise GatewayError(*dict.fromkeys(failed))
         return done
+
+    def lost(self) -> dict[str, str]:
+        """Gateways of our books that are not set up here, and why. Sends nothing."""
+        names = dict.fromkeys(each.gateway for each in self._promotions.placed())
+        return {name: problem.what for name in names if (problem := self._places.why_not(name))}
+
+    def drop(self, gateway: str, *, dry_run: bool = False) -> list[Drift]:
+        """Take all that this gateway has out of our books, or only say what that is. Idempotent. Sends nothing.
+
+        What is there stays there. A version that no other gateway has, and that has no calls, has retired.
+        """
+        dropped = []
+        for each in self._promotions.placed():
+            if each.gateway == gateway:
+                what = f"{each.name}@v{each.version} is taken out of our books, and stays there if it is there"
+                found = Drift(gateway=gateway, id=each.id, kind="forgotten", what=what, mended=not dry_run)
+                dropped.append(found)
+                if not dry_run:
+                    self._promotions.unplace(each.gateway, each.id)
+        return dropped
 
     def _mended(self, drift: Drift, away: Collection[str]) -> bool:
         """False: there is nothing to mend. A promotion may have placed or forgotten it since we looked."""
@@ -265,6 +287,8 @@ class Sync:
 
     def _at(self, name: str, placed: Sequence[Placed], traffic: Mapping[tuple[str, str], Traffic]) -> list[Drift]:
         mine = [each for each in placed if each.gateway == name]
+        if mine and (problem := self._places.why_not(name)):
+            return [Drift(gateway=name, id="", kind="unreachable", what=f"{problem.what}; {_set_up(name)}")]
         try:
             gateway = self._places.gateway(name)
             there = {each.id: each for each in gateway.registered()}
@@ -285,6 +309,11 @@ class Sync:
             return found
         known = {each.listed_as for each in mine}
         return found + [_stranger(name, each, hosted) for each in there.values() if each.id not in known]
+
+
+def _set_up(gateway: str) -> str:
+    """What mends that a gateway of our books is not set up here."""
+    return f"set it up here too, or, if it is no more, `ft models sync --forget {gateway}`"
 
 
 def _stranger(gateway: str, seen: Registered, hosted: bool) -> Drift:

@@ -3,23 +3,34 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from finetune.abilities import Keyed
 from finetune.catalogue import Cost
 from finetune.errors import NotEligible, OverBudget, Problem
 from finetune.ports import Provider
 from finetune.spec import Recipe, RecipeFile, default, explicit
+from finetune.spec.types import least_score
 
 AUTO = "auto"
 
 #: What is done before a provider sees the recipe or after it has trained, so that none has to honour it.
 OURS = frozenset(
-    {"version", "name", "provider", "dataset", "validation", "privacy", "allow_ignored", "gate", "register"}
+    {
+        *("version", "name", "provider", "dataset", "validation", "privacy", "allow_ignored", "gate", "register"),
+        *("limits.min_context", "limits.quality"),
+    }
 )
 
 
 #: What the catalogue says of a target today: provider and recipe to problems, of which some are warnings.
 Eligible = Callable[[str, Recipe], Sequence[Problem]]
+#: How a provider calls a base model, or the same weights; None: the catalogue knows no such there.
+Called = Callable[[str, str], str | None]
+#: What a training costs at this provider, on the model that it calls so.
+CostOf = Callable[[str, str], Cost]
+
+_UNSAID = "how much {} reads in one request is not published"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,28 +82,72 @@ class Plan:
         return next((one.warnings for one in self.considered if one.provider == self.provider), ())
 
 
-def choose(file: RecipeFile, providers: Mapping[str, Provider], eligible: Eligible = lambda name, recipe: ()) -> Choice:
+def choose(
+    file: RecipeFile,
+    providers: Mapping[str, Provider],
+    eligible: Eligible = lambda name, recipe: (),
+    *,
+    called: Called = lambda name, base_model: base_model,
+    cost: CostOf | None = None,
+) -> Choice:
     """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe.
 
-    With `provider: auto` this machine comes first: it costs nothing, and the data stays here. Then come those whose
-    credentials are set.
+    With `provider: auto` those that nothing stands against come in the order of `preference`; without `cost` those that
+    cost something are alike.
     """
-    recipe = file.recipe
-    every = sorted(providers.items(), key=_near)
-    wanted = every if recipe.provider == AUTO else [(recipe.provider, _named(file, providers))]
+    wanted = providers if file.recipe.provider == AUTO else {file.recipe.provider: _named(file, providers)}
+    names = {name: called(name, file.recipe.base_model) or file.recipe.base_model for name in wanted}
+    if file.recipe.provider != AUTO:
+        names = {file.recipe.provider: file.recipe.base_model}
+    seen = [_considered(aimed(file, names[name]), name, provider, eligible) for name, provider in wanted.items()]
+    able = {one.provider: cost(one.provider, names[one.provider]) if cost else None for one in seen if not one.problems}
     considered = tuple(
-        _considered(file, name, provider, eligible(name, recipe) if isinstance(provider, Keyed) else ())
-        for name, provider in wanted
+        sorted(seen, key=lambda one: preference(one.provider, providers, able.get(one.provider))),
     )
     chosen = next((one for one in considered if not one.problems), None)
     if chosen is None:
         raise NotEligible(*(problem for one in considered for problem in one.problems))
     return Choice(
         provider=chosen.provider,
-        base_model=recipe.base_model,
+        base_model=names[chosen.provider],
         hosted=isinstance(providers[chosen.provider], Keyed),
         considered=considered,
     )
+
+
+def preference(name: str, providers: Mapping[str, Provider], cost: Cost | None) -> tuple[bool, bool, Decimal, str]:
+    """What sorts targets that take a recipe: this machine, where the data stays and nothing is billed; those whose
+    credentials are set; the lower highest cost, an unknown one last; the name.
+    """
+    provider = providers.get(name)
+    hosted = isinstance(provider, Keyed)
+    missing = isinstance(provider, Keyed) and bool(provider.unconfigured())
+    high = cost.high_usd if cost is not None and cost.high_usd is not None else Decimal("Infinity")
+    return hosted, missing, high, name
+
+
+def aimed(file: RecipeFile, base_model: str) -> RecipeFile:
+    """The recipe with this name of its base model."""
+    if base_model == file.recipe.base_model:
+        return file
+    return replace(file, recipe=file.recipe.model_copy(update={"base_model": base_model}))
+
+
+def unmet(recipe: Recipe, title: str, context: int | None, score: float | None) -> list[Problem]:
+    """What a target lacks of what `limits` ask for: the context of its model, the model's imported score."""
+    found, limits, accepted = [], recipe.limits, recipe.allow_ignored
+    if limits.min_context is not None and "limits.min_context" not in accepted and (context or 0) < limits.min_context:
+        reads = f"{title} reads {context:,} tokens in one request" if context else _UNSAID.format(title)
+        what = f"{reads}, and {limits.min_context:,} are wanted"
+        fix = "choose a model that reads more, or accept it by `allow_ignored: [limits.min_context]`"
+        found.append(Problem(code="E317", what=what, fix=fix, field="limits.min_context"))
+    name, least = least_score(limits.quality) if limits.quality else ("", 0.0)
+    if name and "limits.quality" not in accepted and (score is None or score < least):
+        said = f"has {score:g} in" if score is not None else "is not in"
+        what = f"{recipe.base_model} {said} the scores {name!r}, and {least:g} are wanted"
+        fix = "`ft catalogue scores` lists what was imported, and imports from a CSV file"
+        found.append(Problem(code="E318", what=what, fix=fix, field="limits.quality"))
+    return found
 
 
 def planned(recipe: Recipe, choice: Choice, train_rows: int, validation_rows: int) -> Plan:
@@ -148,29 +203,30 @@ def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:
     return {
         field: value
         for field, value in explicit(recipe).items()
-        if not _within(field, accepted) and value != default(field)
+        if not within(field, accepted) and value != default(field)
     }
 
 
-def _near(item: tuple[str, Provider]) -> tuple[bool, bool]:
-    provider = item[1]
-    return isinstance(provider, Keyed), isinstance(provider, Keyed) and bool(provider.unconfigured())
-
-
-def _considered(file: RecipeFile, name: str, provider: Provider, said: Sequence[Problem]) -> Considered:
-    placed = [
-        replace(file.problem(each.code, each.field or "", what=each.what, why=each.why, fix=each.fix), level=each.level)
-        for each in said
-    ]
-    errors = [problem for problem in placed if problem.level == "error"]
+def _considered(file: RecipeFile, name: str, provider: Provider, eligible: Eligible) -> Considered:
+    found = placed(file, eligible(name, file.recipe))
+    errors = [problem for problem in found if problem.level == "error"]
     return Considered(
         provider=name,
-        problems=(*errors, *_against(file, provider)),
-        warnings=tuple(problem for problem in placed if problem.level == "warning"),
+        problems=(*errors, *against(file, provider)),
+        warnings=tuple(problem for problem in found if problem.level == "warning"),
     )
 
 
-def _against(file: RecipeFile, provider: Provider) -> list[Problem]:
+def placed(file: RecipeFile, said: Sequence[Problem]) -> list[Problem]:
+    """What was said of fields, each at its line of the recipe."""
+    return [
+        replace(file.problem(each.code, each.field or "", what=each.what, why=each.why, fix=each.fix), level=each.level)
+        for each in said
+    ]
+
+
+def against(file: RecipeFile, provider: Provider) -> list[Problem]:
+    """What of the recipe this provider would ignore or cannot do, each at its line. Sends nothing."""
     found = []
     if isinstance(provider, Keyed) and file.recipe.limits.data == "local_only":
         found.append(
@@ -192,13 +248,12 @@ def _against(file: RecipeFile, provider: Provider) -> list[Problem]:
                 fix=f"remove it, or accept that with `allow_ignored: [{field}]`",
             )
         )
-    for problem in provider.check(file.recipe):
-        place = file.problem(problem.code, problem.field or "", what=problem.what, why=problem.why, fix=problem.fix)
-        found.append(place)
-    return found
+    said = provider.check(file.recipe)
+    return [*found, *(replace(each, level="error") for each in placed(file, said))]
 
 
-def _within(field: str, accepted: set[str] | frozenset[str]) -> bool:
+def within(field: str, accepted: set[str] | frozenset[str]) -> bool:
+    """Whether this field, or a section around it, is one of these."""
     parts = field.split(".")
     return any(".".join(parts[:length]) in accepted for length in range(1, len(parts) + 1))
 

@@ -191,6 +191,10 @@ class JobStore(Protocol):
         """Jobs, newest first; with `unfinished` only those that something can still happen to."""
         ...
 
+    def note_model(self, job_id: str, ref: str) -> None:
+        """Write down which version a job has made that came to its end elsewhere. Idempotent."""
+        ...
+
     def claim(self, job_id: str, owner: str, now: datetime, ttl: timedelta) -> Lease | None:
         """Take the job for `ttl` if it is due and no live lease holds it; else None. The new token is the highest."""
         ...

@@ -160,6 +160,9 @@ class Promoter:
         return self._undone(grip, error)
 
     def _evaluate(self, grip: Grip) -> Json:
+        if back := self._given_back(grip):
+            # Nobody checks a canary that this promotion has ended, and measuring may take hours.
+            return self._go(grip.promotion, PromotionState.EVALUATING, *back)
         # One name has one division of calls: a gateway that was left out would give them to another version.
         served = self._places.gateways(grip.promotion.name, grip.promotion.alias)
         usable = self._places.usable(served)
@@ -192,9 +195,9 @@ class Promoter:
             return []
         try:
             self._bench.measure(model, None)
-        except seats.AllTaken:
-            raise
         except EvaluationError as error:
+            if error.retry:
+                raise
             return [f"not measured: {error.problems[0].what}"]
         return ["measured, for questions that tell it from its base"]
 
@@ -268,14 +271,8 @@ class Promoter:
         now = self._models.traffic(promotion.name, promotion.alias)
         if now is not None and now.shares == shares:
             return now
-        moved = Traffic(
-            name=promotion.name,
-            alias=promotion.alias,
-            shares=shares,
-            reason=reason,
-            by=promotion.by,
-            at=self._clock.now(),
-        )
+        name, alias, at = promotion.name, promotion.alias, self._clock.now()
+        moved = Traffic(name=name, alias=alias, shares=shares, reason=reason, by=promotion.by, at=at)
         self._models.shift(moved, grip)
         return moved
 
@@ -320,14 +317,15 @@ class Promoter:
         self._models.set_status(promotion.name, promotion.version, ModelStatus.FAILED)
         return self._end(promotion, PromotionState.FAILED, error.problems[0], *notes)
 
-    def _given_back(self, grip: Grip, error: FtError) -> list[str]:
+    def _given_back(self, grip: Grip, error: FtError | None = None) -> list[str]:
         """Give back what it had moved, and what a canary had that it has ended; what was done, in sentences."""
         promotion, before = grip.promotion, grip.promotion.before
         now = self._models.traffic(promotion.name, promotion.alias)
         shifted = promotion.state is PromotionState.SHIFTING and now and now.shares.get(promotion.version)
         if now is None or not (shifted or len(now.shares) > 1):
             return []
-        back = self._moved(grip, {before: 1.0} if before else {}, f"{BACK}{error.problems[0].code}")
+        why = error.problems[0].code if error else f"for {promotion.ref}"
+        back = self._moved(grip, {before: 1.0} if before else {}, f"{BACK}{why}")
         to = f"given back to {promotion.name}@v{before}" if before else "taken from it"
         told = [f"all calls of {promotion.alias} were {to}"] if back.shares != now.shares else []
         there = self._places.usable(self._places.gateways(promotion.name, promotion.alias))

@@ -30,6 +30,13 @@ class ModelStore(Protocol):
         """Note how far a version has come. One that has calls stays live: only `shift` changes that."""
         ...
 
+    def note_uri(self, name: str, version: int, uri: str) -> bool:
+        """Note in the version's artifact where its adapter lies in a bucket, unless an address is noted there.
+
+        Idempotent. Returns whether `uri` is what is noted now; also False where there is no such version.
+        """
+        ...
+
     def shift(self, traffic: Traffic, grip: Grip | None = None) -> Traffic | None:
         """From now on the alias's calls are divided so; returns how they were before, None: nobody had them.
 

@@ -18,6 +18,8 @@ from finetune.versions import ModelVersion, Promotion, PromotionState, Traffic, 
 
 #: Seconds between two looks of `wait`.
 _LOOK_S = 0.2
+#: Where a version is, and since when its files are not.
+_OF_AN_ARTIFACT = ("path", "digest", "uri", "gone", "model")
 
 
 class Releasing:
@@ -181,7 +183,7 @@ class Releasing:
             "recipe": job.recipe,
             "data": {key: job.data.get(key) for key in ("digest", "train_rows", "validation_rows", "train")},
             "base_model": model.base_model,
-            "artifact": {key: value for key, value in model.artifact.items() if key in ("path", "digest", "model")},
+            "artifact": {key: model.artifact[key] for key in _OF_AN_ARTIFACT if key in model.artifact},
             "cost": job.cost,
             "made_with": {key: value for key, value in model.lineage.items() if key not in ("recipe", "data")},
             "fingerprint": model.lineage.get("recipe"),

@@ -47,6 +47,8 @@ class Settings:
     #: FT_ARTIFACTS: where adapters are kept beside this machine's disk, `s3://bucket/prefix` or `gs://bucket/prefix`;
     #: None: nowhere.
     artifacts: str | None = None
+    #: FT_CATALOGUE: sheets of one's own over those that ship, a file or a folder of them; None: there are none.
+    catalogue: Path | None = None
     #: FT_PORT: where `ft up` and `ft serve` listen.
     port: int
     #: FT_LOG_FORMAT: how workers and server write their log lines.
@@ -83,6 +85,11 @@ class Settings:
         return self.home / "results"
 
     @property
+    def scores_dir(self) -> Path:
+        """Imported scores of base models, a file a name."""
+        return self.home / "scores"
+
+    @property
     def logs_dir(self) -> Path:
         """Logs of background processes and of unexpected errors."""
         return self.home / "logs"
@@ -90,7 +97,7 @@ class Settings:
 
 def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
     """Read the variables. Raises UsageError for a value that cannot be used."""
-    home = _home(env["FT_HOME"]) if env.get("FT_HOME") else _default_home()
+    home = _path("FT_HOME", env["FT_HOME"]) if env.get("FT_HOME") else _default_home()
     return Settings(
         home=home,
         database_url=env.get("FT_DATABASE_URL") or f"sqlite:///{_quoted(home / 'ft.db')}",
@@ -104,17 +111,18 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         gpus=_gpus(env.get("FT_GPUS") or None),
         gpu_hour_usd=_price(env.get("FT_GPU_HOUR_USD") or None),
         artifacts=_artifacts(env.get("FT_ARTIFACTS") or None),
+        catalogue=_path("FT_CATALOGUE", env["FT_CATALOGUE"]) if env.get("FT_CATALOGUE") else None,
         port=_port(env.get("FT_PORT") or "8765"),
         log_format=_log_format(env.get("FT_LOG_FORMAT") or "text"),
     )
 
 
-def _home(text: str) -> Path:
+def _path(name: str, text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         fix = "write the whole path"
-        raise UsageError(Problem(code="E902", what=f"FT_HOME is {text!r}", why=str(error), fix=fix)) from None
+        raise UsageError(Problem(code="E902", what=f"{name} is {text!r}", why=str(error), fix=fix)) from None
 
 
 def _limits(text: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +16,10 @@ from finetune.data import KIND_OF, DataReport, DataRequest
 from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem, UsageError
 from finetune.ids import login
 from finetune.jobs import Event, Job, JobState
-from finetune.plan import Choice, Eligible, Plan, choose, planned, priced
+from finetune.plan import AUTO, Called, Choice, Eligible, Plan, aimed, choose, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
 from finetune.spec import Recipe, RecipeFile, canonical
+from finetune.targets import Size
 from finetune.tasks import ADVANCE
 from finetune.turns import Caps
 
@@ -52,6 +54,7 @@ class Market:
     rules_of: RulesOf
     eligible: Eligible
     cost_of: CostOf
+    called: Called = lambda name, base_model: base_model
     #: What stands against measuring and serving what a recipe makes, with its field.
     servable: Callable[[Recipe], Sequence[Problem]] = lambda recipe: ()
     #: What may be under way at once. Without any, nothing waits for its turn.
@@ -124,6 +127,9 @@ class Submitter:
         """
         file = rooted(file)
         choice, against = self._choose(file)
+        if choice is not None and file.recipe.provider == AUTO:
+            choice, against = self._weighed(file, choice)
+            file = aimed(file, choice.base_model) if choice else file
         try:
             with traces.span("check data"):
                 data = self._data.prepare(self._request(file, choice), file.recipe.base_model)
@@ -138,6 +144,30 @@ class Submitter:
             tokens = self._data.tokens(data, file.recipe.base_model)
             plan = priced(file, plan, self._market.cost_of(plan.provider, file.recipe, tokens))
         return Ready(file=file, data=data, plan=plan)
+
+    def _weighed(self, file: RecipeFile, choice: Choice) -> tuple[Choice | None, tuple[Problem, ...]]:
+        """The choice again, with what each costs, where that may decide."""
+        able = [one.provider for one in choice.considered if not one.problems]
+        if not choice.hosted or len(able) == 1:
+            return choice, ()
+        tokens = self.size(file).tokens
+
+        def cost(provider: str, base_model: str) -> Cost:
+            recipe = aimed(file, base_model).recipe
+            return self._market.cost_of(provider, recipe, tokens(base_model))
+
+        return self._choose(file, cost)
+
+    def size(self, file: RecipeFile) -> Size:
+        """What is to be trained on, whatever the target; written down in no target's layout. Idempotent.
+
+        Raises DataError, StateError. Its `tokens` count for minutes where the data is large.
+        """
+        file = rooted(file)
+        request = replace(self._request(file, None), rules=None)
+        data = self._data.prepare(request, file.recipe.base_model)
+        tokens = cache(partial(self._data.tokens, data))
+        return Size(train_rows=data.train_rows, validation_rows=data.validation_rows, tokens=tokens)
 
     def _unconfigured(self, provider: str) -> list[Problem]:
         found = self._providers[provider]
@@ -230,7 +260,9 @@ class Submitter:
                 self._queue.wake(ADVANCE, job.id)
         return job, created
 
-    def _choose(self, file: RecipeFile) -> tuple[Choice | None, tuple[Problem, ...]]:
+    def _choose(
+        self, file: RecipeFile, cost: Callable[[str, str], Cost] | None = None
+    ) -> tuple[Choice | None, tuple[Problem, ...]]:
         """The target, or everything that stands against all of them, and against what shall follow the training."""
         after = [
             replace(file.problem(each.code, each.field or "", each.what, each.why, each.fix), level=each.level)
@@ -238,7 +270,7 @@ class Submitter:
         ]
         against = tuple(each for each in after if each.level == "error")
         try:
-            choice = choose(file, self._providers, self._market.eligible)
+            choice = choose(file, self._providers, self._market.eligible, called=self._market.called, cost=cost)
         except NotEligible as error:
             return None, (*error.problems, *against)
         if against:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Catalogue", "Cost", "DataRules", "Layout", "Method", "ProviderSheet", "Role", "load"]
 
 
-def load(folder: Path | None = None) -> "Catalogue":
+def load(folder: Path | None = None, own: Path | None = None) -> "Catalogue":
     """The catalogue in `folder`: one sheet a file, `*.yaml`. None: the one that ships with ft.
 
+    `own`: a file or a folder whose sheets are laid over these, or are new ones (docs/catalogue.md, "Your own").
     Reads the files anew at every call. Raises StateError with every fault of every file, each at its line and field.
     """
     from finetune.catalogue.reading import read
 
-    return read(folder)
+    return read(folder, own)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from finetune.catalogue import sheets, values
-from finetune.catalogue.spots import File, Loc, dotted
+from finetune.catalogue.spots import File, Loc
 from finetune.errors import Problem
 
 UNKNOWN: Final = "E391"
@@ -52,7 +52,7 @@ def complaints(error: ValidationError, file: File, document: Any) -> list[Proble
 def _problem(error: ErrorDetails, file: File, document: Any) -> Problem:
     kind = error["type"]
     loc: Loc = tuple(step for step in error["loc"] if step != "[key]")
-    name = dotted(loc)
+    name = file.name(loc)
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(loc[-1]), _KEYS, 1, _CLOSE)
         fix = f"did you mean `{near[0]}`?" if near else "remove it"
@@ -73,7 +73,7 @@ def _problem(error: ErrorDetails, file: File, document: Any) -> Problem:
 
 
 def _without_source(loc: Loc, file: File) -> Problem:
-    name = dotted(loc)
+    name = file.name(loc)
     why = "Whoever reads it must be able to look it up: a claim without a source is a guess"
     fix = f"write {loc[-1]}: {{value: ..., source: KEY}}, KEY being one of `sources`, or remove the claim"
     if isinstance(loc[-1], int):

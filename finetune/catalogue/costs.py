@@ -10,14 +10,23 @@ _MILLION: Final = Decimal(1_000_000)
 _CENT: Final = Decimal("0.01")
 
 
-def training(sheet: ProviderSheet, method: Method, base_model: str, *, tokens: tuple[int, int], epochs: int) -> Cost:
+def training(
+    sheet: ProviderSheet,
+    method: Method,
+    base_model: str,
+    *,
+    tokens: tuple[int, int],
+    epochs: int,
+    parameters: int | None = None,
+) -> Cost:
     """The cost of a training on so many tokens (at least, at most; of one epoch).
 
-    Only prices a million training tokens can be reckoned before; an hour's price needs the hours, which nobody knows.
+    `parameters`: the model's size, for a sheet that does not tell it itself. Only prices a million training tokens can
+    be reckoned before; an hour's price needs the hours, which nobody knows.
     """
     model = sheet.model(base_model)
     prices = [*(model.prices if model else ()), *sheet.prices]
-    size = model.parameters.value if model and model.parameters else None
+    size = model.parameters.value if model and model.parameters else parameters
     per_million = _find(prices, "million training tokens", method, size)
     least = _find(prices, "job, at least", method, None)
     if per_million is None:
@@ -33,6 +42,16 @@ def training(sheet: ProviderSheet, method: Method, base_model: str, *, tokens: t
         basis=f"{basis}, at least {least.usd} a job" if least else basis,
         source=_url(sheet, per_million),
     )
+
+
+def hosting(sheet: ProviderSheet, base_model: str, deployment: str) -> Price | None:
+    """The price of an hour of hosting by this kind of deployment, whatever its case; None: none is published."""
+    model = sheet.model(base_model)
+    for price in [*(model.prices if model else ()), *sheet.prices]:
+        kind = price.deployment
+        if price.per == "hour of hosting" and (kind is None or kind.lower() == deployment.lower()):
+            return price
+    return None
 
 
 def _find(prices: list[Price], per: str, method: Method, parameters: int | None) -> Price | None:

@@ -38,7 +38,7 @@ def _ended(sheet: ProviderSheet, model: Model | None, today: date) -> Iterator[P
                     code="E307",
                     what=what,
                     why=f"the source is {sheet.sources[day.source].url}",
-                    fix=_instead(sheet, model),
+                    fix=instead(sheet, model),
                     field="base_model" if whose != sheet.title else "provider",
                 )
                 return
@@ -80,7 +80,7 @@ def _conditions(sheet: ProviderSheet, model: Model | None, today: date) -> Itera
         yield _warning(
             f"{sheet.title} takes jobs on conditions only: of {' and '.join(who for _, who in closed)}",
             f"the source is {sheet.sources[day.source].url}{f'; {day.note}' if day.note else ''}",
-            "if it refuses yours, nothing is lost: " + _instead(sheet, model),
+            "if it refuses yours, nothing is lost: " + instead(sheet, model),
         )
     for dates, whose in _dates(sheet, model):
         for end, what in (
@@ -91,14 +91,14 @@ def _conditions(sheet: ProviderSheet, model: Model | None, today: date) -> Itera
                 sure = " at least" if end.at_least else ""
                 left = max((end.value - today).days, 0)
                 why = f"that is in {left} days{sure}; the source is {sheet.sources[end.source].url}"
-                yield _warning(what, why, _instead(sheet, model))
+                yield _warning(what, why, instead(sheet, model))
 
 
 def _dates(sheet: ProviderSheet, model: Model | None) -> list[tuple[Dates, str]]:
     return [(sheet.dates, sheet.title), *([(model.dates, f"{sheet.title} {model.name}")] if model else [])]
 
 
-def _instead(sheet: ProviderSheet, model: Model | None) -> str:
+def instead(sheet: ProviderSheet, model: Model | None) -> str:
     """What to write, with open weights that can be trained on this machine first."""
     weights = [model.open_weights.value] if model and model.open_weights else []
     weights += [each.value for each in (*(model.stands_in if model else ()), *sheet.stands_in)]

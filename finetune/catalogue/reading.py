@@ -1,14 +1,17 @@
 """From the files of a folder to a Catalogue, or to every fault in them at its line."""
 
+import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 from pydantic import ValidationError
 
-from finetune.catalogue.complaints import complaints
+from finetune.catalogue.complaints import BAD_VALUE, UNKNOWN, complaints
+from finetune.catalogue.merging import TWICE, collisions, merged
 from finetune.catalogue.sheets import Catalogue, ProviderSheet, claims
 from finetune.catalogue.spots import File, Loc, dotted
 from finetune.errors import Problem, StateError
@@ -16,8 +19,9 @@ from finetune.errors import Problem, StateError
 UNREADABLE: Final = "E390"
 NO_VALUE: Final = "E392"
 NO_SOURCE: Final = "E393"
-TWICE: Final = "E394"
 
+#: What answers here and has no sheet: our own server.
+SERVERS: Final = frozenset({"embedded"})
 SHIPPED: Final = Path(__file__).parent / "providers"
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 16
@@ -32,28 +36,94 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     }
 
 
-def read(folder: Path | None = None) -> Catalogue:
+def read(folder: Path | None = None, own: Path | None = None) -> Catalogue:
     """See `finetune.catalogue.load`."""
-    place = SHIPPED if folder is None else folder
+    sheets: dict[str, ProviderSheet] = {}
+    problems: list[Problem] = []
+    found = _places(SHIPPED if folder is None else folder)
+    mine: dict[str, File] = {}
+    for path in _places(own) if own is not None else ():
+        with _gathered(problems):
+            file = _file(path)
+            name = _provider(file, mine)
+            mine[name] = file
+    known = {*SERVERS, *mine, *(path.stem for path in found)}
+    for path in found:
+        with _gathered(problems):
+            sheet = _laid(_file(path), mine.pop(path.stem, None), path, known)
+            sheets[sheet.provider] = sheet
+    for name, file in mine.items():
+        with _gathered(problems):
+            sheets[name] = _checked(file, known)
+    if problems:
+        raise StateError(*problems)
+    return Catalogue(dict(sorted(sheets.items())))
+
+
+def _places(place: Path) -> list[Path]:
+    """The file, or the sheets of the folder. Raises StateError when there is none."""
+    if place.is_file():
+        return [place]
     found = sorted(place.glob("*.yaml"))
     if not found:
         why = "The catalogue is a folder of files, one a provider, whose names end in .yaml"
         raise StateError(_unreadable(place, f"there is no catalogue in `{place}`", why, "name the folder"))
-    sheets: dict[str, ProviderSheet] = {}
-    problems: list[Problem] = []
-    for path in found:
-        try:
-            sheet = _sheet(path)
-        except StateError as error:
-            problems.extend(error.problems)
-        else:
-            sheets[sheet.provider] = sheet
+    return found
+
+
+@contextmanager
+def _gathered(problems: list[Problem]) -> Iterator[None]:
+    """A StateError's problems go into the list, so that all files are told of at once."""
+    try:
+        yield
+    except StateError as error:
+        problems.extend(error.problems)
+
+
+def _provider(file: File, known: Collection[str]) -> str:
+    """Whose sheet one's own file is. Raises StateError when it does not say, or another says the same."""
+    pairs = file.node.value if isinstance(file.node, yaml.MappingNode) else []
+    name = next((inside.value for key, inside in pairs if key.value == "provider"), None)
+    if not isinstance(name, str):
+        why = "Everything but this may be left out where a sheet ships with ft"
+        problem = file.problem(UNKNOWN, (), "`provider` is missing or no name", why, "write provider: NAME")
+        raise StateError(problem)
+    if name in known:
+        what, why = f"`provider` is {name} in two files", "Nobody could tell which of the two holds"
+        raise StateError(file.problem(TWICE, ("provider",), what, why, "make one file of the two", name))
+    return name
+
+
+def _laid(shipped: File, own: File | None, path: Path, known: Collection[str]) -> ProviderSheet:
+    if own is None:
+        return _checked(shipped, known, path)
+    if problems := list(collisions(own, shipped)):
+        raise StateError(*problems)
+    return _checked(merged(own, shipped), known)
+
+
+def _checked(file: File, known: Collection[str], path: Path | None = None) -> ProviderSheet:
+    """The sheet that the nodes make. `known`: what `at` may name. `path`: what must be named after its provider."""
+    loader = _Loader("")
+    try:
+        value = loader.construct_document(file.node)
+    except yaml.YAMLError as error:
+        raise StateError(_no_yaml(Path(file.path), error)) from None
+    finally:
+        loader.dispose()
+    try:
+        sheet = ProviderSheet.model_validate(value)
+    except ValidationError as error:
+        raise StateError(*complaints(error, file, value)) from None
+    problems = [*_sources(sheet, file), *_twice(sheet, file), *_unheard(sheet, file, known)]
+    problems += _name(sheet, file, path) if path else ()
     if problems:
         raise StateError(*problems)
-    return Catalogue(sheets)
+    return sheet
 
 
-def _sheet(path: Path) -> ProviderSheet:
+def _file(path: Path) -> File:
+    """The file's nodes. Raises StateError when it cannot be read, or says what no sheet can."""
     try:
         with path.open("rb") as opened:
             raw = opened.read(MAX_BYTES + 1)
@@ -64,18 +134,11 @@ def _sheet(path: Path) -> ProviderSheet:
     if len(raw) > MAX_BYTES:
         what = f"the file is larger than {MAX_BYTES:,} bytes"
         raise StateError(_unreadable(path, what, "No sheet is", "name a folder of sheets"))
-    file, value = _values(text, path)
-    try:
-        sheet = ProviderSheet.model_validate(value)
-    except ValidationError as error:
-        raise StateError(*complaints(error, file, value)) from None
-    if problems := [*_sources(sheet, file), *_twice(sheet, file), *_name(sheet, file, path)]:
-        raise StateError(*problems)
-    return sheet
+    return _nodes(text, path)
 
 
-def _values(text: str, path: Path) -> tuple[File, Any]:
-    """The values of a file, and where each stands. Raises StateError when it is no mapping of YAML."""
+def _nodes(text: str, path: Path) -> File:
+    """What stands where in a file. Raises StateError when it is no mapping of YAML."""
     loader = _Loader(text)
     try:
         if deep := _too_deep(text):
@@ -88,13 +151,9 @@ def _values(text: str, path: Path) -> tuple[File, Any]:
             raise StateError(_unreadable(path, what, why, "compare it with one that ships with ft"))
         if problems := list(_odd(node, (), file, set())):
             raise StateError(*problems)
-        return file, loader.construct_document(node)
+        return file
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        said = str(getattr(error, "problem", None) or "it breaks off")
-        line = mark.line + 1 if mark else None
-        what, why = f"this cannot be read as YAML ({said})", "Nothing after this point can be read"
-        raise StateError(_unreadable(path, what, why, "mend the line", line)) from None
+        raise StateError(_no_yaml(path, error)) from None
     finally:
         loader.dispose()
 
@@ -145,26 +204,40 @@ def _odd(node: yaml.Node, loc: Loc, file: File, seen: set[int]) -> Iterator[Prob
 def _sources(sheet: ProviderSheet, file: File) -> Iterator[Problem]:
     for place, claim in claims(sheet):
         if claim.source not in sheet.sources:
-            name = f"{place}.source"
-            what = f"`{name}` names no source: there is no `sources.{claim.source}`"
+            loc = file.loc(f"{place}.source")
+            what = f"`{file.name(loc)}` names no source: there is no `sources.{claim.source}`"
             why = "A claim that nobody can look up is a guess"
             known = ", ".join(sorted(sheet.sources)) or "none so far"
             fix = f"add it under sources, or write one of: {known}"
-            yield file.problem(NO_SOURCE, file.loc(name), what, why, fix, claim.source)
+            yield file.problem(NO_SOURCE, loc, what, why, fix, claim.source)
+
+
+def _unheard(sheet: ProviderSheet, file: File, known: Collection[str]) -> Iterator[Problem]:
+    """Where `served` and `ways` name what there is no sheet of."""
+    served = [("served", position, each.at) for position, each in enumerate(sheet.served)]
+    ways = [("ways", position, each.at) for position, each in enumerate(sheet.ways) if each.at]
+    for key, position, at in (*served, *ways):
+        if at not in known:
+            loc: Loc = (key, position, "at")
+            near = difflib.get_close_matches(at, sorted(known), 1)
+            what = f"`{file.name(loc)}` names no sheet: there is no {at}.yaml"
+            why = f"there are {', '.join(sorted(known))}"
+            fix = f"did you mean `{near[0]}`?" if near else f"write one of these, or a sheet for {at}"
+            yield file.problem(BAD_VALUE, loc, what, why, fix, at)
 
 
 def _twice(sheet: ProviderSheet, file: File) -> Iterator[Problem]:
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for position, model in enumerate(sheet.models):
         for name in (model.name, *model.aliases):
             if name in seen:
-                loc: Loc = ("models", position, "name")
+                loc: Loc = ("models", position if file.has(("models", position)) else seen[name], "name")
                 what, why = (
-                    f"`{dotted(loc)}`: {name} is there twice",
+                    f"`{file.name(loc)}`: {name} is there twice",
                     "Nobody could tell which of the two entries holds",
                 )
                 yield file.problem(TWICE, loc, what, why, "make one entry of the two", name)
-            seen.add(name)
+            seen[name] = position
 
 
 def _name(sheet: ProviderSheet, file: File, path: Path) -> Iterator[Problem]:
@@ -172,6 +245,13 @@ def _name(sheet: ProviderSheet, file: File, path: Path) -> Iterator[Problem]:
         what = f"`provider` is {sheet.provider}, and the file is called {path.name}"
         why = "A file is named after its provider, so that no provider has two"
         yield file.problem(TWICE, ("provider",), what, why, f"rename the file to {sheet.provider}.yaml", sheet.provider)
+
+
+def _no_yaml(path: Path, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    said = str(getattr(error, "problem", None) or "it breaks off")
+    what, why = f"this cannot be read as YAML ({said})", "Nothing after this point can be read"
+    return _unreadable(path, what, why, "mend the line", mark.line + 1 if mark else None)
 
 
 def _unreadable(path: Path, what: str, why: str, fix: str, line: int | None = None) -> Problem:

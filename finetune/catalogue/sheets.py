@@ -147,12 +147,34 @@ class Price(Claim):
     tuning: Literal["lora", "full"] | None = None
     #: None: whatever the model's size.
     parameters: Span | None = None
+    #: The kind of deployment, as the provider names it; None: however it is deployed.
+    deployment: Text | None = None
 
 
 Prices = Annotated[tuple[Price, ...], Field(strict=False)]
 
 
 StandsIn = Annotated[tuple[Name, ...], Field(strict=False)]
+
+
+class Access(Claim):
+    """How its models can be had."""
+
+    value: Literal["api", "open weights", "both"]
+
+
+class Way(Claim):
+    """What can be done where nothing is tuned: one sentence, and the sheet where it is done."""
+
+    value: Text
+    #: A key of the catalogue (`bedrock`, `local`); None: elsewhere.
+    at: Key | None = None
+
+
+class Served(Claim):
+    """Where what was tuned can answer: a key of the catalogue, its own included."""
+
+    at: Key
 
 
 class Model(Section):
@@ -184,7 +206,18 @@ class ProviderSheet(Section):
     version: Version
     provider: Key
     title: Text
+    #: `trainer`: models are tuned there. `maker`: of models. `host`: runs models of others. `server`: runs weights on
+    #: own machines. `gateway`: passes calls on.
+    kind: Literal["trainer", "maker", "host", "server", "gateway"] = "trainer"
     sources: dict[Key, Source]
+    access: Access | None = None
+    #: Whether anybody can have a model tuned there; None: the models say it.
+    tunes: Flag | None = None
+    #: The ways that there are in place of tuning there.
+    ways: Annotated[tuple[Way, ...], Field(strict=False)] = ()
+    served: Annotated[tuple[Served, ...], Field(strict=False)] = ()
+    #: Regions of the world where the data can be kept: `eu`, `us`.
+    regions: StandsIn = ()
     dates: Dates = Dates()
     data: ProviderData = ProviderData()
     #: For every model that has no price of its own for the same thing.

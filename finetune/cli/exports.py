@@ -74,8 +74,9 @@ def gc(
 ) -> None:
     """Remove adapters that no version has, and checkpoints of trainings that have ended.
 
-    What a version refers to stays. With --retired the files of retired versions go too, unless an alias, a roll back,
-    a gateway or an unfinished promotion leads to them; the version stays in the books, and is marked.
+    With FT_ARTIFACTS that includes the bucket. What a version refers to stays. With --retired the files of retired
+    versions go too, unless an alias, a roll back, a gateway or an unfinished promotion leads to them; the version stays
+    in the books, and is marked.
 
     Example: ft models gc --dry-run
     """
@@ -84,7 +85,7 @@ def gc(
     assert age is not None
     desk = Desk(say=say)
     heap = desk.garbage.look(timedelta(days=int(age[1]) * (7 if age[2] == "w" else 1)), retired=retired)
-    gone = list(heap.found)
+    gone, strange = list(heap.found), len(heap.strange) + len(heap.strange_copies)
     if gone and not dry_run:
         total = _size(sum(each.bytes for each in gone))
         agreed = confirm(f"remove {len(gone)} folders, {total}?", yes=yes, unasked=False)
@@ -92,22 +93,22 @@ def gc(
         gone = desk.garbage.remove(heap)
     if as_json:
         rows = [_row(each) for each in gone]
-        out_json({"removed": [] if dry_run else rows, "found": rows if dry_run else [], "strange": len(heap.strange)})
+        out_json({"removed": [] if dry_run else rows, "found": rows if dry_run else [], "strange": strange})
         return
     for each in gone:
-        out(f"{'would go' if dry_run else 'removed'}  {_size(each.bytes):>9}  {each.path}  {each.why}")
-        if each.remote:
+        place = each.path if each.here else each.remote
+        out(f"{'would go' if dry_run else 'removed'}  {_size(each.bytes):>9}  {place}  {each.why}")
+        if each.remote and each.here:
             out(f"  and its copy {each.remote}")
-    if heap.strange:
-        why = "this database knows nothing of the trainings that made them"
-        say(f"{len(heap.strange)} adapters were left alone: {why}")
+    if strange:
+        say(f"{strange} adapters were left alone: this database knows nothing of the trainings that made them")
     if not gone:
         say("nothing to remove")
 
 
 def _row(found: "Found") -> "Json":
     return {
-        "path": str(found.path),
+        "path": str(found.path) if found.here else None,
         "uri": found.remote,
         "bytes": found.bytes,
         "why": found.why,

@@ -52,13 +52,13 @@ def submit(
     """
     from finetune import traces
 
-    shown = _Shown(follow=follow or sandbox, as_json=as_json, quiet=quiet, rehearsed=sandbox)
+    shown = Shown(follow=follow or sandbox, as_json=as_json, quiet=quiet, rehearsed=sandbox)
     with Desk(say=say).rehearsing() if sandbox else nullcontext(), traces.running(say):
         _submit(recipes, overrides or [], shown, force=force, yes=yes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shown:
+class Shown:
     """How a user wants to see what becomes of the jobs."""
 
     follow: bool
@@ -68,7 +68,7 @@ class _Shown:
     rehearsed: bool
 
 
-def _submit(recipes: list[Path], overrides: list[str], shown: _Shown, *, force: bool, yes: bool) -> None:
+def _submit(recipes: list[Path], overrides: list[str], shown: Shown, *, force: bool, yes: bool) -> None:
     from finetune.traces import Scope
 
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
@@ -76,6 +76,11 @@ def _submit(recipes: list[Path], overrides: list[str], shown: _Shown, *, force: 
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
         ready = [_ready(desk, path, overrides, scope) for path, scope in zip(recipes, begun, strict=True)]
+    send(desk, ready, begun, shown, force=force, yes=yes)
+
+
+def send(desk: Desk, ready: "list[Ready]", begun: "list[Scope]", shown: Shown, *, force: bool, yes: bool) -> None:
+    """Ask about what bills, queue it, and show what becomes of it. Raises what `allow` raises, and typer.Exit."""
     for each in ready:
         for warning in (*each.file.notes, *each.plan.warnings, *each.data.warnings):
             tell(warning)
@@ -111,7 +116,7 @@ def _made(desk: Desk, ready: "Ready", begun: "Scope", *, force: bool) -> "Submis
     return made
 
 
-def _stay(desk: Desk, made: "list[Submission]", shown: _Shown) -> int:
+def _stay(desk: Desk, made: "list[Submission]", shown: Shown) -> int:
     """Show the jobs until they have ended; returns the exit code."""
     if shown.quiet and not shown.as_json:
         for one in made:
@@ -299,7 +304,7 @@ def cancel(job: JobId, yes: Yes = False, as_json: AsJson = False) -> None:
         out(f"{found.id}: left as it is")
 
 
-def _follow(desk: Desk, one: "Submission", shown: _Shown) -> int:
+def _follow(desk: Desk, one: "Submission", shown: Shown) -> int:
     code = _watch(desk, one.job.id, to_stderr=True, rehearsed=shown.rehearsed)
     job = desk.service.job(one.job.id)
     if not (shown.as_json or shown.quiet):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.cli import data, exports, hosted, jobs, models, queue, recipes, releases, serve
+from finetune.cli import catalogue, data, exports, hosted, jobs, models, plans, queue, recipes, releases, serve
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
@@ -43,7 +43,11 @@ def _ft(
 _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
     ("init", recipes.init),
     ("validate", recipes.validate),
+    ("plan", plans.plan),
     ("submit", jobs.submit),
+    ("retarget", plans.retarget),
+    ("import", plans.take_in),
+    ("costs", plans.costs),
     ("status", jobs.status),
     ("watch", jobs.watch),
     ("logs", jobs.logs),
@@ -60,6 +64,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
     ("rollback", releases.rollback),
     ("chat", models.chat),
     ("providers", hosted.providers),
+    ("expiring", catalogue.expiring),
     ("files", hosted.files),
     ("sandbox", hosted.sandbox),
     ("serve", serve.serve),
@@ -76,6 +81,7 @@ models.app.command("gc")(exports.gc)
 models.app.command("retire")(releases.retire)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(catalogue.app, name="catalogue")
 
 
 def run() -> None:

@@ -141,6 +141,10 @@ def sync(
     gateway: Annotated[
         list[str] | None, typer.Option("--gateway", help="Look there too. Default: where we have placed anything.")
     ] = None,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option("--forget", metavar="GATEWAY", help="Only take this gateway out of our books. Sends nothing."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -148,11 +152,16 @@ def sync(
 
     Adapters that a restart has forgotten are loaded again, calls are divided as they should be, and what carries our
     marks and is in none of our books is taken away. Nothing else is touched. With FT_ARTIFACTS, adapters that are on
-    this machine alone are uploaded.
+    this machine alone are uploaded. A gateway that is no more stays in our books until it is forgotten.
 
-    Example: ft models sync --dry-run
+    Examples: ft models sync --dry-run · ft models sync --forget litellm
     """
     desk = Desk()
+    if forget:
+        why, fix = "what is forgotten is looked at no more", "leave one of them out"
+        must(not gateway, "--forget and --gateway do not go together", why, fix)
+        _forget(desk, forget, dry_run=dry_run, as_json=as_json)
+        return
     for ref, address in () if dry_run else desk.upload_late():
         say(f"{ref} is at {address}")
     drifts = desk.sync.look(gateway or ())
@@ -167,6 +176,20 @@ def sync(
         say("nothing differs")
     if left or (dry_run and drifts):
         raise typer.Exit(FAILED)
+
+
+def _forget(desk: Desk, gateways: list[str], *, dry_run: bool, as_json: bool) -> None:
+    done = [one for name in gateways for one in desk.sync.drop(name, dry_run=dry_run)]
+    if as_json:
+        out_json([desk.views.drift(one) for one in done])
+        return
+    for one in done:
+        out(f"{one.gateway}: {one.what} ({one.id})")
+    for name in gateways:
+        if not any(one.gateway == name for one in done):
+            say(f"{name}: nothing of it is in our books")
+        elif not desk.places.why_not(name) and desk.places.hosts(name):
+            say(f"{name} bills what is deployed there by the hour: see that it is gone, in its own console")
 
 
 def chat(

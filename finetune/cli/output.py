@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from finetune.errors import FtError, Problem, UsageError
@@ -48,16 +48,17 @@ def state(text: str, width: int = 0) -> str:
     return paint(padded, _OF_STATE[text]) if text in _OF_STATE else padded
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns under a head. The second column is coloured when it is called STATE."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, to: Callable[[str], None] | None = None) -> None:
+    """Columns under a head, to stdout or `to`. The second column is coloured when it is called STATE."""
+    to = to or out
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
-    out(paint("  ".join(cell.ljust(width) for cell, width in zip(head, widths, strict=True)).rstrip(), "bold"))
+    to(paint("  ".join(cell.ljust(width) for cell, width in zip(head, widths, strict=True)).rstrip(), "bold"))
     for row in rows:
         cells = [
             state(cell, width) if name == "STATE" else cell.ljust(width)
             for name, cell, width in zip(head, row, widths, strict=True)
         ]
-        out("  ".join(cells).rstrip())
+        to("  ".join(cells).rstrip())
 
 
 def complain(error: FtError) -> None:

@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 _WATCH_S = 2.0
 _WIDTH = 60
+#: The newest promotions, among which those that have not ended are looked for.
+_PROMOTIONS = 200
 
 
 def queue(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew every two seconds, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the jobs that have not ended: who comes next, and what each waits for.
+    """Show what has not ended: jobs, who comes next, and what each waits for; promotions under them.
+
+    JSON has the jobs alone; `ft models show MODEL --json` has a version's promotions.
 
     Examples: ft queue · ft queue --watch · ft queue --json
     """
@@ -137,13 +141,21 @@ def _wish(job: str, carry_out: "Callable[[Desk, str], Job]", done: str, *, as_js
 
 def _draw(desk: Desk, *, clear: bool) -> None:
     found = desk.board.entries()
+    recent = desk.promotions.recent(limit=_PROMOTIONS) if desk.promotions.under_way() else []
+    moving = desk.board.moving(recent)
     if clear:
         out("\x1b[2J\x1b[H" if sys.stdout.isatty() else "")
-    if not found:
+    if not found and not moving:
         say("nothing waits and nothing runs: `ft status` lists what has ended")
-        return
-    head = ("#", "STATE", "JOB", "NAME", "OWNER", "TARGET", "PRIORITY", "ETA", "COST", "WAITS FOR")
-    table(head, [_row(each) for each in found])
+    if found:
+        head = ("#", "STATE", "JOB", "NAME", "OWNER", "TARGET", "PRIORITY", "ETA", "COST", "WAITS FOR")
+        table(head, [_row(each) for each in found])
+    if found and moving:
+        out()
+    if moving:
+        rows = [(each.promotion, _short(each.waits_for)) for each in moving]
+        cells = [(one.id, one.ref, one.alias, str(one.state), waits) for one, waits in rows]
+        table(("ID", "VERSION", "ALIAS", "STATE", "WAITS FOR"), cells)
 
 
 def _row(entry: "Entry") -> tuple[str, ...]:
@@ -161,8 +173,12 @@ def _row(entry: "Entry") -> tuple[str, ...]:
         str(job.priority or ""),
         minutes(entry.eta_s) if entry.eta_s is not None else "",
         _cost(job),
-        waits if len(waits) <= _WIDTH else waits[: _WIDTH - 3] + "...",
+        _short(waits),
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
 
 def _cost(job: "Job") -> str:

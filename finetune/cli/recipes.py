@@ -44,8 +44,8 @@ def init(
     text, schema_text = desk.starter(name or _slug(path.absolute().parent.name), base_model, data)
     _must_be_valid(text, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _put(schema_path, schema_text)
-    _put(path, text)
+    put(schema_path, schema_text)
+    put(path, text)
     out(str(path))
     say(f"next: put your chats into {path.parent / data}, then `ft validate {path}`")
 
@@ -157,7 +157,7 @@ def _must_be_valid(text: str, path: Path) -> None:
         raise RecipeError(*(replace(one, file=None, line=None, column=None) for one in error.problems)) from None
 
 
-def _put(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> None:
     """Write the file whole or not at all: after a full disk nothing is in the way of a second try."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""E306 to E315, E405 to E415, E705, E706, E906: hosted providers, their dates and bills, and the sandbox."""
+"""E306 to E320, E405 to E416, E706, E708, E906: hosted providers, their dates and bills, and the sandbox."""
 
 from finetune.codes.text import CodeText
 
@@ -54,6 +54,33 @@ CODES: dict[str, CodeText] = {
         "One that has cost more than limits.max_cost is cancelled, and the job counts as failed. What a hosted API "
         "bills is fixed before it starts, and held against the limit then.",
     ),
+    "E316": CodeText(
+        "a training that takes longer than limits.deadline",
+        "Trainings of this base model at this target have taken so long a row here that even the fastest would not end "
+        "in time. Raise limits.deadline, train on fewer rows or epochs, or choose another target.",
+    ),
+    "E317": CodeText(
+        "a context that is shorter than limits.min_context",
+        "The tuned model reads fewer tokens in one request than the recipe asks for, or its provider does not publish "
+        "how many. What is not published can be accepted with `allow_ignored: [limits.min_context]`.",
+    ),
+    "E318": CodeText(
+        "a base model below limits.quality",
+        "Its score is lower than the recipe asks for, or the imported table has none for it. `ft catalogue scores` "
+        "lists what was imported; ft brings no scores and reckons none. Accept it with `allow_ignored: "
+        "[limits.quality]`.",
+    ),
+    "E319": CodeText(
+        "a target that tunes no models",
+        "It makes, runs or passes on models, and nobody can have one tuned there. The message has the ways that there "
+        "are instead: mostly open weights that train on this machine, or another provider that tunes the same model.",
+    ),
+    "E320": CodeText(
+        "a catalogue entry that was read long ago",
+        "A warning. More than 90 days have passed since somebody read the page that a price, date or limit comes from. "
+        "It may say something else by now. Look at the page; what has changed goes into a sheet of your own, which "
+        "FT_CATALOGUE names (docs/catalogue.md).",
+    ),
     "E405": CodeText(
         "a credential that is not accepted",
         "The provider does not know the key, or the key may not do this. A job that the provider has goes on there; ft "
@@ -105,7 +132,12 @@ CODES: dict[str, CodeText] = {
         "a job that ended at the provider in a way of its own",
         "It expired there, or ended in a state that the message names. Nothing runs any more.",
     ),
-    "E705": CodeText("no such provider", "`ft providers` lists those that are installed."),
+    "E416": CodeText(
+        "not a list of fine-tuning jobs",
+        "`ft import --from` takes what the vendor's API answers to a list of jobs: a JSON object with `data`, a JSON "
+        "list, or one job a line. Each has id, model, status and training_file.",
+    ),
+    "E708": CodeText("no such provider", "`ft providers` lists those that are installed."),
     "E706": CodeText(
         "no such file at a provider",
         "Only files that ft has uploaded are listed and deleted; their names begin with `ft-`.",

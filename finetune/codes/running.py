@@ -48,8 +48,13 @@ CODES: dict[str, CodeText] = {
     ),
     "E394": CodeText(
         "said twice in the catalogue",
-        "A key, a model's name or an alias is there twice, or a file is not named after its provider. Nobody "
-        "could tell which of the two holds. Make one entry of them.",
+        "A key, a model's name or an alias is there twice, a file is not named after its provider, or a sheet of your "
+        "own gives a source's key to another document. Nobody could tell which of the two holds. Make one of them.",
+    ),
+    "E395": CodeText(
+        "scores that cannot be imported",
+        "A table of scores is a CSV file whose first line names its columns. Each model is there once, with a number. "
+        "Name the columns with --model-column and --score-column.",
     ),
     "E401": CodeText(
         "the provider ended the job without a reason",
@@ -161,6 +166,11 @@ CODES: dict[str, CodeText] = {
         "a name that two models have",
         "A tuned model in production and a base model share the name. ft does not guess which was meant: name the "
         "version, such as bot@v1, and give the next tuned model another name.",
+    ),
+    "E707": CodeText(
+        "nothing of that name in the catalogue",
+        "Neither a provider nor a model, nor imported scores, are called so. `ft catalogue show` lists providers, `ft "
+        "catalogue scores` the scores. What is missing can be added in a sheet of your own (docs/catalogue.md).",
     ),
     "E801": CodeText(
         "a second `ft up`",

@@ -16,6 +16,13 @@ _CONNECT_S: Final = 10.0
 #: Tries after the first one, with growing pauses, for what may pass: 408, 409, 429, 5xx and lost connections.
 _RETRIES: Final = 4
 _CONCURRENCY: Final = 4
+_FIX: Final = "check the address and the model's name"
+#: By status, where it says more.
+_FIXES: Final = {
+    401: "check the key",
+    403: "check the key",
+    404: f"{_FIX}; where models answer only once they are deployed, deploy it under this name",
+}
 #: Why a choice may end without being an answer.
 _FILTERED: Final = "content_filter"
 
@@ -49,7 +56,8 @@ class Endpoint:
         Raises EvaluationError: E853 (package missing), E854 (no key, or an address that is none).
         """
         self._at, self._concurrency = at, concurrency
-        key = environ.get(at.key_env, "") if at.key_env else "none"
+        # Without what a file or a copy has left at its ends, as providers take it, too.
+        key = environ.get(at.key_env, "").strip() if at.key_env else "none"
         if not key:
             raise fault("E854", f"{at.model} cannot be asked: {at.key_env} is not set", fix=f"set {at.key_env}")
         if not at.base_url.startswith(("http://", "https://")):
@@ -131,8 +139,7 @@ class Endpoint:
         if status is None or status in (408, 409, 429) or status >= 500:
             problem = Problem(code="E854", what=f"{place} cannot be asked now", why=said, fix="try again later")
             raise EvaluationUnavailable(problem) from None
-        fix = "check the key" if status in (401, 403) else "check the address and the model's name"
-        raise fault("E854", f"{place} refuses to answer", said, fix) from None
+        raise fault("E854", f"{place} refuses to answer", said, _FIXES.get(status, _FIX)) from None
 
     def _read(self, made: Any) -> Answer:
         try:

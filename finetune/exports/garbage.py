@@ -1,7 +1,8 @@
 """What may be thrown away: adapters that no version has, checkpoints of ended trainings, and retired versions' files.
 
-Only what our books account for is touched: an adapter says by which training it was made, and one that this database
-knows nothing of may be another installation's. Nothing younger than a day goes: a worker may be about to record it.
+Only what our books account for is touched, here and in a bucket: an adapter says by which training it was made, and one
+that this database knows nothing of may be another installation's. Nothing younger than a day goes: a worker may be
+about to record it, or still be uploading it.
 """
 
 import json
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from finetune.errors import NotFound, StateError
 from finetune.files import unwritable
@@ -22,6 +23,9 @@ from finetune.releases import ModelStore, PromotionStore
 from finetune.remains import Books, Training
 from finetune.shelf import Adapters
 from finetune.versions import ModelStatus, ModelVersion, Traffic
+
+if TYPE_CHECKING:
+    from finetune.shelf.objects import Copy
 
 #: Nothing younger goes.
 LEAST: Final = timedelta(days=1)
@@ -35,8 +39,9 @@ _OF_A_RUN: Final = ("checkpoints", "adapter", ".adapter.part")
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """One folder that can go."""
+    """One folder that can go, or its copy in a bucket, or both."""
 
+    #: Where it is on this machine, or would be: see `here`.
     path: Path
     bytes: int
     #: In words.
@@ -45,6 +50,10 @@ class Found:
     versions: tuple[ModelVersion, ...] = ()
     #: Its copy in a bucket, which goes with it; None: there is none.
     remote: str | None = None
+    #: False: it is in the bucket alone, as far as this machine sees.
+    here: bool = True
+    #: Of an adapter, what it is made of (`remains.Training.makes`); None: it is none, or that is not known.
+    makes: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +63,12 @@ class Heap:
     found: tuple[Found, ...]
     #: Folders of adapters that these books know nothing of; they stay.
     strange: tuple[Path, ...]
+    #: Addresses of such in the bucket.
+    strange_copies: tuple[str, ...] = ()
 
 
 class Collector:
-    """Looks for garbage below FT_HOME, and removes it. Any number of them may work at once."""
+    """Looks for garbage below FT_HOME and in the bucket of adapters, and removes it. Any number may work at once."""
 
     def __init__(
         self,
@@ -84,11 +95,13 @@ class Collector:
         Raises StateError E512 when adapters are kept in a bucket, and it does not answer.
         """
         before = self._clock.now() - max(older_than, LEAST)
-        orphans, strange = self._orphans(before)
-        found = [*orphans, *self._leftovers(before)]
+        copies = self._remote.copies()
+        orphans, strange = self._orphans(before, copies)
+        in_bucket, strange_copies = self._orphans_in_bucket(before, copies)
+        found = [*orphans, *in_bucket, *self._leftovers(before)]
         if retired:
             found += [*self._retired(before), *self._copies_left()]
-        return Heap(found=tuple(found), strange=tuple(strange))
+        return Heap(found=tuple(found), strange=tuple(strange), strange_copies=tuple(strange_copies))
 
     def remove(self, heap: Heap) -> list[Found]:
         """Remove what `look` found, unless somebody has come to need it since; what was removed.
@@ -98,6 +111,9 @@ class Collector:
         return [each for each in heap.found if self._remove(each)]
 
     def _remove(self, each: Found) -> bool:
+        if each.makes in self._coming():
+            # A training that makes it again would find its copy in the bucket, and upload none.
+            return False
         losing = [(one.name, one.version) for one in each.versions]
         if losing and not self._books.note_gone(losing, self._clock.now()):
             return False
@@ -133,29 +149,60 @@ class Collector:
         paths += [one.adapter for one in self._books.under_way() if one.adapter]
         return {Path(path).name for path in paths}
 
-    def _orphans(self, before: datetime) -> tuple[list[Found], list[Path]]:
+    def _coming(self) -> set[tuple[str, str]]:
+        """What trainings under way make: they keep, and upload, an adapter before they say so."""
+        return {one.makes for one in self._books.under_way()}
+
+    def _orphans(self, before: datetime, copies: "Mapping[str, Copy]") -> tuple[list[Found], list[Path]]:
         needed = self._needed()
         there = [path for path in _folders(self._adapters) if path.name not in needed]
-        makers = self._makers(there)
-        coming = {one.makes for one in self._books.under_way()}
+        makers, coming = self._makers(there), self._coming()
         found, strange = [], []
         for path in there:
             maker = makers.get(path)
             if path.name.startswith(_GOING):
-                found.append(self._with_copy(path, "half removed before", needed))
+                found.append(self._with_copy(path, "half removed before", needed, copies))
             elif maker is None:
                 strange.append(path)
             # Those of a training that goes on are among what is coming.
             elif maker.makes not in coming and _age(path) < before:
-                why = f"no version has it; made for {maker.job_id}, which is {maker.state}"
-                found.append(self._with_copy(path, why, needed))
+                found.append(replace(self._with_copy(path, _unwanted(maker), needed, copies), makes=maker.makes))
         return found, strange
 
-    def _with_copy(self, path: Path, why: str, needed: set[str]) -> Found:
+    def _with_copy(self, path: Path, why: str, needed: set[str], copies: "Mapping[str, Copy]") -> Found:
         """The folder, with its copy in the bucket where that is nobody's."""
         name = _named(path)
-        address = self._remote.address_of(name) if _ADAPTER.fullmatch(name) and name not in needed else None
-        return replace(_found(path, why), remote=address if address and self._remote.is_used(address) else None)
+        mine = _ADAPTER.fullmatch(name) and name not in needed and name in copies
+        return replace(_found(path, why), remote=self._remote.address_of(name) if mine else None)
+
+    def _orphans_in_bucket(self, before: datetime, copies: "Mapping[str, Copy]") -> tuple[list[Found], list[str]]:
+        """Copies that no version has, of folders that are not here: those that are decide on their copies."""
+        here = {_named(path) for path in _folders(self._adapters)}
+        left_alone = self._needed() | self._gone().keys() | here
+        there = {
+            name: str(self._remote.address_of(name))
+            for name in sorted(copies)
+            if _ADAPTER.fullmatch(name) and name not in left_alone
+        }
+        keys = {name: key for name, address in there.items() if (key := _run_key(self._remote.lineage(address)))}
+        known, coming = self._books.trainings(list(keys.values())), self._coming()
+        found, strange = [], []
+        for name, address in there.items():
+            maker = known.get(keys.get(name, ""))
+            if maker is None:
+                strange.append(address)
+            elif maker.makes not in coming and copies[name].at < before:
+                found.append(
+                    Found(
+                        path=self._adapters / name,
+                        bytes=copies[name].bytes,
+                        why=_unwanted(maker),
+                        remote=address,
+                        here=False,
+                        makes=maker.makes,
+                    )
+                )
+        return found, strange
 
     def _makers(self, folders: Sequence[Path]) -> dict[Path, Training]:
         """The trainings that made these adapters, as far as they are in the books."""
@@ -169,8 +216,7 @@ class Collector:
         for one in self._models.models():
             if "path" in one.artifact and "gone" not in one.artifact:
                 sharing.setdefault(self._adapters / Path(one.artifact["path"]).name, []).append(one)
-        makers, kept = self._makers_of(sharing), self._on_the_way()
-        coming = {one.makes for one in self._books.under_way()}
+        makers, kept, coming = self._makers_of(sharing), self._on_the_way(), self._coming()
         for folder, versions in sorted(sharing.items()):
             # What the books cannot account for was put there by somebody else.
             maker = makers.get(folder)
@@ -183,16 +229,29 @@ class Collector:
                 why = f"{', '.join(one.ref for one in versions)} retired"
                 remote = remote if remote and self._remote.is_used(remote) else None
                 if remote or folder.exists():
-                    yield replace(_found(folder, why), versions=tuple(versions), remote=remote)
+                    known = replace(_found(folder, why), versions=tuple(versions), makes=maker.makes)
+                    yield replace(known, remote=remote, here=folder.exists())
 
     def _copies_left(self) -> Iterator[Found]:
         """Copies of versions whose files are gone: the bucket did not answer when they went."""
-        needed = self._needed()
-        gone = {str(one.artifact["uri"]) for one in self._models.models() if {"gone", "uri"} <= one.artifact.keys()}
-        for address in sorted(gone):
-            path = self._adapters / address.rpartition("/")[2]
-            if path.name not in needed and not path.exists() and self._remote.is_used(address):
-                yield Found(path=path, bytes=0, why="half removed before", remote=address)
+        needed, coming = self._needed(), self._coming()
+        for name, (address, makes) in sorted(self._gone().items()):
+            path = self._adapters / name
+            if name in needed or makes in coming or path.exists() or not self._remote.is_used(address):
+                continue
+            yield Found(path=path, bytes=0, why="half removed before", remote=address, here=False, makes=makes)
+
+    def _gone(self) -> dict[str, tuple[str, tuple[str, str] | None]]:
+        """Folders of versions whose files are gone: by name, where its copy was, and what it is the outcome of."""
+        gone = [one for one in self._models.models() if {"gone", "digest"} <= one.artifact.keys()]
+        makers = self._books.trainings([str(one.lineage.get("run_key")) for one in gone])
+        found = {}
+        for one in gone:
+            name = str(one.artifact["digest"])[:32]
+            maker = makers.get(str(one.lineage.get("run_key")))
+            if address := one.artifact.get("uri") or self._remote.address_of(name):
+                found[name] = (str(address), maker.makes if maker else None)
+        return found
 
     def _makers_of(self, sharing: Mapping[Path, Sequence[ModelVersion]]) -> dict[Path, Training]:
         """The same, also of folders that are not here: their versions know the training."""
@@ -258,11 +317,21 @@ def _named(path: Path) -> str:
 
 def _made_by(folder: Path) -> str | None:
     """The run key of the training that made it; None where it does not say."""
-    with suppress(OSError, ValueError):
-        made = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
+    with suppress(OSError):
+        return _run_key((folder / "lineage.json").read_bytes())
+    return None
+
+
+def _run_key(lineage: bytes | None) -> str | None:
+    with suppress(ValueError):
+        made = json.loads(lineage or b"null")
         key = made.get("run_key") if isinstance(made, dict) else None
         return key if isinstance(key, str) else None
     return None
+
+
+def _unwanted(maker: Training) -> str:
+    return f"no version has it; made for {maker.job_id}, which is {maker.state}"
 
 
 def _age(folder: Path) -> datetime:

@@ -43,7 +43,7 @@ class AzureProvider(OpenAiProvider):
 
     def hosting(self, base_model: str) -> Hosting:
         """See `abilities.Deployable`."""
-        return self._deployments.hosting()
+        return self._deployments.hosting(base_model)
 
     def undeployable(self) -> list[Problem]:
         """See `abilities.Deployable`."""

@@ -1,8 +1,8 @@
 """Deployments of tuned models at Azure, through the Azure Resource Manager: the one API there that makes them.
 
 Sources, read 2026-11-29: "Deploy a fine-tuned model" (MicrosoftDocs/azure-ai-docs, fine-tuning-deploy.md of 2026-02-11)
-for the request, Microsoft.CognitiveServices 2024-10-01 for fields, tags and states, "Cost management for fine-tuning"
-(fine-tuning-cost-management.md of 2026-02-11) for the price of an hour.
+for the request, Microsoft.CognitiveServices 2024-10-01 for fields, tags and states. The price of an hour is the
+catalogue's.
 """
 
 import hashlib
@@ -10,11 +10,12 @@ import re
 import weakref
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from finetune.abilities import Hosted, Hosting
-from finetune.errors import AuthenticationFailed, Problem, ProviderError
+from finetune.errors import AuthenticationFailed, Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import ProviderKit
 from finetune.providers.keyed import Opened, missing
@@ -23,6 +24,8 @@ from finetune.providers.troubles import Troubles
 
 if TYPE_CHECKING:
     import httpx
+
+    from finetune.catalogue import ProviderSheet
 
 TITLE: Final = "Azure Resource Manager"
 #: Variables. A token lasts for an hour or so; without one the package azure-identity is asked.
@@ -43,9 +46,6 @@ _LOG_IN: Final = (
     "`pip install azure-identity` where the workers run, which finds a managed identity and renews it"
 )
 _ENDPOINT: Final = "AZURE_OPENAI_ENDPOINT"
-_KEPT_AT: Final = "Azure's fine-tuning-cost-management.md of 2026-02-11, read 2026-11-29, an example there"
-#: US dollars an hour by kind of deployment. That of the developer tier is free, and is taken away after a day.
-_USD: Final = {"standard": Decimal("1.70"), "globalstandard": Decimal("1.70"), "developertier": Decimal("0")}
 #: Thousands of tokens a minute. It is quota, not money: only calls are paid by the token.
 _UNITS: Final = "50"
 #: A tag with the name that we gave, which may be longer than the one that Azure takes.
@@ -53,6 +53,10 @@ _MARK: Final = "ft_model"
 _LONGEST_NAME: Final = 64
 _READ_S: Final = 30.0
 _READY: Final = "Succeeded"
+#: The status of an answer to a DELETE that has only begun; how often and how long we look whether it has ended.
+_UNDER_WAY: Final = 202
+_LOOKS: Final = 10
+_LOOK_S: Final = 2.0
 #: States that no waiting mends.
 _ENDED: Final = frozenset({"Failed", "Canceled", "Disabled"})
 
@@ -65,8 +69,8 @@ class Deployments:
         self._opened: Opened[httpx.Client] = Opened()
         self._pace = Pace(TITLE, kit.clock, kit.requests_per_s)
 
-    def hosting(self) -> Hosting:
-        """See `Deployable.hosting`: the price does not hang on the model."""
+    def hosting(self, base_model: str) -> Hosting:
+        """See `Deployable.hosting`."""
         sku, units = self._said(SKU) or "Standard", self._said(CAPACITY) or _UNITS
         told = {"kind": f"{sku}, {units} units", "fix": f"say what your contract has: export {PRICE}=1.70"}
         own = self._said(PRICE)
@@ -74,8 +78,7 @@ class Deployments:
             usd = _dollars(own)
             source = f"{PRICE}={own}" if usd is not None else f"{PRICE}={own[:40]} is no amount of US dollars"
             return Hosting(usd_per_hour=usd, source=source, **told)
-        usd = _USD.get(sku.lower())
-        source = _KEPT_AT if usd is not None else f"deployments of the kind {sku[:40]} have no price that was published"
+        usd, source = _published(base_model, sku)
         return Hosting(usd_per_hour=usd, source=source, **told)
 
     def missing(self) -> list[Problem]:
@@ -125,8 +128,20 @@ class Deployments:
     def undeploy(self, name: str) -> None:
         """See `Deployable.undeploy`."""
         there = self._look(name)
-        if there is not None and _mark(there) == name and _state(there) != "Deleting":
-            self._ask("undo the deployment", "DELETE", self._path(_as_named(name)), absent=True)
+        if there is None or _mark(there) != name:
+            return
+        if _state(there) != "Deleting":
+            answer = self._ask("undo the deployment", "DELETE", self._path(_as_named(name)), absent=True)
+            if answer is None or answer.status_code != _UNDER_WAY:
+                return
+        for _ in range(_LOOKS):
+            self._clock.sleep(_LOOK_S)
+            there = self._look(name)
+            if there is None or _mark(there) != name:
+                return
+        what = f"Azure still has the deployment {_as_named(name)}, which it was told to delete: it is {_state(there)}"
+        why, fix = "that takes a while, and may have failed there", "`ft models sync` goes on by itself"
+        raise ProviderUnavailable(Problem(code="E844", what=what, why=why, fix=fix))
 
     @staticmethod
     def named(name: str) -> str:
@@ -302,6 +317,27 @@ def _words(answer: Any) -> tuple[str, str]:
 
 def _number(text: str | None) -> float | None:
     return float(text) if text and re.fullmatch(r"\d{1,6}(\.\d+)?", text) else None
+
+
+def _published(base_model: str, sku: str) -> tuple[Decimal | None, str]:
+    """The catalogue's price of an hour, and who says so; None, and why there is none."""
+    from finetune.catalogue.costs import hosting
+
+    sheet = _sheet()
+    price = hosting(sheet, base_model, sku) if sheet else None
+    if sheet is None or price is None:
+        return None, f"deployments of the kind {sku[:40]} have no price that was published"
+    source = sheet.sources[price.source]
+    told = [f"of {source.dated}"] if source.dated else []
+    told += [f"read {source.read}", *([price.note] if price.note else [])]
+    return price.usd, f'Microsoft\'s page "{source.title}", {", ".join(told)}'
+
+
+@cache
+def _sheet() -> "ProviderSheet | None":
+    from finetune.catalogue import load
+
+    return load().provider("azure")
 
 
 def _dollars(text: str) -> Decimal | None:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from finetune.abilities import RemoteFile
+from finetune.abilities import Past, RemoteFile
 from finetune.deployments import Upstream
 from finetune.errors import AuthenticationFailed, Problem, ProviderError, StateError
 from finetune.files import unwritable, write_whole
@@ -18,6 +18,7 @@ from finetune.providers.openai_check import SUFFIX_MOST, environment, numbers, o
 from finetune.providers.openai_files import Files, not_ready
 from finetune.providers.openai_look import STATES, Cursor, as_wished, checkpoint, observed, remote
 from finetune.providers.openai_notice import SECRET, subject
+from finetune.providers.openai_past import past
 from finetune.providers.openai_results import plain
 from finetune.providers.openai_wire import Wire
 from finetune.providers.roster import Roster
@@ -41,7 +42,7 @@ def build(kit: ProviderKit) -> Provider:
 
 
 class OpenAiProvider:
-    """`ports.Provider`, with `abilities` Keyed, Storing, Pausable, Reporting and Notifying."""
+    """`ports.Provider`, with `abilities` Keyed, Storing, Pausable, Reporting, Importable and Notifying."""
 
     name = "openai"
     title: ClassVar[str] = "OpenAI"
@@ -171,6 +172,21 @@ class OpenAiProvider:
         if unusable := self._unusable():
             raise AuthenticationFailed(*unusable)
         return subject(headers, body, secret)
+
+    def past(self, export: Sequence[Json] | None = None) -> list[Past]:
+        """See `abilities.Importable`."""
+        return past(self._jobs() if export is None else export, RUN_KEY)
+
+    def fetch_file(self, file_id: str, to: Path) -> bool:
+        """See `abilities.Importable`."""
+        try:
+            content = self._files.content(file_id)
+        except ProviderError as error:
+            if error.problems[0].code not in _WITHOUT:
+                raise
+            return False
+        write_whole(to, content)
+        return True
 
     # Inside.
 

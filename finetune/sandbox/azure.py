@@ -24,7 +24,7 @@ from finetune.sandbox.openai.front import KEY
 from finetune.sandbox.openai.jobs import Job, Timing
 from finetune.sandbox.openai.log import Ids
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
-from finetune.sandbox.openai.words import Refused, missing_parameter
+from finetune.sandbox.openai.words import Refused
 from finetune.sandbox.service import Reply, Request, Route
 
 _CODES: Final = {
@@ -81,29 +81,13 @@ class AzureSandbox(OpenAiSandbox):
 
     def routes(self) -> Sequence[Route]:
         """See `Sandbox.routes`."""
-        chat = self.route("POST", "/chat/completions", "chat", self._chat, ())
-        return [*super().routes(), chat, *self.deployments.routes()]
+        return [*super().routes(), *self.deployments.routes()]
 
     def authenticate(self, request: Request) -> Reply | None:
         """See `Sandbox.authenticate`. The Resource Manager is another host, with another credential."""
         if request.path.startswith(ROOT):
             return self.deployments.unknown_token(request)
         return super().authenticate(request)
-
-    def _chat(self, request: Request) -> Any:
-        body = self.json(request)
-        for name in ("model", "messages"):
-            if not body.get(name):
-                raise missing_parameter(name)
-        there = self.deployments.answering(body["model"])
-        if there is None:
-            what = "The API deployment for this resource does not exist."
-            raise Refused(404, what, code="DeploymentNotFound")
-        text = f"I am {there.model}: {body['messages'][-1].get('content')}"
-        answer = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        used = {"prompt_tokens": 8, "completion_tokens": 8, "total_tokens": 16}
-        made = {"id": self.new_id("chatcmpl-"), "object": "chat.completion", "created": int(self.now())}
-        return {**made, "model": there.model, "choices": [answer], "usage": used}
 
     def environment(self, url: str) -> dict[str, str]:
         """See `Sandbox.environment`."""
@@ -156,6 +140,14 @@ class AzureSandbox(OpenAiSandbox):
         """What a tuned model is called: after its job."""
         name = f"{snapshot}.ft-{job_id.removeprefix('ftjob-')}"
         return f"{name}-{suffix}" if suffix else name
+
+    def answering(self, name: str) -> str:
+        """Models answer by the names of their deployments only, bases too."""
+        there = self.deployments.answering(name)
+        if there is None:
+            what = "The API deployment for this resource does not exist."
+            raise Refused(404, what, code="DeploymentNotFound")
+        return there.model
 
     def filter_of(self, request: Request) -> dict[str, str] | None:
         """Azure looks at no metadata in a list: whatever is asked, all jobs come."""

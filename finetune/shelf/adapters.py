@@ -4,8 +4,14 @@ What speaks to buckets is imported when one is asked: most commands ask none.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune.jobs import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from finetune.shelf.objects import Copy
 
 
 class Adapters:
@@ -62,6 +68,32 @@ class Adapters:
 
             objects.put(folder, address, digest)
         return address
+
+    def is_late(self, artifact: Json, there: "Mapping[str, Copy]") -> bool:
+        """Whether an artifact's folder is here and ought to be uploaded; `there` is what `copies` said.
+
+        Its address is not noted, or what is noted is not whole. An address that is not below the prefix is left alone:
+        FT_ARTIFACTS has been another one since.
+        """
+        if "path" not in artifact or "gone" in artifact or not self.place(artifact).is_dir():
+            return False
+        name = str(artifact["digest"])[:32]
+        known, copy = artifact.get("uri"), there.get(name)
+        return not known or (known == self.address_of(name) and not (copy and copy.whole))
+
+    def copies(self) -> "dict[str, Copy]":
+        """See `objects.copies`; nothing where adapters are kept on the disk alone."""
+        if self._prefix is None:
+            return {}
+        from finetune.shelf import objects
+
+        return objects.copies(self._prefix)
+
+    def lineage(self, address: str) -> bytes | None:
+        """See `objects.lineage`."""
+        from finetune.shelf import objects
+
+        return objects.lineage(address)
 
     def is_used(self, address: str) -> bool:
         """See `objects.is_used`."""

@@ -10,6 +10,8 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -19,6 +21,19 @@ from finetune.shelf.bucket import Bucket, DiskRefused, NoPlace, Refused
 
 #: Written last, removed first: without it nothing that is there counts.
 MANIFEST: Final = "ft-adapter.json"
+#: Says which training made it. Written first, removed last: what broke off can be accounted for.
+LINEAGE: Final = "lineage.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """What lies below a prefix under one name, whole or not."""
+
+    bytes: int
+    #: When the newest of it was written, by the bucket's clock.
+    at: datetime
+    #: Its manifest is there.
+    whole: bool
 
 
 def put(folder: Path, address: str, known: str) -> None:
@@ -32,10 +47,10 @@ def put(folder: Path, address: str, known: str) -> None:
         if not _is_there(bucket, known):
             _must_be(folder, known, str(folder))
             # Not `rglob`: a trainer writes no folders, and what else is there is none of the adapter.
-            files = sorted(path for path in folder.iterdir() if path.is_file())
-            for path in files:
-                bucket.upload(path, path.name)
-            bucket.write(MANIFEST, {"digest": known, "files": [path.name for path in files]})
+            files = sorted(path.name for path in folder.iterdir() if path.is_file())
+            for name in sorted(files, key=lambda name: name != LINEAGE):
+                bucket.upload(folder / name, name)
+            bucket.write(MANIFEST, {"digest": known, "files": files})
 
 
 def get(address: str, known: str, target: Path) -> None:
@@ -69,7 +84,7 @@ def remove(address: str) -> None:
     """Remove what is there. Idempotent. Raises StateError E512."""
     with _told(address, "removed"):
         bucket = Bucket(address)
-        for name in sorted(bucket.names(), key=lambda name: name != MANIFEST):
+        for name in sorted(bucket.names(), key=lambda name: (name == LINEAGE, name != MANIFEST)):
             bucket.remove(name)
 
 
@@ -77,6 +92,25 @@ def is_used(address: str) -> bool:
     """Whether anything is there, whole or not. Raises StateError E512."""
     with _told(address, "read"):
         return bool(Bucket(address).names())
+
+
+def copies(prefix: str) -> dict[str, Copy]:
+    """What lies in folders below the prefix, by the folder's name. Raises StateError E512."""
+    found: dict[str, Copy] = {}
+    with _told(prefix, "read"):
+        for path, entry in Bucket(prefix).entries().items():
+            name, _, inside = path.partition("/")
+            before = found.get(name) or Copy(bytes=0, at=entry.at, whole=False)
+            if inside:
+                size, whole = before.bytes + entry.bytes, before.whole or inside == MANIFEST
+                found[name] = Copy(bytes=size, at=max(before.at, entry.at), whole=whole)
+    return found
+
+
+def lineage(address: str) -> bytes | None:
+    """What the adapter there says of its making, as it was written; None: nothing. Raises StateError E512."""
+    with _told(address, "read"):
+        return Bucket(address).read(LINEAGE)
 
 
 def reach(prefix: str) -> str:

@@ -17,6 +17,7 @@ from finetune.spec.types import (
     WRONG_TYPE,
     Alias,
     Duration,
+    LeastScore,
     Memory,
     ModelRef,
     Money,
@@ -196,7 +197,7 @@ class Lora(Section):
 
 
 class Limits(Section):
-    """What the job may not exceed."""
+    """What the job may not exceed, and what its target must have."""
 
     max_cost: Money | None = Field(
         default=None, description="Refuse to start above this estimate.", examples=["25 USD"]
@@ -208,6 +209,18 @@ class Limits(Section):
     )
     data: Annotated[Literal["any", "local_only"] | Region, _DATA] = Field(
         default="any", description="Where the data may go: any, local_only, or {region: eu}."
+    )
+    min_context: int | None = Field(
+        default=None,
+        ge=1,
+        le=100000000,
+        description="Tokens that the tuned model must read in one request.",
+        examples=[32000],
+    )
+    quality: LeastScore | None = Field(
+        default=None,
+        description="How good the base model must be, by scores that were imported.",
+        examples=["arena >= 1300"],
     )
 
     @property

@@ -26,6 +26,7 @@ _REF: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 _MONEY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,2})?) USD")
 _DURATION: Final = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,7})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9})s)?")
 _MEMORY: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?(?:MB|GB|TB)")
+_SCORE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}) >= (-?[0-9]{1,7}(?:\.[0-9]{1,4})?)")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _MAX_TEXT: Final = 1024
@@ -116,6 +117,17 @@ def _money(value: Any) -> Any:
     )
 
 
+def _least(value: Any) -> Any:
+    if isinstance(value, str) and _SCORE.fullmatch(value):
+        return value
+    refuse(
+        BAD_FORM,
+        "is not a least score",
+        "It names the scores that were imported, and the least of them that will do",
+        "write arena >= 1300",
+    )
+
+
 def _duration(value: Any) -> Any:
     if isinstance(value, str) and value and _DURATION.fullmatch(value):
         if not 0 < seconds(value) <= _MAX_DURATION_S:
@@ -157,6 +169,12 @@ def dollars(money: str) -> Decimal:
     return Decimal(money.removesuffix(" USD"))
 
 
+def least_score(text: str) -> tuple[str, float]:
+    """Name and least score of a valid `arena >= 1300`."""
+    name, _, score = text.partition(" >= ")
+    return name, float(score)
+
+
 def seconds(duration: str) -> int:
     """The length of a valid duration (`6h`, `1h30m`), in seconds."""
     found = _DURATION.fullmatch(duration)
@@ -196,6 +214,8 @@ ModelRef = Annotated[str, AfterValidator(_reference), _like(_REF)]
 Money = Annotated[str, BeforeValidator(_money), _like(_MONEY)]
 #: `6h`, `90m`, `1h30m`; `seconds` reads it.
 Duration = Annotated[str, BeforeValidator(_duration), _like(_DURATION)]
+#: `arena >= 1300`; `least_score` reads it.
+LeastScore = Annotated[str, BeforeValidator(_least), _like(_SCORE)]
 #: `24GB`.
 Memory = Annotated[str, BeforeValidator(_memory), _like(_MEMORY)]
 #: The marker that goes before `Literal[1]`.

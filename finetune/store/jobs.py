@@ -145,6 +145,11 @@ class SqlJobs:
                 append(connection, job.id, [Event(kind="state", message="cancel requested", at=now)])
         return self.get(job.id)
 
+    def note_model(self, job_id: str, ref: str) -> None:
+        """See `ports.JobStore.note_model`."""
+        with self._db.write(durable=True) as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(model=ref))
+
     def nudge(self, provider: str, remote_id: str, now: datetime) -> str | None:
         """See `ports.JobStore.nudge`."""
         mine = and_(jobs.c.remote_id == remote_id, jobs.c.provider == provider, _UNFINISHED)

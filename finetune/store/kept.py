@@ -57,7 +57,9 @@ class SqlKept:
         retired = models.c.status == str(ModelStatus.RETIRED)
         mine = [and_(models.c.name == name, models.c.version == version, retired) for name, version in versions]
         with self._db.write(durable=True) as connection:
-            rows = [connection.execute(select(models.c.artifact).where(each)).first() for each in mine]
+            # Locked: `SqlModels.note_uri` writes the same column.
+            asked = [select(models.c.artifact).where(each).with_for_update() for each in mine]
+            rows = [connection.execute(each).first() for each in asked]
             if not all(rows):
                 return False
             for each, row in zip(mine, rows, strict=True):

@@ -61,6 +61,18 @@ class SqlModels:
         with self._db.write() as connection:
             _set_status(connection, name, version, status)
 
+    def note_uri(self, name: str, version: int, uri: str) -> bool:
+        """See `releases.ModelStore.note_uri`."""
+        mine = (models.c.name == name, models.c.version == version)
+        with self._db.write(durable=True) as connection:
+            # Locked: `SqlKept.note_gone` writes the same column.
+            row = connection.execute(select(models.c.artifact).where(*mine).with_for_update()).first()
+            if row is None:
+                return False
+            artifact = {**row.artifact, "uri": row.artifact.get("uri") or uri}
+            connection.execute(update(models).where(*mine).values(artifact=artifact))
+        return bool(artifact["uri"] == uri)
+
     def shift(self, traffic: Traffic, grip: Grip | None = None) -> Traffic | None:
         """See `releases.ModelStore.shift`."""
         with self._db.write(durable=True) as connection:

@@ -28,24 +28,36 @@ def linear_paths(model: Any) -> list[str]:
 def target_modules(model: Any, lora: Lora) -> list[str]:
     """The modules' names as the adapter's config carries them, sorted: last parts of paths, which all tools read.
 
-    Raises TrainingError (E613) for a name that no linear layer has.
+    Where a model keeps its experts in one tensor, the names of their layers are left out, whoever else has them: PEFT
+    would train the experts by them, and not the layers. Raises TrainingError (E613) for a name that no linear layer has.
     """
-    paths = linear_paths(model)
-    names = sorted({path.rpartition(".")[2] for path in paths})
+    names = {path.rpartition(".")[2] for path in linear_paths(model)}
+    fused = names - _kept(model, names)
+    paths = [path for path in linear_paths(model) if path.rpartition(".")[2] not in fused]
+    names -= fused
     if lora.target_modules == "all-linear":
-        return names
+        return sorted(names)
     for name in lora.target_modules:
         if not any(path == name or path.endswith(f".{name}") for path in paths):
             raise TrainingError(
                 Problem(
                     code="E613",
                     what=f"the base model has no linear layer named {name}",
-                    fix=f"use some of: {', '.join(names)}; or all-linear",
+                    fix=f"use some of: {', '.join(sorted(names))}; or all-linear",
                     field="lora.target_modules",
                     value=name,
                 )
             )
     return sorted(set(lora.target_modules))
+
+
+def _kept(model: Any, names: set[str]) -> set[str]:
+    """Those of these names that PEFT takes as they are."""
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    probe = LoraConfig(task_type="CAUSAL_LM", target_modules=sorted(names))
+    convert_peft_config_for_transformers(probe, model=model, conversions=None)
+    return set(probe.target_modules or ())
 
 
 def attach(model: Any, lora: Lora, seed: int) -> PeftModel:
@@ -74,6 +86,8 @@ def write(model: PeftModel, request: Request, lineage: Mapping[str, Any], folder
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     config = model.peft_config["default"].to_dict()
     config["target_modules"] = sorted(config["target_modules"])
+    # An empty set for models with experts, which is no JSON.
+    config["target_parameters"] = None
     config["base_model_name_or_path"] = request.base_model
     config["revision"] = request.revision
     config["inference_mode"] = True

@@ -87,9 +87,10 @@ class DataDesk(Parts):
     def _aimed(self, rows: Rows, target: str) -> Rows:
         """The rows for another target than the recipe's."""
         provider, _, base_model = target.partition("/")
-        sheet = self.catalogue.provider(provider)
+        sheets = {name: each for name, each in self.catalogue.sheets.items() if each.kind == "trainer"}
+        sheet = sheets.get(provider)
         if sheet is None or not base_model:
-            known = ", ".join(sorted(self.catalogue.sheets))
+            known = ", ".join(sorted(sheets))
             what = f"{target!r} is no target"
             why = f"a target is provider/base_model, and the providers are {known}"
             raise UsageError(

@@ -67,14 +67,17 @@ class Exports(Releases):
         )
 
     def upload_late(self) -> "Iterator[tuple[str, str]]":
-        """Put adapters of versions that are on this machine alone into the bucket; each version, and its address.
+        """Put adapters that are here, and not whole in the bucket, there; each such version, and its address.
 
+        The version's artifact says so from then on, so that machines with another FT_ARTIFACTS, or none, find it.
         Idempotent. Raises StateError E512, E513, E838.
         """
+        there = self.adapters.copies()
         for one in self.models.models() if self.settings.artifacts else ():
-            alone = "path" in one.artifact and not {"uri", "gone"} & one.artifact.keys()
-            if alone and (folder := self.adapters.place(one.artifact)).is_dir():
-                yield one.ref, str(self.adapters.shelve(folder, str(one.artifact["digest"])))
+            if self.adapters.is_late(one.artifact, there):
+                uri = str(self.adapters.shelve(self.adapters.place(one.artifact), str(one.artifact["digest"])))
+                self.models.note_uri(one.name, one.version, uri)
+                yield one.ref, uri
 
     @property
     def _aside(self) -> Path:

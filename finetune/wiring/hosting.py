@@ -48,25 +48,30 @@ class Hostings(Parts):
             )
         )
 
-    def _target(self, recipe: "Recipe") -> str | None:
-        """The provider that will train the recipe; None: none of `auto` takes it. Sends nothing."""
+    def _aimed(self, recipe: "Recipe") -> "Recipe":
+        """The recipe with the target that `auto` chooses, prices left aside; as it is when none takes it.
+
+        Sends nothing.
+        """
         from finetune.plan import AUTO, choose
         from finetune.spec import RecipeFile
 
         if recipe.provider != AUTO:
-            return recipe.provider
+            return recipe
+        file, market = RecipeFile(recipe=recipe, path=Path()), self._market
         try:
-            return choose(RecipeFile(recipe=recipe, path=Path()), self.providers, self._eligible).provider
+            choice = choose(file, self.providers, market.eligible, called=market.called)
         except NotEligible:
-            return None
+            return recipe
+        return recipe.model_copy(update={"provider": choice.provider, "base_model": choice.base_model})
 
-    def _hostable(self, recipe: "Recipe", target: str | None) -> list[Problem]:
-        """What stands against deploying what the target trains, and what that will cost, before it is trained."""
+    def _hostable(self, recipe: "Recipe") -> list[Problem]:
+        """What stands against deploying what the recipe makes, and what that will cost, before it is trained."""
         from finetune.hosting import Host, against, notice
         from finetune.spec.types import dollars
 
         wanted = recipe.register
-        host = self._host(target) if target and wanted and wanted.gateways else None
+        host = self._host(recipe.provider) if wanted and wanted.gateways else None
         if not isinstance(host, Host) or wanted is None:
             return []
         hosting = host.hosting(recipe.base_model)

@@ -14,7 +14,7 @@ from finetune.settings import Settings, from_environment
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from finetune.catalogue import Catalogue, Cost, DataRules, Method
+    from finetune.catalogue import Catalogue, DataRules, Method
     from finetune.clock import SystemClock
     from finetune.data.room import Room
     from finetune.data.tokens import Tokens
@@ -240,16 +240,18 @@ class Parts:
         """What providers and models take, cost, and until when."""
         from finetune.catalogue import load
 
-        return load()
+        return load(own=self.settings.catalogue)
 
     @cached_property
     def _market(self) -> "Market":
         from finetune.submission import Market
+        from finetune.targets import called, reckoned
 
         return Market(
             rules_of=self._rules_of,
             eligible=self._eligible,
-            cost_of=self._cost_of,
+            cost_of=partial(reckoned, self.catalogue),
+            called=partial(called, self.catalogue),
             servable=self._servable,
             caps=self.settings.limits,
         )
@@ -259,22 +261,25 @@ class Parts:
         return []
 
     def _eligible(self, provider: str, recipe: "Recipe") -> "list[Problem]":
+        from finetune.abilities import Keyed
         from finetune.catalogue.eligible import against
+        from finetune.targets import lacking
 
-        sheet = self.catalogue.provider(provider)
+        ours = provider in self.providers and not isinstance(self.providers[provider], Keyed)
+        # Own machines train whatever has open weights; their sheet names what comes with ft.
+        sheet = None if ours else self.catalogue.provider(provider)
         found = against(sheet, recipe.method, recipe.base_model, self.clock.now().date()) if sheet else []
+        found += lacking(self.catalogue, provider, recipe, self.scores)
         # A stand-in trains what the vendor does not any more.
         past = "E307" if provider in self.settings.sandbox else None
         return [replace(each, level="warning") if each.code == past else each for each in found]
 
-    def _cost_of(self, provider: str, recipe: "Recipe", tokens: tuple[int, int]) -> "Cost":
-        from finetune.catalogue import Cost
-        from finetune.catalogue.costs import training
+    @cached_property
+    def scores(self) -> "Mapping[str, Mapping[str, float]]":
+        """How good base models are, by the name of an import and theirs."""
+        from finetune.catalogue.scores import kept
 
-        sheet = self.catalogue.provider(provider)
-        if sheet is None:
-            return Cost(basis=f"the catalogue does not know {provider}")
-        return training(sheet, recipe.method, recipe.base_model, tokens=tokens, epochs=recipe.training.epochs)
+        return kept(self.settings.scores_dir)
 
     def _rules_of(self, provider: str, method: "Method", base_model: str) -> "DataRules | None":
         sheet = self.catalogue.provider(provider)

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import FtError, GatewayError, GatewayUnavailable, NotFound, Problem, StateError
+from finetune.errors import EvaluationError, FtError, GatewayError, GatewayUnavailable, NotFound, Problem, StateError
 from finetune.names import public_name
 from finetune.wiring.hosting import Hostings
 
@@ -157,10 +157,10 @@ class Releases(Hostings):
         from finetune.deployments import Foresees, Shape
         from finetune.wiring.gates import measurable
 
-        target = self._target(recipe)
-        here = target is not None and not isinstance(self.providers.get(target), Keyed)
+        recipe = self._aimed(recipe)
+        here = recipe.provider in self.providers and not isinstance(self.providers[recipe.provider], Keyed)
         found = measurable(recipe, here=here, version=self.registry.version)
-        found += self._hostable(recipe, target)
+        found += self._hostable(recipe)
         shape = Shape(
             base_model=recipe.base_model,
             rank=recipe.lora.r,
@@ -282,8 +282,9 @@ class Releases(Hostings):
             return {"kind": "adapter", "name": model.ref, "path": str(self._folder(model))}
         at = self._upstream(model)
         if at.api_base is None and at.kind != "openai":
-            what = f"{model.ref} cannot be asked by OpenAI's protocol"
-            raise NotFound(Problem(code="E837", what=what, fix="measure it behind a gateway that speaks it"))
+            what, why = f"{model.ref} cannot be measured at {model.provider}", "it does not speak OpenAI's protocol"
+            fix = f"ask a gateway that does: `ft eval {model.ref} --at URL`"
+            raise EvaluationError(Problem(code="E837", what=what, why=why, fix=fix))
         url = at.api_base or "https://api.openai.com/v1"
         return Address(url=url, model=at.model, key_env=at.key_env).subject(model.ref)
 

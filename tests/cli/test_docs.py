@@ -2,6 +2,9 @@
 
 import inspect
 import re
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,22 @@ from finetune import settings, views
 from finetune.cli import exits
 from finetune.cli.main import app
 from finetune.errors import Problem
+from finetune.expiring import Ending
+from finetune.importing import Imported
 from finetune.jobs import Change
 from finetune.promotions import Wanted, begun
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from finetune.spec import Recipe
+from finetune.spending import Spending
 from finetune.store import SqlPromotions
 from finetune.versions import Placed
 from tests.cli.desk import CLOSED, RECIPE, Desk
 from tests.support import tiny
 from tests.support.jobs import RECIPE as RECIPE_OF
 
+#: A model whose context and dates are published, and one with open weights of a known size.
+TUNED, SIZED = "gpt-4.1-mini-2025-04-14", "Qwen/Qwen3.5-9B"
 DOCS = Path(__file__).parents[2] / "docs"
 Row = dict[str, str]
 
@@ -52,10 +60,20 @@ def test_exit_codes() -> None:
 
 def test_commands() -> None:
     documented = [" ".join(re.findall(r"(?<![\w[-])[a-z]+(?![\w\]])", row["command"])[1:]) for row in _commands()]
-    known = []
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        known += [f"{name} {inner}" for inner in command.commands] if hasattr(command, "commands") else [name]
-    assert documented == known
+    assert documented == list(_known())
+
+
+def _known() -> dict[str, Any]:
+    """Commands by their words; a group that is one by itself comes before those in it."""
+
+    def walk(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
+        inner = getattr(command, "commands", {})
+        if words and (not inner or command.invoke_without_command):
+            yield " ".join(words), command
+        for name, each in inner.items():
+            yield from walk((*words, name), each)
+
+    return dict(walk((), typer.main.get_command(app)))
 
 
 def _commands() -> list[Row]:
@@ -130,6 +148,17 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         drifts = desk.call("models", "sync", "--dry-run", "--json").json
         gated = Recipe.model_validate({**RECIPE_OF, "gate": {"metric": "exact_match"}})
         under_way = begun(gated, Wanted(max_hosting="3 USD"), 1, promotion_id="pr_1", by="me", now=now)
+    planned = [
+        desk.call("plan", "recipe.yaml", *more, "--json").json for more in ((), ("--set", f"base_model={TUNED}"))
+    ]
+    known = [desk.call("catalogue", "show", *more, "--json").json for more in ((), (TUNED,), (SIZED,))]
+    day = {"what": "serve_until", "day": date(2027, 1, 14), "at_least": False, "days": 46}
+    where = {"provider": "openai", "base_model": TUNED, "source": "https://example.org", "fix": "plan anew"}
+    ending = Ending(kind="version", ref="bot@v1", **where, **day)  # type: ignore[arg-type]
+    told = {"remote_id": "ftjob-1", "base_model": "b", "model": "ft:b"}
+    imported = [Imported(**told, ref="bot@v1", rows=3), Imported(**told, ref=None, rows=None, why="no such method")]
+    one, two = Decimal("1.00"), Decimal("2.00")
+    spent = Spending(job_id="ft_1", provider="openai", low=one, high=two, actual=two, how="counted")
     problems = [problem for report in reports for problem in report["problems"]]
     return {
         "Job": jobs,
@@ -145,6 +174,11 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         "Traffic": desk.call("models", "history", "bot", "--json").json,
         "Drift": drifts,
         "Report": reports,
+        "Target": [one for rows in planned for one in rows],
+        "Entry": [one for rows in known for one in rows],
+        "Ending": [views.ending(ending)],
+        "Imported": [views.imported(each) for each in imported],
+        "Spending": [*desk.call("costs", "--json").json, views.spending(spent)],
         "File": [file for survey in surveys for file in survey["files"]],
         "Survey": surveys,
         # Faults of recipes and data are always in a file.
@@ -162,6 +196,7 @@ _TYPES: dict[str, Any] = {
     "boolean": lambda value: isinstance(value, bool),
     "object": lambda value: isinstance(value, dict),
     "time": lambda value: re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value),
+    "day": lambda value: re.fullmatch(r"\d{4}-\d\d-\d\d", value),
     "list": lambda value: isinstance(value, list),
     "list of numbers": lambda value: isinstance(value, list) and all(type(one) in (int, float) for one in value),
     "list of evaluations": lambda value: isinstance(value, list) and all("outcomes" in one for one in value),
@@ -181,6 +216,8 @@ _OPEN = {
     "promotion",
     "artifact",
     "lineage",
+    "limits",
+    "sources",
     "cost",
     "trouble",
     "messages",
@@ -221,7 +258,4 @@ def _flat(value: dict[str, Any], prefix: str = "") -> Any:
 def test_the_commands_with_json_are_those_of_the_page() -> None:
     page = _tables("json.md")["JSON"]
     documented = {" ".join(re.findall(r"(?<![\w[-])[a-z]+", row["command"])[1:]) for row in page}
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    groups = [name for name, one in commands.items() if hasattr(one, "commands")]
-    flat = commands | {f"{group} {name}": one for group in groups for name, one in commands[group].commands.items()}
-    assert documented == {name for name, one in flat.items() if any("--json" in p.opts for p in one.params)}
+    assert documented == {name for name, one in _known().items() if any("--json" in p.opts for p in one.params)}

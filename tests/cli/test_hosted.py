@@ -267,7 +267,7 @@ def test_a_provider_that_is_set_up_is_asked(desk: Desk, monkeypatch: pytest.Monk
 
 
 def test_an_unknown_provider_is_named(desk: Desk) -> None:
-    assert desk.call("providers", "nobody").code_and_fault == (5, "E705")
+    assert desk.call("providers", "nobody").code_and_fault == (5, "E708")
 
 
 def test_files_are_listed_and_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_files_are_listed_and_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatc
         assert desk.call("files", "--json").json == []
         assert [file.id for file in client.files.list()] == [other.id]
         client.close()
-    assert desk.call("files", "--provider", "nobody").code_and_fault == (5, "E705")
+    assert desk.call("files", "--provider", "nobody").code_and_fault == (5, "E708")
 
 
 def test_files_are_listed_though_one_provider_refuses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

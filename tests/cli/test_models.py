@@ -10,7 +10,7 @@ from finetune.files import digest
 from finetune.sandbox.gateways.vllm import VllmSandbox
 from finetune.sandbox.server import Server
 from finetune.store import SqlPromotions
-from finetune.versions import PromotionState
+from finetune.versions import Placed, PromotionState
 from tests.cli.desk import Desk
 from tests.support.gateways import make_adapter
 
@@ -235,3 +235,41 @@ def test_a_version_whose_files_have_changed_is_not_promoted(desk: Desk) -> None:
     refused = desk.call("promote", "bot@v2", "--to", "production")
     assert (refused.code, refused.codes[-1:]) == (exits.FAILED, ["E838"])
     assert desk.call("models", "show", "bot").out.startswith(f"{'ref':24}  bot@v1\n")
+
+
+@pytest.fixture
+def lost(desk: Desk) -> Desk:
+    """The books have something at a gateway that nobody has installed."""
+    desk.ended()
+    with desk.world() as world:
+        placed = Placed(gateway="acme", id="d", name="bot", version=1, alias="a", listed_as="d", at=world.clock.now())
+        SqlPromotions(world.database).place(placed)
+    return desk
+
+
+def test_a_gateway_that_is_no_more_can_be_forgotten(lost: Desk) -> None:
+    told = lost.call("models", "sync", "--dry-run")
+    assert told.code == 1
+    assert told.out.startswith("acme: there is no gateway 'acme'; ")
+    assert told.out.endswith("`ft models sync --forget acme`\n")
+    assert lost.call("models", "sync", "--forget", "acme", "--gateway", "vllm").code_and_fault == (2, "E901")
+    would = lost.call("models", "sync", "--forget", "acme", "--dry-run", "--json").json
+    assert [(one["gateway"], one["kind"], one["mended"]) for one in would] == [("acme", "forgotten", False)]
+
+    done = lost.call("models", "sync", "--forget", "acme")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "acme: bot@v1 is taken out of our books, and stays there if it is there (d)\n"
+    again = lost.call("models", "sync", "--forget", "acme")
+    assert (again.code, again.out, again.err) == (0, "", "acme: nothing of it is in our books\n")
+    assert lost.call("models", "sync", "--dry-run").code == 0
+
+
+def test_what_costs_by_the_hour_is_not_forgotten_in_silence(desk: Desk) -> None:
+    desk.ended()
+    with desk.world() as world:
+        placed = Placed(gateway="azure", id="d", name="bot", version=1, alias="a", listed_as="d", at=world.clock.now())
+        SqlPromotions(world.database).place(placed)
+    done = desk.call("models", "sync", "--forget", "azure")
+    assert done.code == 0
+    assert done.err == "azure bills what is deployed there by the hour: see that it is gone, in its own console\n"

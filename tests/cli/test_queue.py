@@ -4,6 +4,8 @@ import pytest
 
 from finetune.cli import exits
 from finetune.jobs import JobState
+from finetune.store import SqlPromotions
+from finetune.versions import Promotion, PromotionState
 from tests.cli.desk import Desk
 
 HOSTED = """\
@@ -51,6 +53,37 @@ def test_each_job_says_what_it_waits_for(desk: Desk, monkeypatch: pytest.MonkeyP
     shown = desk.call("queue", "--json").json
     assert [(one["id"], one["position"]) for one in shown] == [(first, None), (second, 1)]
     assert shown[1]["max_cost"] == "5 USD"
+
+
+def begin(desk: Desk, promotion_id: str, alias: str, **more: object) -> None:
+    with desk.world() as world:
+        now = world.clock.now()
+        known = {"name": "bot", "version": 1, "gateways": (), "by": "me", "created_at": now, "due_at": now}
+        SqlPromotions(world.database).begin(Promotion(id=promotion_id, alias=alias, **{**known, **more}))
+
+
+def test_promotions_stand_under_the_jobs(desk: Desk) -> None:
+    desk.ended()
+    begin(desk, "pr_1", "staging")
+    alone = desk.call("queue")
+    assert (alone.err, alone.out.splitlines()[0].split()) == ("", ["ID", "VERSION", "ALIAS", "STATE", "WAITS", "FOR"])
+
+    job_id = desk.submit("--set", "seed=8")
+    note = {"at": "2027-01-01T00:00:00+00:00", "text": "10% of the calls of production go to bot@v1"}
+    begin(desk, "pr_2", "production", state=PromotionState.SHIFTING, notes=(note,))
+    over = {"state": PromotionState.LIVE, "due_at": None}
+    begin(desk, "pr_3", "old", **over)
+
+    jobs, promotions = desk.call("queue").out.split("\n\n")
+
+    assert job_id in jobs
+    assert [line.split()[:4] for line in promotions.splitlines()[1:]] == [
+        ["pr_1", "bot@v1", "staging", "evaluating"],
+        ["pr_2", "bot@v1", "production", "shifting"],
+    ]
+    assert promotions.splitlines()[1].endswith("a worker: none listens on gpu, `ft up` starts them")
+    assert promotions.splitlines()[2].endswith("10% of the calls of production go to bot@v1")
+    assert [one["id"] for one in desk.call("queue", "--json").json] == [job_id]
 
 
 def test_without_workers_the_queue_says_so(desk: Desk) -> None:

@@ -7,7 +7,15 @@ import pytest
 from finetune.errors import ProviderError
 from finetune.ports import RemoteData
 from finetune.testing import FakeProvider
-from tests.support import hosted, hosted_mistral, hosted_openai, hosted_vertex
+from tests.support import (
+    hosted,
+    hosted_bedrock,
+    hosted_fireworks,
+    hosted_mistral,
+    hosted_openai,
+    hosted_together,
+    hosted_vertex,
+)
 from tests.support.process import wait_until
 from tests.support.runs import Shop
 
@@ -49,6 +57,9 @@ PROVIDERS = {
     "azure": hosted_openai.azure,
     "mistral": hosted_mistral.rig,
     "vertex": hosted_vertex.rig,
+    "bedrock": hosted_bedrock.rig,
+    "fireworks": hosted_fireworks.rig,
+    "together": hosted_together.rig,
 }
 
 

@@ -66,6 +66,8 @@ class Shelf:
         self.models: SqlModels = self.world.models
         self.promotions = SqlPromotions(self.world.database)
         self._runs, self._number = SqlRuns(self.world.database), 0
+        #: Fields of the jobs to come, beside those that each has.
+        self.fields: dict[str, Any] = {}
 
     def close(self) -> None:
         self.world.database.close()
@@ -119,7 +121,7 @@ class Shelf:
     def _begin(self, makes: str = "") -> Job:
         self._number += 1
         job_id = f"ft_{self._number}"
-        self.world.submit(job_id, base_model=str(self.base))
+        self.world.submit(job_id, **{"base_model": str(self.base), **self.fields})
         job = self.world.run(job_id, until=lambda job: job.state is JobState.RUNNING)
         request = {"recipe_digest": makes or job_id, "data_digest": "d"}
         self._runs.add_run(str(job.run_key), request, self.world.clock.now())

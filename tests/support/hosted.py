@@ -11,15 +11,25 @@ from finetune.spec import Recipe
 from finetune.testing import ListQueue
 
 _CHAT = '{"messages": [{"role": "user", "content": "What is %d?"}, {"role": "assistant", "content": "It is %d."}]}'
+_PREFERENCE = (
+    '{"input": {"messages": [{"role": "user", "content": "What is %d?"}]}, '
+    '"preferred_output": [{"role": "assistant", "content": "It is %d."}], '
+    '"non_preferred_output": [{"role": "assistant", "content": "No."}]}'
+)
 #: Rows by layout: one good row each, numbered.
 ROWS = {
     "openai": _CHAT,
-    "openai-dpo": (
-        '{"input": {"messages": [{"role": "user", "content": "What is %d?"}]}, '
-        '"preferred_output": [{"role": "assistant", "content": "It is %d."}], '
-        '"non_preferred_output": [{"role": "assistant", "content": "No."}]}'
-    ),
+    "openai-dpo": _PREFERENCE,
     "mistral": _CHAT,
+    "fireworks": _CHAT,
+    "fireworks-dpo": _PREFERENCE,
+    "together": _CHAT,
+    "together-preference": _PREFERENCE,
+    "bedrock": (
+        '{"schemaVersion": "bedrock-conversation-2024", "messages": ['
+        '{"role": "user", "content": [{"text": "What is %d?"}]}, '
+        '{"role": "assistant", "content": [{"text": "It is %d."}]}]}'
+    ),
     "gemini": (
         '{"contents": [{"role": "user", "parts": [{"text": "What is %d?"}]}, '
         '{"role": "model", "parts": [{"text": "It is %d."}]}]}'

@@ -8,8 +8,11 @@ from finetune.jobs import Event, Job, JobState
 from finetune.lifecycle import Lifecycle
 from finetune.ports import Provider
 from finetune.providers.azure import AzureProvider
+from finetune.providers.bedrock import BedrockProvider
+from finetune.providers.fireworks import FireworksProvider
 from finetune.providers.mistral import MistralProvider
 from finetune.providers.openai import OpenAiProvider
+from finetune.providers.together import TogetherProvider
 from finetune.providers.vertex import VertexProvider
 from finetune.store import Database, SqlJobs, SqlModels
 from finetune.testing import ListQueue
@@ -22,12 +25,18 @@ ADAPTERS: dict[str, Callable[..., Provider]] = {
     "azure": AzureProvider,
     "mistral": MistralProvider,
     "vertex": VertexProvider,
+    "bedrock": BedrockProvider,
+    "fireworks": FireworksProvider,
+    "together": TogetherProvider,
 }
 MODELS = {
     "openai": ("gpt-4o-mini", "openai"),
     "azure": ("gpt-4.1-mini", "openai"),
     "mistral": ("ministral-3b-latest", "mistral"),
     "vertex": ("gemini-3.5-flash", "gemini"),
+    "bedrock": ("amazon.nova-micro-v1:0:128k", "bedrock"),
+    "fireworks": ("qwen3-0p6b", "fireworks"),
+    "together": ("Qwen/Qwen3.5-4B", "together"),
 }
 JOB = "ft_matrix0001"
 

@@ -1,13 +1,12 @@
 """A stage with versions of `bot` that were tuned at Azure, its stand-in, and a gateway that passes calls on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from finetune.deployments import Deployment
 from finetune.hosting import Host
-from finetune.placing import Places, Sync
 from finetune.providers.azure import AzureProvider
-from finetune.releasing import Releasing
 from finetune.sandbox.azure import AzureSandbox
 from finetune.testing import FakeGateway
 from finetune.versions import ModelVersion, Promotion
@@ -23,6 +22,10 @@ def tuned(number: int) -> str:
     return f"{BASE}.ft-{number:032d}"
 
 
+def _with_its_artifact(model: ModelVersion, alias: str) -> Deployment:
+    return replace(describe(model, alias), artifact=model.artifact)
+
+
 class HostedStage(Stage):
     """Of `gateways` there are `azure`, the hosting, and `litellm`."""
 
@@ -30,39 +33,15 @@ class HostedStage(Stage):
         self.sandbox = AzureSandbox()
         self.server = hosted.served(self.sandbox)
         self.provider = AzureProvider(hosted.kit(folder, {**self.server.environment, **environ}))
-        super().__init__(sqlite(folder), versions=0)
-        self.gateways = {"azure": Host("azure", self.provider), "litellm": FakeGateway("litellm")}
-        self.places = Places(
-            self.models, self.promotions, self.gateway, self._describe, self.clock, host=lambda model: "azure"
+        there = {"azure": Host("azure", self.provider), "litellm": FakeGateway("litellm")}
+        super().__init__(
+            sqlite(folder), versions=0, gateways=there, describe=_with_its_artifact, host=lambda model: "azure"
         )
-        self.sync = Sync(self.models, self.promotions, self.places)
-        self.promoter = self.another("w1")
-        self.releasing = Releasing(
-            self.models,
-            self.promotions,
-            self.places,
-            self.clock,
-            version=self.registry.version,
-            job=self.world.jobs.get,
-            new_id=lambda: "pr_mine",
-        )
+        recipe = {**RECIPE, "register": {"gateways": ["litellm"]}}
         for number in range(1, versions + 1):
             name = tuned(number) + suffix
             self.sandbox._models.add(name, BASE, 0)
-            job = self.world.submit(
-                f"ft_{number}",
-                provider="azure",
-                base_model=BASE,
-                artifact={"model": name},
-                recipe={**RECIPE, "register": {"gateways": ["litellm"]}},
-            )
-            self.models.add_model(job, self.clock.now())
-            self.clock.sleep(1)
-
-    def _describe(self, model: ModelVersion, alias: str) -> Deployment:
-        from dataclasses import replace
-
-        return replace(describe(model, alias), artifact=model.artifact)
+            self.trained(f"ft_{number}", provider="azure", base_model=BASE, artifact={"model": name}, recipe=recipe)
 
     def begin(self, version: int, **more: Any) -> Promotion:
         return super().begin(version, **{"gateways": ("litellm",), "max_hosting": AGREED, **more})

@@ -14,13 +14,19 @@ from typing import Any, Literal
 
 from finetune.jobs import Job
 from finetune.sandbox.azure import AzureSandbox
+from finetune.sandbox.bedrock.jobs import Timing as BedrockTiming
+from finetune.sandbox.bedrock.sandbox import BedrockSandbox
 from finetune.sandbox.faults import ANYWHERE, Fault, Kind
+from finetune.sandbox.fireworks.jobs import Timing as FireworksTiming
+from finetune.sandbox.fireworks.sandbox import FireworksSandbox
 from finetune.sandbox.mistral.jobs import Timing as MistralTiming
 from finetune.sandbox.mistral.sandbox import MistralSandbox
 from finetune.sandbox.openai.jobs import Timing as OpenAiTiming
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Sandbox
+from finetune.sandbox.together.jobs import Timing as TogetherTiming
+from finetune.sandbox.together.sandbox import TogetherSandbox
 from finetune.sandbox.vertex.jobs import Timing as VertexTiming
 from finetune.sandbox.vertex.sandbox import VertexSandbox
 from tests.support.crash_worker import POINTS, START_POINTS
@@ -33,6 +39,17 @@ SANDBOXES: dict[str, Callable[[], Sandbox]] = {
     "azure": lambda: AzureSandbox(timing=OpenAiTiming(running_s=900, processing_s=0)),
     "mistral": lambda: MistralSandbox(timing=MistralTiming(running_s=900)),
     "vertex": lambda: VertexSandbox(timing=VertexTiming(tuning=900)),
+    "bedrock": lambda: BedrockSandbox(timing=BedrockTiming(training=900)),
+    "fireworks": lambda: FireworksSandbox(timing=FireworksTiming(running_s=900)),
+    "together": lambda: TogetherSandbox(timing=TogetherTiming(running_s=900)),
+}
+#: What is asked for on the way to a job; where a job has an id of ours, it is not looked for in a list.
+CALLS = ("upload", "create", "list", "retrieve")
+OTHER_CALLS = {
+    "bedrock": ("files", *CALLS, "download"),
+    "mistral": (*CALLS, "start"),
+    "fireworks": ("create_dataset", "upload_endpoint", "upload", "validate", "create", "retrieve", "content"),
+    "together": ("put", "preprocess", "estimate", "events", "metrics", *CALLS),
 }
 KINDS: tuple[Kind, ...] = (*ANYWHERE, "hang_before", "hang_after")
 #: How far behind a list may be: within every adapter's grace period, and beyond it.
@@ -102,8 +119,7 @@ def _cells() -> Iterable[Cell]:
             call = {POINTS[3]: "create", START_POINTS[0]: "start"}.get(point)
             faults = (Fault(kind="hang_after", on=call, seconds=_PATIENCE_S),) if call else ()
             yield Cell(provider, f"SIGKILL {point}", crash=point, faults=faults)
-        operations = ("upload", "create", "list", "retrieve", *(("start",) if provider == "mistral" else ()))
-        for operation in operations:
+        for operation in OTHER_CALLS.get(provider, CALLS):
             for kind in KINDS:
                 yield Cell(provider, f"{kind} at {operation}", faults=(fault(kind, operation),))
         yield Cell(provider, "odd_state at retrieve", faults=(fault("odd_state", "retrieve"),))

@@ -1,13 +1,14 @@
 """Versions, gateways and a promoter for tests."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from finetune.deployments import Deployment
 from finetune.errors import EvaluationError, GatewayError, Problem
-from finetune.placing import Places, Sync
+from finetune.placing import Describe, Places, Sync
 from finetune.promoter import Bench, Promoter, Ways
 from finetune.registry import Registry
 from finetune.releasing import Releasing
@@ -56,14 +57,25 @@ def crash_at(owner: Any, method: str, nth: int, when: str) -> list[int]:
 
 
 class Stage:
-    """A registry with versions of `bot`, two gateways (`vllm` holds weights, `litellm` passes on), and a promoter."""
+    """A registry with versions of `bot`, gateways, and a promoter.
 
-    def __init__(self, url: str, versions: int = 3) -> None:
+    Of gateways there are two where none are given: `vllm` holds weights, `litellm` passes on.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        versions: int = 3,
+        *,
+        gateways: dict[str, Any] | None = None,
+        describe: Describe = describe,
+        host: Callable[[ModelVersion], str | None] = lambda model: None,
+    ) -> None:
         self.world = World(url)
         self.models, self.clock = self.world.models, self.world.clock
         self.promotions = SqlPromotions(self.world.database)
-        self.gateways = {"vllm": FakeServer("vllm"), "litellm": FakeGateway("litellm")}
-        self.places = Places(self.models, self.promotions, self.gateway, describe, self.clock)
+        self.gateways = gateways or {"vllm": FakeServer("vllm"), "litellm": FakeGateway("litellm")}
+        self.places = Places(self.models, self.promotions, self.gateway, describe, self.clock, host=host)
         self.sync = Sync(self.models, self.promotions, self.places)
         self.verdict, self.reports, self.measured = Said(True), [], []
         #: Whether trainings have all cards.
@@ -81,9 +93,12 @@ class Stage:
             new_id=lambda: next(ids),
         )
         for number in range(versions):
-            job = self.world.submit(f"ft_{number + 1}", artifact={"path": f"/a/{number}", "digest": str(number)})
-            self.models.add_model(job, self.clock.now())
-            self.clock.sleep(1)
+            self.trained(f"ft_{number + 1}", artifact={"path": f"/a/{number}", "digest": str(number)})
+
+    def trained(self, job_id: str, **fields: Any) -> None:
+        """One more version, of a job with these fields."""
+        self.models.add_model(self.world.submit(job_id, **fields), self.clock.now())
+        self.clock.sleep(1)
 
     def another(self, owner: str) -> Promoter:
         bench = Bench(measure=self._measure, decide=lambda gate, reports: self.verdict)

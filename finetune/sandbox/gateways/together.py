@@ -9,6 +9,7 @@ from finetune.sandbox.gateways.litellm import LiteLlmSandbox
 from finetune.sandbox.gateways.ollama import OllamaSandbox
 from finetune.sandbox.gateways.sglang import SglangSandbox
 from finetune.sandbox.gateways.vllm import VllmSandbox
+from finetune.sandbox.openai.front import KEY as HOSTED_KEY
 
 #: Messages, text and ids of tokens of a conversation as the base's own template writes it.
 Chat = tuple[Sequence[Mapping[str, Any]], str, Sequence[int]]
@@ -53,9 +54,14 @@ def _key(messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[Any, Any], ...]:
     return tuple((each.get("role"), each.get("content")) for each in messages)
 
 
+#: What a proxy passes calls on with: the keys that the other stand-ins take.
+_KEYS: Final = {
+    **dict.fromkeys(("VLLM_API_KEY", "SGLANG_API_KEY"), KEY),
+    **dict.fromkeys(("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "MISTRAL_API_KEY"), HOSTED_KEY),
+}
 _MAKERS: Final[Mapping[str, Callable[[str], ModelServer]]] = {
     "hub": lambda base: HubSandbox(),
-    "litellm-api": lambda base: LiteLlmSandbox(environ={"VLLM_API_KEY": KEY, "SGLANG_API_KEY": KEY}),
+    "litellm-api": lambda base: LiteLlmSandbox(environ=_KEYS),
     "ollama": lambda base: _Ollama(base),
     "sglang": lambda base: SglangSandbox(base=base),
     "vllm": lambda base: VllmSandbox(base=base),

@@ -26,7 +26,9 @@ _Id = Annotated[UUID, Field(strict=False)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """JSON that is sent: each field of its own type, and no others."""
+
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
@@ -36,14 +38,14 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class TrainingFile(_Body):
+class TrainingFile(Body):
     """One file to train on."""
 
     file_id: _Id
     weight: float = Field(default=1.0, gt=0)
 
 
-class Wandb(_Body):
+class Wandb(Body):
     """Weights and Biases."""
 
     type: Literal["wandb"] = "wandb"
@@ -53,7 +55,7 @@ class Wandb(_Body):
     run_name: str | None = None
 
 
-class Repository(_Body):
+class Repository(Body):
     """A repository on GitHub to train on."""
 
     type: Literal["github"] = "github"
@@ -64,7 +66,7 @@ class Repository(_Body):
     token: str
 
 
-class Target(_Body):
+class Target(Body):
     """What a classifier shall tell."""
 
     name: str
@@ -73,7 +75,7 @@ class Target(_Body):
     loss_function: Literal["single_class", "multi_class"] | None = None
 
 
-class Classifier(_Body):
+class Classifier(Body):
     """Hyperparameters of a classifier."""
 
     training_steps: int | None = Field(default=None, ge=1)
@@ -96,7 +98,7 @@ class Completion(Classifier):
     fim_ratio: _Share | None = 0.9
 
 
-class JobIn(_Body):
+class JobIn(Body):
     """What a job is created from. `hyperparameters` are checked by the kind of the job."""
 
     model: str

@@ -1,7 +1,7 @@
-"""A stand-in for Mistral's files and fine-tuning, as its last published description with jobs has them.
+"""A stand-in for Mistral's files, fine-tuning and chats, as its last published description with jobs has them.
 
-The service has ended: with `gone` every route of fine-tuning answers 410, as the vendor's do today. Without it the
-whole protocol can be used. How a job shall go badly is said anywhere in its training data: `sandbox:fail-data`,
+Fine-tuning has ended: with `gone` each of its routes answers 410, as the vendor's do today. Without it the whole
+protocol can be used. How a job shall go badly is said anywhere in its training data: `sandbox:fail-data`,
 `sandbox:fail-train` or `sandbox:quota`, or without `sandbox:` in its suffix. Classifiers and repositories are checked
 and then refused, as to an account that has neither.
 """
@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Final
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
 from finetune.sandbox.mistral.bodies import Classifier, Completion, CreateQuery, JobIn, JobsQuery, NoQuery
+from finetune.sandbox.mistral.chat import ChatIn, beyond, completion
 from finetune.sandbox.mistral.cost import sized
 from finetune.sandbox.mistral.files import WISHES, Files, StoredFile, Wish, identified
 from finetune.sandbox.mistral.jobs import ENDED, Job, Timing
-from finetune.sandbox.mistral.words import answer, checked, no_such, refuse
+from finetune.sandbox.mistral.words import answer, asked_rightly, checked, no_such, refuse, unknown_model
 from finetune.sandbox.service import Entry, Reply, Request, Route, Sandbox
 
 #: What could be tuned for completion, as Mistral's documentation listed it last.
@@ -86,6 +87,7 @@ class MistralSandbox(Sandbox):
             ("GET", job, "retrieve", self._retrieve),
             ("POST", f"{job}/cancel", "cancel", self._cancel),
             ("POST", f"{job}/start", "start", self._start),
+            ("POST", "/v1/chat/completions", "chat", self._chat),
         ]
         return [
             Route(method=method, path=path, operation=operation, answer=self._kept(operation, handler))
@@ -230,6 +232,19 @@ class MistralSandbox(Sandbox):
             raise refuse(409, f"The job cannot be started: it is {status}, not VALIDATED.")
         job.started = now
         return Reply(body=job.detailed(self._now()))
+
+    def _chat(self, request: Request) -> Reply:
+        asked = asked_rightly(ChatIn, _json(request))
+        if asked.model not in MODELS and not self._is_tuned(asked.model):
+            raise unknown_model(asked.model)
+        if refused := beyond(asked):
+            raise refused
+        return Reply(body=completion(uuid.uuid4().hex, int(self._now()), asked))
+
+    def _is_tuned(self, name: str) -> bool:
+        """Whether this is a model that was made here."""
+        now, end = self._now(), name.rpartition(":")[2]
+        return any(job.short(now)["fine_tuned_model"] == name for job in self._all if job.id.startswith(end))
 
     def _named(self, request: Request) -> Job:
         job = self._jobs.get(identified(request, "job_id"))

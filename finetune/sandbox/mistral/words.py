@@ -10,6 +10,9 @@ from finetune.sandbox.service import Refusal, Reply
 #: What the gateway in front of the API says of a request too many.
 _RATE: Final = {"object": "error", "type": "rate_limited", "param": None, "code": "1300", "raw_status_code": 429}
 
+#: What the inference API says, which is another service than fine-tuning.
+_CHAT: Final = {"object": "error", "param": None}
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -43,6 +46,27 @@ def checked(model: type[Model], value: Any, place: Sequence[str | int]) -> Model
 def no_such(kind: str) -> Refusal:
     """404; `kind` is `fine tuning job` or `file`."""
     return refuse(404, f"No {kind} matches the given query.")
+
+
+def unknown_model(name: str) -> Refusal:
+    """400, not 404: a model that cannot be asked."""
+    told = {"message": f"Invalid model: {name}", "type": "invalid_model", "code": "1500", "raw_status_code": 400}
+    return Refusal(Reply(status=400, body={**_CHAT, **told}))
+
+
+def not_now(message: str) -> Refusal:
+    """400: what is written rightly, and not done."""
+    told = {"message": message, "type": "invalid_request_error", "code": None, "raw_status_code": 400}
+    return Refusal(Reply(status=400, body={**_CHAT, **told}))
+
+
+def asked_rightly(model: type[Model], value: Any) -> Model:
+    """As `checked`, of a chat's body: the fields at fault stand under `message`."""
+    try:
+        return checked(model, value, ("body",))
+    except Refusal as refusal:
+        told = {"message": refusal.reply.body, "type": "invalid_request_error", "code": None, "raw_status_code": 422}
+        raise Refusal(Reply(status=422, body={**_CHAT, **told})) from None
 
 
 def _faults(error: ValidationError) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from finetune.catalogue import load
 from finetune.catalogue.rules import Method
 from finetune.catalogue.sheets import Model
-from finetune.sandbox.openai.words import no_such_model, not_tunable
+from finetune.sandbox.openai.words import no_model_to_ask, no_such_model, not_tunable
 
 METHODS: Final[dict[str, Method]] = {"supervised": "sft", "dpo": "dpo"}
 _SINCE: Final = 1_715_367_049
@@ -31,6 +31,15 @@ class Models:
     def is_tuned(self, name: str) -> bool:
         """Whether this is a model that was made here."""
         return name in self._tuned
+
+    def answering(self, name: str) -> str:
+        """The model that answers to a name: itself, or the snapshot that an alias stands for. Raises Refused."""
+        if name in self._tuned:
+            return name
+        entry = self._entry(name)
+        if entry is None:
+            raise no_model_to_ask(name)
+        return name if "*" in entry.name else entry.name
 
     def add(self, name: str, snapshot: str, created_at: int) -> None:
         """Keep a tuned model."""

@@ -1,7 +1,7 @@
-"""A stand-in for OpenAI's fine-tuning, files, uploads and models, after its published description 2.3.0.
+"""A stand-in for OpenAI's fine-tuning, files, uploads, models and chats, after its published description 2.3.0.
 
 A suffix with `fail-data` fails in validation, with `fail-train` while training, with `quota` at the create. Tokens are
-estimated (no tokenizer ships with ft), losses are invented from the job's id, and no model can be asked anything.
+estimated (no tokenizer ships with ft), losses are invented from the job's id, and models say who they are.
 """
 
 import base64
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
+from finetune.sandbox.openai import chat
 from finetune.sandbox.openai.bodies import JOB, JOB_NEEDED, MAX_SEED, NOTHING, Check, fields, method_of
 from finetune.sandbox.openai.book import Book
 from finetune.sandbox.openai.files import Files, Limits
@@ -92,6 +93,7 @@ class OpenAiSandbox(Filing):
             ("GET", "/models", "models", lambda request: listing(self._models.list(), False), ()),
             ("GET", "/models/{id...}", "models", lambda request: self._models.get(unquote(request.parts["id"])), ()),
             ("DELETE", "/models/{id...}", "models", self._delete_model, ()),
+            ("POST", "/chat/completions", "chat", self._chat, ()),
         ]
         return [self.route(*row) for row in table]
 
@@ -155,6 +157,10 @@ class OpenAiSandbox(Filing):
     def filter_of(self, request: Request) -> dict[str, str] | None:
         """The metadata that a list is to be filtered by; see `openai_paging.metadata_filter`."""
         return metadata_filter(request.query)
+
+    def answering(self, name: str) -> str:
+        """The model that answers a chat for this name. Raises Refused."""
+        return self._models.answering(name)
 
     def check_order(self, body: Mapping[str, Any]) -> None:
         """Refuse what a checked create cannot do. Raises Refused."""
@@ -276,6 +282,12 @@ class OpenAiSandbox(Filing):
         name = unquote(request.parts["id"])
         self._models.delete(name)
         return {"id": name, "object": "model", "deleted": True}
+
+    def _chat(self, request: Request) -> Any:
+        body = self.json(request)
+        chat.check(body)
+        made = {"id": self.new_id("chatcmpl-"), "created": int(self.now())}
+        return chat.completion(made, self.answering(body["model"]), body)
 
     def _found(self, request: Request) -> Job:
         return self._book.get(request.parts["id"], self.now())

@@ -87,6 +87,12 @@ def no_such_model(model: str) -> Refused:
     return Refused(404, message, code="model_not_found", param="model")
 
 
+def no_model_to_ask(model: str) -> Refused:
+    """A model that nobody has, or that this key may not ask: one answer for both."""
+    message = f"The model `{model}` does not exist or you do not have access to it."
+    return Refused(404, message, code="model_not_found")
+
+
 def not_tunable(model: str) -> Refused:
     """A base model that cannot be tuned, or not by this method."""
     message = f"Model {model} is not available for fine-tuning or does not exist."

@@ -41,6 +41,29 @@ def models(catalogue: Catalogue) -> str:
     return "\n".join(rows)
 
 
+def kinds(catalogue: Catalogue) -> str:
+    """What each sheet is of: who tunes, who answers with the result, and what there is instead."""
+    rows = [
+        "| Sheet | Key | Kind | Models by | Tunes | Answers at | Instead | Regions | Published in |",
+        "| --- " * 9 + "|",
+    ]
+    for sheet in catalogue.sheets.values():
+        said = [each for each in (sheet.access, sheet.tunes, *sheet.served, *sheet.ways, *sheet.regions) if each]
+        urls = dict.fromkeys(sheet.sources[each.source].url for each in said)
+        cells = (
+            sheet.title,
+            f"`{sheet.provider}`",
+            sheet.kind,
+            sheet.access.value if sheet.access else "",
+            _noted(_can(sheet.tunes), sheet.tunes.note if sheet.tunes else None),
+            ", ".join(_noted(f"`{each.at}`", each.note) for each in sheet.served),
+            "; ".join(_noted(each.value + (f" (`{each.at}`)" if each.at else ""), each.note) for each in sheet.ways),
+            ", ".join(_noted(each.value, each.note) for each in sheet.regions),
+        )
+        rows.append(_line(*cells, ", ".join(_to(f"{number}", url) for number, url in enumerate(urls, 1))))
+    return "\n".join(rows)
+
+
 def dates(catalogue: Catalogue) -> str:
     """Until when a provider takes jobs."""
     rows = ["| Target | What | Day | Published in |", "| --- | --- | --- | --- |"]
@@ -56,13 +79,15 @@ def prices(catalogue: Catalogue) -> str:
     rows = ["| Target | Model | Per | Method | Tuning | USD | Published in |", "| --- " * 7 + "|"]
     for sheet in catalogue.sheets.values():
         for whose, each in _prices(sheet):
-            cells = (sheet.title, whose, each.per, each.method or "", each.tuning or "", str(each.usd))
+            per = ", ".join(filter(None, (each.per, each.deployment)))
+            cells = (sheet.title, whose, per, each.method or "", each.tuning or "", str(each.usd))
             rows.append(_line(*cells, _link(sheet, each.source)))
     return "\n".join(rows)
 
 
 #: Name of the part in docs/catalogue.md, and what draws it.
 PARTS: list[tuple[str, Callable[[Catalogue], str]]] = [
+    ("kinds", kinds),
     ("limits", limits),
     ("models", models),
     ("dates", dates),
@@ -120,6 +145,10 @@ def _flags(rules: DataRules, value: bool) -> str:
 
 def _links(rules: DataRules) -> str:
     return ", ".join(_to(f"{number}", url) for number, url in enumerate(dict.fromkeys(rules.sources.values()), 1))
+
+
+def _noted(text: str, note: str | None) -> str:
+    return f"{text} ({note})" if text and note else text
 
 
 def _can(flag: Flag | None) -> str:

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from finetune.catalogue import load
-from finetune.catalogue.costs import training
+from finetune.catalogue import Method, ProviderSheet, load
+from finetune.catalogue.costs import hosting, training
+from finetune.catalogue.sheets import Model
 
 MILLION = 1_000_000
 
@@ -39,7 +40,71 @@ def test_a_range_of_tokens_is_a_range_of_dollars() -> None:
     assert "100,000 to 200,000" in found.basis
 
 
-@pytest.mark.parametrize(("provider", "model"), [("vertex", "gemini-3.5-flash"), ("mistral", "open-mistral-7b")])
+@pytest.mark.parametrize(
+    ("provider", "method", "model", "tokens", "epochs", "usd"),
+    [
+        # developers.openai.com/api/docs/pricing: 25.00 a million for gpt-4.1. 1.2 million x 4 = 4.8 million; 4.8 x 25.
+        ("openai", "sft", "gpt-4.1-2025-04-14", 1_200_000, 4, "120.00"),
+        # The same page: 1.50 for gpt-4.1-nano. 0.25 million x 2 = 0.5 million; 0.5 x 1.50.
+        ("openai", "sft", "gpt-4.1-nano-2025-04-14", 250_000, 2, "0.75"),
+        # together.ai/pricing, to 16B by LoRA: 0.48. 10 million x 3 = 30 million; 30 x 0.48.
+        ("together", "sft", "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference", 10 * MILLION, 3, "14.40"),
+        # The same row, by preferences: 1.20. 10 million x 1; 10 x 1.20.
+        ("together", "dpo", "Qwen/Qwen3.5-9B", 10 * MILLION, 1, "12.00"),
+        # The row to 69B: 1.50, and 3.75 by preferences. 2 million x 2 = 4 million.
+        ("together", "sft", "Qwen/Qwen3.5-27B", 2 * MILLION, 2, "6.00"),
+        ("together", "dpo", "Qwen/Qwen3.5-27B", 2 * MILLION, 2, "15.00"),
+    ],
+)
+def test_golden_figures(provider: str, method: Method, model: str, tokens: int, epochs: int, usd: str) -> None:
+    sheet = load().provider(provider)
+    assert sheet is not None
+    found = training(sheet, method, model, tokens=(tokens, tokens), epochs=epochs)
+    assert (found.low_usd, found.high_usd) == (Decimal(usd), Decimal(usd))
+
+
+@pytest.mark.parametrize(
+    ("size", "method", "usd"),
+    [
+        # fireworks.ai/pricing, by LoRA: to 16B 0.50, to 80B 3.00, to 300B 6.00, above 10.00, and twice that by
+        # preferences. 8 million tokens x 2 epochs = 16 million.
+        (8, "sft", "8.00"),
+        (16, "sft", "8.00"),
+        (16, "dpo", "16.00"),
+        (70, "sft", "48.00"),
+        (235, "sft", "96.00"),
+        (671, "dpo", "320.00"),
+    ],
+)
+def test_golden_figures_by_size(size: int, method: Method, usd: str) -> None:
+    """Fireworks publishes its models live only, so that the sheet has none: the size is given here."""
+    found = training(fireworks(f"{size}B"), method, "m", tokens=(8 * MILLION, 8 * MILLION), epochs=2)
+    assert found.high_usd == Decimal(usd)
+    assert found.source == "https://fireworks.ai/pricing"
+
+
+def fireworks(size: str) -> ProviderSheet:
+    shipped = load().provider("fireworks")
+    assert shipped is not None
+    model = Model.model_validate({"name": "m", "parameters": {"value": size, "source": "pricing"}})
+    return shipped.model_copy(update={"models": (model,)})
+
+
+# What Azure, Bedrock and Vertex ask for training is on pages that fill in their figures in the browser, or names none.
+# Mistral publishes the least that a job costs.
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("vertex", "gemini-3.5-flash"),
+        ("mistral", "open-mistral-7b"),
+        ("azure", "gpt-4.1-mini-2025-04-14"),
+        ("azure", "gpt-oss-20b"),
+        ("bedrock", "amazon.nova-lite-v1:0:300k"),
+        ("bedrock", "meta.llama3-3-70b-instruct-v1:0:128k"),
+        ("fireworks", "accounts/fireworks/models/some-model-of-an-unknown-size"),
+        ("together", "moonshotai/Kimi-K2.6"),
+    ],
+)
 def test_a_price_that_nobody_publishes_is_not_guessed(provider: str, model: str) -> None:
     found = cost(provider, model, MILLION, MILLION)
     assert not found.known
@@ -55,3 +120,20 @@ def test_a_price_for_sizes_is_found_by_the_size_of_the_model() -> None:
     found = cost("together", "nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning-BF16", 4 * MILLION, 4 * MILLION, 1)
     assert found.high_usd == Decimal("6.00")
     assert not cost("together", "Qwen/Qwen3.5-397B-A17B", 1, 1).known
+
+
+@pytest.mark.parametrize(
+    ("kind", "usd"), [("Standard", "1.70"), ("globalstandard", "1.70"), ("DeveloperTier", "0"), ("Provisioned", None)]
+)
+def test_an_hour_of_hosting_has_the_price_of_its_kind(kind: str, usd: str | None) -> None:
+    sheet = load().provider("azure")
+    assert sheet is not None
+    found = hosting(sheet, "gpt-4.1-mini-2025-04-14", kind)
+    assert (found.usd if found else None) == (None if usd is None else Decimal(usd))
+    assert found is None or sheet.sources[found.source].url.startswith("https://")
+
+
+def test_a_provider_without_prices_of_hosting_has_none() -> None:
+    sheet = load().provider("openai")
+    assert sheet is not None
+    assert hosting(sheet, "gpt-4o", "Standard") is None

@@ -13,14 +13,36 @@ import yaml
 
 from finetune.catalogue import METHODS, Catalogue, DataRules, Layout, ProviderSheet, load
 from finetune.catalogue.reading import SHIPPED
-from finetune.catalogue.sheets import LIMITS, Limits, claims
+from finetune.catalogue.sheets import LIMITS, Limits, Model, claims
 from tests.unit.catalogue import drawing
 from tests.unit.docs.drawing import put
 
 ROOT = Path(__file__).parents[3]
 #: Read here: the fixtures take all variables of ours out of the environment.
 _UPDATE = "FT_UPDATE_DOCS" in os.environ
-PROVIDERS = ["azure", "bedrock", "fireworks", "local", "mistral", "openai", "together", "vertex"]
+TRAINERS = {"azure", "bedrock", "fireworks", "local", "mistral", "openai", "together", "vertex"}
+#: Whom users ask for, and the kind of their sheets.
+OTHERS = {
+    "anthropic": "maker",
+    "cohere": "maker",
+    "deepseek": "maker",
+    "gemini": "maker",
+    "groq": "host",
+    "litellm": "gateway",
+    "llamacpp": "server",
+    "meta": "maker",
+    "ollama": "server",
+    "openrouter": "gateway",
+    "sglang": "server",
+    "tgi": "server",
+    "vllm": "server",
+}
+PROVIDERS = sorted({*TRAINERS, *OTHERS})
+TITLES = {
+    *("OpenAI", "Anthropic", "Google Gemini", "Meta Llama", "Mistral", "Cohere", "DeepSeek", "Together", "Groq"),
+    *("Fireworks", "Amazon Bedrock", "Azure OpenAI", "vLLM", "TGI", "llama.cpp", "SGLang", "Ollama", "LiteLLM"),
+    *("OpenRouter", "Vertex AI", "the local trainer"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +58,38 @@ def sheet(catalogue: Catalogue, provider: str) -> ProviderSheet:
 
 def test_every_provider_has_a_sheet(catalogue: Catalogue) -> None:
     assert list(catalogue.sheets) == PROVIDERS
+    assert {one.title for one in catalogue.sheets.values()} == TITLES
+    assert {name: one.kind for name, one in catalogue.sheets.items()} == OTHERS | dict.fromkeys(TRAINERS, "trainer")
     assert catalogue.provider("nobody") is None
+
+
+@pytest.mark.parametrize("provider", sorted(OTHERS))
+def test_where_nothing_is_tuned_there_is_a_way(catalogue: Catalogue, provider: str) -> None:
+    one = sheet(catalogue, provider)
+    assert one.access is not None
+    assert one.ways
+    assert not one.served
+    # `ft plan` shows them as `provider: ...`, so a recipe can say it.
+    assert {each.at for each in one.ways} <= TRAINERS
+    # Of Meta alone nobody has published it where we looked.
+    assert (one.tunes is None) == (provider == "meta")
+    assert one.tunes is None or not one.tunes.value
+
+
+@pytest.mark.parametrize("provider", sorted(TRAINERS))
+def test_a_trainer_says_how_its_models_can_be_had(catalogue: Catalogue, provider: str) -> None:
+    one = sheet(catalogue, provider)
+    assert one.access is not None
+    assert not one.ways
+    # Whether models tuned by Mistral still answer is not published.
+    assert bool(one.served) == (provider != "mistral")
+
+
+def test_what_is_trained_here_can_answer_from_every_server_that_we_have_a_gateway_to(catalogue: Catalogue) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["ft.gateways"]
+    # litellm-api is another door to LiteLLM.
+    assert declared.keys() - {"litellm-api"} <= {each.at for each in sheet(catalogue, "local").served}
+    assert declared.keys() - {"litellm-api", "embedded"} <= catalogue.sheets.keys()
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -99,6 +152,13 @@ def test_what_providers_have_announced(catalogue: Catalogue) -> None:
     assert model.dates.serve_until is not None
     assert model.dates.serve_until.value == date(2027, 1, 14)
     assert sheet(catalogue, "mistral").dates.retired is not None
+    cohere = sheet(catalogue, "cohere").dates.retired
+    assert cohere is not None
+    assert cohere.value == date(2025, 9, 15)
+    llama = sheet(catalogue, "bedrock").model("meta.llama3-2-3b-instruct-v1:0:128k")
+    assert llama is not None
+    assert llama.dates.create_until is not None
+    assert llama.dates.create_until.value == date(2026, 7, 7)
 
 
 def test_what_targets_are_known_to_take(catalogue: Catalogue) -> None:
@@ -147,7 +207,7 @@ def test_the_docs_show_what_the_files_say(catalogue: Catalogue, name: str) -> No
 def test_the_docs_explain_every_key() -> None:
     page = (ROOT / "docs" / "catalogue.md").read_text()
     told = set(re.findall(r"`([a-z_]+)`", page))
-    assert set(LIMITS) <= told
+    assert {*LIMITS, *ProviderSheet.model_fields, *Model.model_fields} <= told
     assert {str(word) for word in get_args(Layout)} <= set(re.findall(r"`([a-z-]+)`", page))
 
 

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from finetune.board import entries
+from finetune.board import entries, moving
 from finetune.jobs import Job, JobState
 from finetune.placement import Device, Share, Taken
 from finetune.runs import Beat, Run
+from finetune.versions import Promotion, PromotionState
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 REMOTE = Beat(worker="r", queues=("remote",), host="h", pid=1, seen_at=NOW)
@@ -161,3 +162,33 @@ def test_why_the_last_try_failed_is_told():
     assert shown([one], said={"ft_1": "too many requests (E409)"})["ft_1"][1] == (
         "the next try, in 3 s: too many requests (E409)"
     )
+
+
+def promotion(number: int, state: PromotionState, *notes: str) -> Promotion:
+    at = NOW - timedelta(seconds=100 - number)
+    told = tuple({"at": NOW.isoformat(), "text": note} for note in notes)
+    known = {"name": "bot", "alias": "production", "gateways": (), "by": "me", "created_at": at, "due_at": NOW}
+    return Promotion(id=f"pr_{number}", version=number, state=state, notes=told, **known)
+
+
+def test_promotions_under_way_say_what_came_last():
+    given = [
+        promotion(3, PromotionState.SHIFTING, "registered", "10% of the calls go to bot@v3"),
+        promotion(2, PromotionState.LIVE, "it has all calls"),
+        promotion(1, PromotionState.EVALUATING, "bot@v1 waits for a card"),
+    ]
+    seen = [(each.promotion.id, each.waits_for) for each in moving(given, [])]
+    assert seen == [("pr_1", "bot@v1 waits for a card"), ("pr_3", "10% of the calls go to bot@v3")]
+
+
+@pytest.mark.parametrize(
+    ("state", "workers", "waits"),
+    [
+        (PromotionState.EVALUATING, BOTH, "a gpu worker"),
+        (PromotionState.EVALUATING, [REMOTE], "a worker: none listens on gpu, `ft up` starts them"),
+        (PromotionState.SHIFTING, [REMOTE], "a remote worker"),
+        (PromotionState.SHIFTING, [GPU], "a worker: none listens on remote, `ft up` starts them"),
+    ],
+)
+def test_a_promotion_that_nobody_has_taken_up_waits_for_a_worker(state, workers, waits):
+    assert [each.waits_for for each in moving([promotion(1, state)], workers)] == [waits]

@@ -26,6 +26,7 @@ def doctor(
     ahead=None,
     database=lambda: "sqlite",
     artifacts=lambda: "s3://box/ft",
+    lost=dict,
 ):
     checks = examine(
         tmp_path,
@@ -34,6 +35,7 @@ def doctor(
         alive=lambda: [beat(name) for name in alive],
         ahead=lambda: ahead,
         artifacts=artifacts,
+        lost=lost,
     )
     return {check.name: check for check in checks}
 
@@ -136,3 +138,17 @@ def test_a_broken_database_hides_nothing_of_the_broker(tmp_path):
     assert checks["durability"].verdict == "ok"
     assert "workers" not in checks
     assert checks["clocks"].said == "broker: within 2 s of this machine's"
+
+
+def test_a_gateway_of_our_books_that_is_not_set_up_is_told_with_what_mends_it(tmp_path):
+    check = doctor(tmp_path, lost=lambda: {"acme": "there is no gateway 'acme'"})["gateways"]
+    assert (check.verdict, check.said.partition(",")[0]) == ("note", "acme is in our books")
+    assert "there is no gateway 'acme'" in check.said
+    assert "`ft models sync --forget acme`" in check.fix
+
+
+def test_books_in_a_database_that_is_away_are_not_asked(tmp_path):
+    def away():
+        raise StateError(Problem(code="E501", what="the database is away"))
+
+    assert doctor(tmp_path, database=away, lost=away)["database"].verdict == "broken"

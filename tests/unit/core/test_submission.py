@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from finetune.catalogue import Cost, DataRules
 from finetune.data.room import Room
 from finetune.data.tokens import Guess
-from finetune.errors import DataError, NotEligible, Problem, RecipeError, UsageError, WaitTimeout
+from finetune.errors import DataError, NotEligible, OverBudget, Problem, RecipeError, UsageError, WaitTimeout
 from finetune.jobs import JobState
 from finetune.plan import choose, ignored
 from finetune.service import Service
@@ -140,6 +141,78 @@ def test_auto_takes_the_first_that_can_and_tells_what_it_considered(world):
     choice = choose(file, {"fake": world.provider, "other": other})
     assert choice.provider == "other"
     assert [(one.provider, len(one.problems)) for one in choice.considered] == [("fake", 1), ("other", 0)]
+
+
+class Hosted(FakeProvider):
+    """A provider that bills; `set_up` says whether its key is there."""
+
+    set_up = True
+
+    def unconfigured(self):
+        return [] if self.set_up else [Problem(code="E412", what="no key")]
+
+    def reach(self):
+        raise AssertionError("nothing is sent")
+
+
+@pytest.fixture
+def bazaar(world):
+    """Three hosted providers: the prices of a training, and how each calls `some-model`."""
+    world.prices = {"dear": "9.00", "cheap": "3.00", "silent": None}
+    world.calls = {name: f"{name}/some-model" for name in world.prices}
+    world.hosted = {name: Hosted() for name in world.prices}
+
+    def cost_of(provider, recipe, tokens):
+        assert recipe.base_model == world.calls[provider]
+        usd = world.prices[provider] and Decimal(world.prices[provider])
+        return Cost(low_usd=usd, high_usd=usd, basis=f"{tokens[1]} tokens")
+
+    market = Market(
+        rules_of=lambda provider, method, base_model: world.rules,
+        eligible=lambda provider, recipe: (),
+        cost_of=cost_of,
+        called=lambda provider, base_model: world.calls.get(provider),
+    )
+    world.submitter = Submitter(
+        world.jobs,
+        world.queue,
+        world.clock,
+        data=Room(out=world.folder / "prepared", tokens_of=lambda base_model: Guess(), progress=lambda *_: None),
+        market=market,
+        providers=world.hosted,
+        new_id=iter([f"ft_{n}" for n in range(9)]).__next__,
+    )
+    return world
+
+
+AUTO = TEXT.replace("provider: fake", "provider: auto")
+
+
+def test_auto_takes_the_cheapest_under_its_own_name(bazaar):
+    ready = bazaar.submitter.ready(recipe(bazaar, AUTO))
+    assert (ready.plan.target, str(ready.plan.cost.high_usd)) == ("cheap/cheap/some-model", "3.00")
+    assert [one.provider for one in ready.plan.considered] == ["cheap", "dear", "silent"]
+    made = bazaar.submitter.submit(ready)
+    assert (made.job.provider, made.job.recipe["base_model"]) == ("cheap", "cheap/some-model")
+
+
+def test_auto_takes_one_that_is_set_up_before_a_cheaper_one(bazaar):
+    bazaar.hosted["cheap"].set_up = False
+    assert bazaar.submitter.ready(recipe(bazaar, AUTO)).plan.provider == "dear"
+
+
+def test_auto_takes_an_unknown_price_last_and_none_above_the_limit(bazaar):
+    bazaar.hosted.pop("cheap")
+    assert bazaar.submitter.ready(recipe(bazaar, AUTO)).plan.provider == "dear"
+    with pytest.raises(OverBudget, match=r"costs up to 9\.00 US dollars"):
+        bazaar.submitter.ready(recipe(bazaar, AUTO + "limits: {max_cost: 4 USD}\nallow_ignored: [limits]\n"))
+
+
+def test_auto_takes_own_machines_before_any_price(bazaar):
+    bazaar.hosted["local"] = FakeProvider()
+    bazaar.calls["local"] = "some-model"
+    ready = bazaar.submitter.ready(recipe(bazaar, AUTO))
+    assert (ready.plan.target, ready.plan.cost) == ("local/some-model", None)
 
 
 def test_an_unknown_provider_names_the_known(world):

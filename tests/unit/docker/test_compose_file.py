@@ -94,6 +94,32 @@ def test_who_gets_which_secret(all_services: dict[str, Service]) -> None:
     assert holders == {"remote-worker", "ft"}
 
 
+#: What the clients of S3 and of Google Cloud Storage read.
+BUCKET = {
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+}  # fmt: skip
+
+
+def test_whoever_has_the_bucket_of_adapters_has_its_credentials() -> None:
+    example = (DOCKER / ".env.example").read_text()
+    key = "/run/secrets/google_key"
+    assert f"# GOOGLE_APPLICATION_CREDENTIALS={key}\n" in example
+    mine = {"FT_ARTIFACTS": "s3://box/ft", "GOOGLE_KEY_FILE": "/etc/key.json", **dict.fromkeys(BUCKET, "planted")}
+    for one in services({**ENV, **mine}).values():
+        assert ("FT_ARTIFACTS" in one.environment) is one.ours, one.name
+        assert (one.environment.keys() & BUCKET) == (BUCKET if one.ours else set()), one.name
+        assert ("google_key" in one.entry.get("secrets", ())) is one.ours, one.name
+    assert raw()["secrets"]["google_key"] == {"file": "${GOOGLE_KEY_FILE:-/dev/null}"}
+    assert filled(raw()["secrets"]["google_key"]["file"], mine) == "/etc/key.json"
+    assert "# GOOGLE_KEY_FILE=" in example
+
+
+def test_without_a_bucket_nothing_of_it_is_set() -> None:
+    for one in services(ENV).values():
+        assert one.environment.keys() & {*BUCKET, "FT_ARTIFACTS"} == set(), one.name
+
+
 def test_every_variable_of_the_documents_gets_in() -> None:
     wanted = documented("providers.md") | {name for name in documented("cli.md") if name.startswith("FT_")}
     inside = {name for entry in raw()["services"].values() for name in entry.get("environment", {})}
@@ -176,7 +202,8 @@ def test_the_document_names_what_is_there(all_services: dict[str, Service]) -> N
     assert asked <= all_services.keys()
     described = set(re.findall(r"`([A-Z][A-Z_]+)`", text)) - {"SIGTERM", "FT_HOME"}
     known = dotenv().keys() | set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
-    assert described <= known
+    passed = {name for entry in raw()["services"].values() for name in entry.get("environment", {})}
+    assert described <= known | passed
 
 
 @pytest.mark.parametrize(

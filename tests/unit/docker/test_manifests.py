@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from finetune.settings import from_environment
 from finetune.tasks import QUEUES
 from tests.support.compose import DOCKER, Service, services
 
@@ -19,6 +20,7 @@ FILES = sorted((DOCKER / "k8s").rglob("*.yaml"))
 TWINS = {"remote-worker": "worker-remote", "gpu-worker-cuda": "worker-gpu", "server": "server"}
 ENV = {"POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "$(REDIS_PASSWORD)", "FT_API_KEY": "k", "LITELLM_MASTER_KEY": "sk-l"}
 ENV["OPENAI_WEBHOOK_SECRET"] = "whsec"
+ENV["FT_ARTIFACTS"] = ""
 Resource = dict[str, Any]
 
 
@@ -110,6 +112,25 @@ def variables(sources: list[str]) -> set[str]:
     return {
         key for one in holders if one["metadata"]["name"] in sources for key in one.get("data", one.get("stringData"))
     }
+
+
+@pytest.mark.parametrize("workload", TWINS.values())
+def test_whoever_has_the_bucket_of_adapters_has_its_credentials(workload: str) -> None:
+    """All of ours: who trains writes there, who promotes or serves reads."""
+    mine = found("Deployment", workload)
+    box = container(mine)
+    sources = {ref["name"]: ref for each in box["envFrom"] for ref in each.values()}
+    assert "FT_ARTIFACTS" in variables(["ft"])
+    assert from_environment({"FT_HOME": "ft", **found("ConfigMap", "ft")["data"]}).artifacts is None, "until it is set"
+    assert sources["ft-bucket"]["optional"], "a cluster may know the pods by other means"
+    credentials = found("Secret", "ft-bucket")["stringData"]
+    assert credentials.keys() <= services({**ENV, **dict.fromkeys(credentials, "x")})["gpu-worker"].environment.keys()
+    (volume,) = [each for each in pod(mine)["volumes"] if "secret" in each]
+    (mount,) = [each for each in box["volumeMounts"] if each["name"] == volume["name"]]
+    assert volume["secret"]["optional"]
+    assert mount["readOnly"]
+    (file,) = found("Secret", volume["secret"]["secretName"])["stringData"]
+    assert f"{mount['mountPath']}/{file}" in (DOCKER / "k8s" / "examples" / "secret.yaml").read_text()
 
 
 def test_the_example_servers_run_what_docker_runs(compose: dict[str, Service]) -> None:

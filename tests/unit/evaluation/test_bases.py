@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from finetune.errors import EvaluationError
+from finetune.errors import EvaluationError, Problem
 from finetune.measuring import Address, Measurer, Rooms, Wish
 from finetune.testing import ManualClock
 from finetune.versions import ModelVersion
@@ -28,9 +28,13 @@ def version(number, base, **artifact):
 
 
 HERE, THERE, OLD = version(1, "base-a", path="a"), version(2, "hosted-b", id="b"), version(3, "base-c", path="c")
+#: Its provider speaks another protocol.
+MUTE = version(4, "hosted-d", mute=True)
 
 
 def subject(model):
+    if "mute" in model.artifact:
+        raise EvaluationError(Problem(code="E837", what="it does not speak that"))
     if "path" in model.artifact:
         return {"kind": "adapter", "name": model.ref, "path": model.artifact["path"]}
     return Address(url="http://127.0.0.1:1/v1", model="b").subject(model.ref)
@@ -39,7 +43,7 @@ def subject(model):
 @pytest.fixture
 def asked(tmp_path):
     """Measures a version over another, and returns the request of it."""
-    versions = {each.ref: each for each in (HERE, THERE, OLD)}
+    versions = {each.ref: each for each in (HERE, THERE, OLD, MUTE)}
     kept, held = [], []
     measurer = Measurer(
         SimpleNamespace(add_report=lambda *told: kept.append(told)),
@@ -82,6 +86,19 @@ def test_a_hosted_one_is_compared_with_its_base_where_both_answer(asked):
     told = asked(THERE, "base")
     assert told["tuned"] == {**told["other"], "name": "bot@v2", "model": "b"}
     assert (told["other"]["name"], told["other"]["model"]) == ("hosted-b", "hosted-b")
+
+
+def test_the_base_of_a_hosted_one_is_asked_at_its_provider_wherever_that_is_asked(asked):
+    told = asked(THERE, "base", at=Address(url="http://127.0.0.1:2/v1", model="bot@v2"))
+    assert (told["tuned"]["base_url"], told["tuned"]["model"]) == ("http://127.0.0.1:2/v1", "bot@v2")
+    assert (told["other"]["base_url"], told["other"]["model"]) == ("http://127.0.0.1:1/v1", "hosted-b")
+
+
+def test_where_the_provider_cannot_be_asked_the_base_is_asked_beside_the_tuned_one(asked):
+    told = asked(MUTE, "base", at=Address(url="http://127.0.0.1:2/v1", model="bot@v4"))
+    assert told["other"] == {**told["tuned"], "name": "hosted-d", "model": "hosted-d"}
+    with pytest.raises(EvaluationError, match="E837"):
+        asked(MUTE, "base")
 
 
 def test_one_with_weights_here_is_compared_with_its_base_here_wherever_it_is_asked(asked):

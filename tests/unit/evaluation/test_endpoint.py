@@ -42,6 +42,23 @@ def test_answers_come_in_order_and_greedy() -> None:
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
 
 
+def test_a_key_is_sent_without_what_a_file_has_left_at_its_end() -> None:
+    with chats(echo) as server:
+        at = Address(base_url=server.url, model="m", key_env="THE_KEY")
+        with Endpoint(at, environ={"THE_KEY": f" {KEY}\n"}, retries=0) as endpoint:
+            assert endpoint.answers([ask("x")], 5)[0].text == "said x"
+        assert [headers["authorization"] for headers in server.headers] == [f"Bearer {KEY}"]
+        with pytest.raises(EvaluationError, match="THE_KEY is not set"):
+            Endpoint(at, environ={"THE_KEY": " \n"})
+
+
+def test_a_model_that_is_not_there_may_have_to_be_deployed_first() -> None:
+    with pytest.raises(EvaluationError, match="E854") as refused:
+        answers(lambda body: (404, refusal("The API deployment for this resource does not exist.")), "x")
+    assert "The API deployment for this resource does not exist." in refused.value.problems[0].why
+    assert "deploy it under this name" in refused.value.problems[0].fix
+
+
 def test_no_more_are_under_way_than_it_may_have() -> None:
     meet = threading.Barrier(3)
 

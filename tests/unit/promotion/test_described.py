@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.errors import GatewayError
+from finetune.errors import EvaluationError, GatewayError
 from finetune.files import digest
 from finetune.settings import from_environment
 from finetune.versions import ModelVersion
@@ -102,3 +102,22 @@ def test_what_has_to_be_deployed_first_is_described_without_an_address_and_can_b
     assert "--max-hosting" in refused.value.problems[0].fix
     assert parts.places.host_of(version("openai", {"model": "ft:x"})) is None
     assert parts.places.host_of(version("azure", {"path": "/a", "digest": "d"})) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "url"),
+    [
+        ("openai", "ft:gpt-4o-mini:acme::abc", "https://api.openai.com/v1"),
+        ("mistral", "ft:open-mistral-7b:x", "https://api.mistral.ai/v1"),
+    ],
+)
+def test_a_hosted_version_is_measured_where_it_answers(parts, provider, model, url):
+    told = parts._subject(version(provider, {"model": model}))
+    asked = {"kind": "endpoint", "name": "bot@v3", "base_url": url, "model": model}
+    assert told == {**asked, "key_env": f"{provider.upper()}_API_KEY"}
+
+
+def test_what_speaks_another_protocol_is_measured_behind_a_gateway(parts):
+    with pytest.raises(EvaluationError, match="E837") as refused:
+        parts._subject(version("vertex", {"model": "projects/1/m", "endpoint": ENDPOINT}))
+    assert "ft eval bot@v3 --at URL" in refused.value.problems[0].fix

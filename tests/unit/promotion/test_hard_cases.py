@@ -151,6 +151,39 @@ def test_a_canary_that_nobody_goes_on_with_gets_no_calls(stage, end):
     assert any("given back to bot@v1" in note for note in notes(done))
 
 
+def test_a_canary_that_was_ended_has_no_calls_while_the_next_is_measured(stage):
+    stage.promote(1)
+    canary_at(stage, 2, 2)
+    assert stage.traffic.shares == {1: 0.5, 2: 0.5}
+    stage.taken = True
+    third = stage.begin(3, gate=GATE)
+
+    for _ in range(2):
+        stage.promoter.advance(third.id)
+        stage.clock.sleep(60)
+
+    third = stage.promotions.get(third.id)
+    assert third.state is PromotionState.EVALUATING
+    assert (stage.traffic.shares, stage.traffic.reason) == ({1: 1.0}, "back: for bot@v3")
+    assert (stage.shares["v1"], stage.shares["v2"]) == (1.0, 0.0)
+    assert notes(third) == ["all calls of production were given back to bot@v1", "bot@v3 waits for a card"]
+    stage.taken = False
+    assert stage.run(third).state is PromotionState.LIVE
+    assert stage.releasing.back("bot").version == 1
+
+
+def test_a_gateway_that_is_away_keeps_no_promotion_from_being_measured(stage):
+    """What it still gives a canary that was ended is told, and left to sync."""
+    stage.promote(1)
+    canary_at(stage, 2, 1)
+    stage.gateways["litellm"].faults = ["unavailable set_traffic"]
+    third = stage.run(stage.begin(3, gate=GATE), until=PromotionState.REGISTERING)
+    assert notes(third)[1].startswith("not all of it could be undone: ")
+    assert (stage.traffic.shares, stage.shares["v2"]) == ({1: 1.0}, 0.1)
+    stage.sync.mend(stage.sync.look())
+    assert stage.shares["v2"] == 0.0
+
+
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_the_version_before_is_the_last_that_had_all_calls(stage, share):
     """Not the one that had most of them in a canary which nobody has finished."""

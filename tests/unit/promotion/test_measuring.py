@@ -32,8 +32,8 @@ if how == "hang":
     time.sleep(600)
 if how == "die":
     os.kill(os.getpid(), 9)
-if how == "refuse":
-    say(kind="failed", error={"code": "E854", "what": "refused", "why": "a", "fix": "b"}, retry=False)
+if how in ("refuse", "later"):
+    say(kind="failed", error={"code": "E854", "what": "refused", "why": "a", "fix": "b"}, retry=how == "later")
     sys.exit(1)
 reports = [{"suite": one.get("name", "held-out"), "golden": [], "outcomes": []} for one in asked["suites"]]
 (folder / "result.json").write_text(json.dumps({"reports": reports}))
@@ -140,11 +140,14 @@ def test_with_nothing_to_ask_no_process_is_started(stage):
     assert not stage.aside.exists()
 
 
-@pytest.mark.parametrize(("how", "code"), [("refuse", "E854"), ("die", "E859")])
-def test_a_process_that_fails_says_why_and_keeps_nothing(stage, how, code):
+@pytest.mark.parametrize(
+    ("how", "code", "retry"), [("refuse", "E854", False), ("later", "E854", True), ("die", "E859", False)]
+)
+def test_a_process_that_fails_says_why_and_keeps_nothing(stage, how, code, retry):
     stage.how = how
-    with pytest.raises(EvaluationError, match=code):
+    with pytest.raises(EvaluationError, match=code) as failed:
         measure(stage)
+    assert failed.value.retry is retry
     assert stage.models.reports("bot", 1) == []
     assert list(stage.rooms.folder.iterdir()) == []
 

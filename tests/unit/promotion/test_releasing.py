@@ -1,5 +1,7 @@
 """What users ask of versions: the way back, where one comes from, what differs."""
 
+from dataclasses import replace
+
 import pytest
 
 from finetune.errors import NotFound
@@ -114,6 +116,14 @@ def test_where_a_version_comes_from(stage):
     found = stage.releasing.lineage(stage.registry.version("bot@v1"))
     assert (found["job"], found["target"], found["data"]["digest"]) == ("ft_1", "fake/builtin:tiny-llama", "d")
     assert found["recipe"]["dataset"] == {"path": "data.jsonl"}
+
+
+def test_where_a_version_lies_is_told_and_nothing_else_of_its_artifact(stage):
+    one = stage.registry.version("bot@v1")
+    known = {"path": "/a", "digest": "0", "uri": "s3://box/ft/0", "gone": "2027-01-01", "model": "m"}
+    found = stage.releasing.lineage(replace(one, artifact={**known, "endpoint": "e"}))
+    assert found["artifact"] == known
+    assert "uri" not in stage.releasing.lineage(one)["artifact"]
 
 
 def test_the_card_of_a_version(stage):

@@ -112,3 +112,38 @@ def test_the_weights_that_two_aliases_need_stay(stage):
     assert entries == {"bot@v1", "bot@v2", "bot@v3"}
     assert stage.sync.look() == []
     assert stage.status(2) == "live"
+
+
+def test_a_gateway_that_was_removed_is_told_with_what_mends_it(stage):
+    del stage.gateways["litellm"]
+    (drift,) = stage.sync.look()
+    assert (drift.gateway, drift.kind) == ("litellm", "unreachable")
+    assert "no gateway litellm" in drift.what
+    assert "`ft models sync --forget litellm`" in drift.what
+    assert stage.sync.lost() == {"litellm": "no gateway litellm"}
+    assert stage.sync.mend([drift]) == []
+    (typo,) = [each for each in stage.sync.look(["litelm"]) if each.gateway == "litelm"]
+    assert "--forget" not in typo.what, "it is in no book"
+
+
+def test_a_forgotten_gateway_leaves_the_books_and_nothing_is_sent(stage):
+    there = stage.gateways.pop("litellm")
+    before = dict(there.entries)
+    would = stage.sync.drop("litellm", dry_run=True)
+    assert [(each.kind, each.mended) for each in would] == [("forgotten", False)] * 2
+    assert len(stage.sync.look()) == 1
+
+    done = stage.sync.drop("litellm")
+
+    assert [each.id for each in done] == [each.id for each in would]
+    assert all(each.mended for each in done)
+    assert there.entries == before
+    assert {each.gateway for each in stage.promotions.placed()} == {"vllm"}
+    assert (stage.sync.look(), stage.sync.lost(), stage.sync.drop("litellm")) == ([], {}, [])
+    assert stage.promote(3, gateways=("vllm",)).gateways == ("vllm",)
+
+
+def test_what_is_set_up_stays_where_it_is_when_it_is_forgotten(stage):
+    stage.sync.drop("litellm")
+    assert len(stage.gateways["litellm"].entries) == 2
+    assert stage.sync.look() == []

@@ -108,6 +108,7 @@ def values_of(field: Field) -> st.SearchStrategy[Any]:
         "provider": st.sampled_from(["local", "openai", "auto"]),
         "limits.max_cost": st.sampled_from(["25 USD", "0.5 USD", "0 USD"]),
         "register.max_hosting": st.sampled_from(["3 USD", "0.5 USD"]),
+        "limits.quality": st.sampled_from(["arena >= 1300", "x-1 >= -0.5"]),
         "limits.deadline": st.sampled_from(["6h", "1d2h3m4s", "90s"]),
         "register.canary_pause": st.sampled_from(["5m", "1h30m"]),
         "limits.data": st.sampled_from(["any", "local_only", {"region": "eu"}]),

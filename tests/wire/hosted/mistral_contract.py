@@ -165,6 +165,43 @@ FILE = closed(_FILE, _FILE_MORE)
 RETRIEVED_FILE = closed({**_FILE, "deleted": YES_NO}, _FILE_MORE)
 FILES = closed({"data": many(FILE), "object": TEXT}, {"total": maybe(WHOLE)})
 DELETED_FILE = closed({"id": ID, "object": {"const": "file"}, "deleted": YES_NO})
+#: Of chats what ft and its sandbox use; the description has more.
+TURN = closed(
+    {"role": {"enum": ["system", "user", "assistant", "tool"]}},
+    {"content": maybe(TEXT), "name": maybe(TEXT), "tool_calls": maybe(many({"type": "object"})), "tool_call_id": TEXT},
+)
+CHAT = closed(
+    {"model": TEXT, "messages": {**many(TURN), "minItems": 1}},
+    {
+        "temperature": maybe({"type": "number", "minimum": 0, "maximum": 1.5}),
+        "max_tokens": maybe({"type": "integer", "minimum": 0}),
+        "random_seed": maybe(WHOLE),
+        "stream": YES_NO,
+        "tools": maybe(many({"type": "object"})),
+    },
+)
+ASSISTANT = closed(
+    {"role": {"const": "assistant"}, "content": maybe(TEXT)},
+    {"tool_calls": maybe(many({"type": "object"})), "prefix": YES_NO},
+)
+COMPLETION = closed(
+    {
+        "id": TEXT,
+        "object": {"const": "chat.completion"},
+        "model": TEXT,
+        "created": WHOLE,
+        "usage": closed(dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), WHOLE)),
+        "choices": many(
+            closed(
+                {
+                    "index": WHOLE,
+                    "message": ASSISTANT,
+                    "finish_reason": {"enum": ["stop", "length", "model_length", "error", "tool_calls"]},
+                }
+            )
+        ),
+    }
+)
 #: The description has none; this is what the API was seen to answer.
 ERROR = {"anyOf": [{"type": "object", "required": ["detail"]}, {"type": "object", "required": ["message", "code"]}]}
 
@@ -189,7 +226,10 @@ ANSWERS = {
     "retrieve": DETAILED_JOB,
     "cancel": DETAILED_JOB,
     "start": DETAILED_JOB,
+    "chat": COMPLETION,
 }
+#: What is sent as JSON.
+BODIES = {"create": (JOB_IN, "create sends"), "chat": (CHAT, "chat sends")}
 _NAMES = re.compile(rb'name="([^"]*)"(?:; filename=|\r\n)')
 
 
@@ -199,8 +239,9 @@ def violations(operation: str, request: Request, reply: Reply, *, refused: bool)
     if refused:
         return _against(ERROR, reply.body, f"{operation} refuses")
     found += [f"{operation}: {name} in the query" for name in request.query if name not in QUERIES.get(operation, [])]
-    if operation == "create":
-        found += _against(JOB_IN, json.loads(request.body), "create sends")
+    if operation in BODIES:
+        schema, what = BODIES[operation]
+        found += _against(schema, json.loads(request.body), what)
     if operation == "upload":
         found += [f"upload: {name} in the form" for name in form_names(request.body) if name not in UPLOAD]
     if operation in ANSWERS:

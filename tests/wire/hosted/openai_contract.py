@@ -229,8 +229,49 @@ _REFUSAL: Final = _object(
     {"error": _object({"message": _TEXT, "type": _TEXT, "param": _or_null(_TEXT), "code": _or_null(_TEXT)})}
 )
 _AZURE_REFUSAL: Final = _object({"error": _object({"code": _TEXT, "message": _TEXT})})
+#: Of chats what ft and its sandboxes use; the published schemas have more.
+_TURN: Final = _object(
+    {"role": _only("developer", "system", "user", "assistant", "tool")},
+    {
+        "content": _or_null({"anyOf": [_TEXT, _list(_object({"type": _only("text"), "text": _TEXT}))]}),
+        "name": _TEXT,
+        "tool_call_id": _TEXT,
+        "tool_calls": _list({"type": "object"}),
+    },
+)
+_CHAT: Final = _object(
+    {"model": _TEXT, "messages": _list(_TURN, minItems=1)},
+    {
+        "max_tokens": _or_null(_WHOLE),
+        "max_completion_tokens": _or_null(_WHOLE),
+        "temperature": _or_null({"type": "number", "minimum": 0, "maximum": 2}),
+        "n": _or_null({"type": "integer", "minimum": 1, "maximum": 128}),
+        "seed": _or_null(_WHOLE),
+        "stream": _or_null(_FLAG),
+        "tools": _list({"type": "object"}),
+    },
+)
+_CHOICE: Final = _object(
+    {
+        "index": _WHOLE,
+        "message": _object({"role": _only("assistant"), "content": _or_null(_TEXT), "refusal": _or_null(_TEXT)}),
+        "logprobs": {"type": "null"},
+        "finish_reason": _only("stop", "length", "tool_calls", "content_filter", "function_call"),
+    }
+)
+_USAGE: Final = _object(dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), _WHOLE))
+_COMPLETION: Final = _object(
+    {
+        "id": _TEXT,
+        "object": _only("chat.completion"),
+        "created": _TIME,
+        "model": _TEXT,
+        "choices": _list(_CHOICE, minItems=1),
+        "usage": _USAGE,
+    }
+)
 #: What each operation takes as JSON and answers with, by method and operation: names of schemas, or a schema.
-OPERATIONS: Final[Mapping[tuple[str, str], tuple[str | None, str | Schema | None]]] = {
+OPERATIONS: Final[Mapping[tuple[str, str], tuple[str | Schema | None, str | Schema | None]]] = {
     ("POST", "upload"): (None, "OpenAIFile"),
     ("GET", "files"): (None, "ListFilesResponse"),
     ("GET", "file"): (None, "OpenAIFile"),
@@ -250,6 +291,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], tuple[str | None, str | Schema | None
     ("GET", "checkpoints"): (None, "ListFineTuningJobCheckpointsResponse"),
     ("GET", "models"): (None, {"anyOf": [_MODEL, _page(_MODEL)]}),
     ("DELETE", "models"): (None, _NO_MODEL),
+    ("POST", "chat"): (_CHAT, _COMPLETION),
 }
 
 
@@ -291,15 +333,17 @@ class _Watch:
                 raise
             asked, answered = OPERATIONS[route.method, route.operation]
             if asked is not None:
-                self._write(route, request, "request", faults(json.loads(request.body), self._schemas[asked]))
+                self._write(route, request, "request", faults(json.loads(request.body), self._schema(asked)))
             if answered is None:
                 self._write(route, request, "answer", [] if isinstance(reply.body, bytes) else ["is no file"])
             else:
-                schema = self._schemas[answered] if isinstance(answered, str) else answered
-                self._write(route, request, "answer", faults(reply.body, schema))
+                self._write(route, request, "answer", faults(reply.body, self._schema(answered)))
             return reply
 
         return Route(method=route.method, path=route.path, operation=route.operation, answer=answer)
+
+    def _schema(self, named: str | Schema) -> Schema:
+        return self._schemas[named] if isinstance(named, str) else named
 
     def _write(self, route: Route, request: Request, what: str, found: list[str]) -> None:
         self.breaches.extend(f"{route.method} {request.path}: {what} {each}" for each in found)
@@ -320,7 +364,8 @@ class WatchedAzure(AzureSandbox):
     def routes(self) -> Sequence[Route]:
         watch = _Watch(AZURE_SCHEMAS, _AZURE_REFUSAL)
         self.breaches = watch.breaches
-        return [watch.over(route) for route in super().routes()]
+        # The Resource Manager's have another form.
+        return [watch.over(each) if each.path.startswith(self.root) else each for each in super().routes()]
 
 
 def ask(

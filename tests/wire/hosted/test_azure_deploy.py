@@ -1,17 +1,26 @@
 """Deploying at Azure: what is sent to the Resource Manager, what its answers mean, and what is never touched."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import httpx
 import pytest
 
 from finetune.abilities import Deployable
-from finetune.errors import AuthenticationFailed, ProviderError, ProviderUnavailable
+from finetune.errors import AuthenticationFailed, GatewayError, ProviderError, ProviderUnavailable
+from finetune.evaluation.endpoint import Address as EndpointAddress
+from finetune.evaluation.endpoint import Endpoint
+from finetune.evaluation.models import Question
 from finetune.providers.azure import AzureProvider
 from finetune.sandbox.azure import AzureSandbox
-from finetune.sandbox.azure_deployments import ACCOUNT, GROUP, SUBSCRIPTION, TOKEN, Deployed
+from finetune.sandbox.azure_deployments import ACCOUNT, GROUP, SUBSCRIPTION, TOKEN, Deployed, Deployments
 from finetune.sandbox.faults import Fault
+from finetune.sandbox.service import Reply
+from finetune.settings import from_environment
+from finetune.testing import ManualClock
+from finetune.versions import ModelVersion, Placed
+from finetune.wiring import Releases
 from tests.support import hosted
 
 BASE = "gpt-4.1-mini-2025-04-14"
@@ -23,15 +32,15 @@ PATH = f"{WHERE}/accounts/{ACCOUNT}/deployments/{NAME}"
 
 
 class World:
-    def __init__(self, folder):
-        self.folder = folder
-        self.sandbox = AzureSandbox()
+    def __init__(self, folder, sandbox=None, clock=None):
+        self.folder, self.clock = folder, clock
+        self.sandbox = sandbox or AzureSandbox()
         self.sandbox._models.add(MODEL, BASE, 0)
         self.server = hosted.served(self.sandbox)
         self.provider = self.another()
 
     def another(self, **environ):
-        return AzureProvider(hosted.kit(self.folder, {**self.server.environment, **environ}))
+        return AzureProvider(hosted.kit(self.folder, {**self.server.environment, **environ}, self.clock))
 
     @property
     def book(self):
@@ -94,6 +103,35 @@ def test_it_answers_under_the_deployments_name_until_it_is_undone(world):
     assert asked().json()["choices"][0]["message"]["content"] == f"I am {MODEL}: hi"
     world.provider.undeploy(NAME)
     assert asked().status_code == 404
+
+
+def test_a_deployed_version_is_measured_by_its_deployments_name(world, tmp_path, monkeypatch):
+    """By a model's own name nothing answers there; `ft eval` of it: tests/flow/hosted."""
+    for name, value in world.server.environment.items():
+        monkeypatch.setenv(name, value)
+    named = {"name": "bot", "version": 3, "job_id": "ft_1", "base_model": BASE, "provider": "azure", "lineage": {}}
+    at = datetime(2027, 1, 1, tzinfo=UTC)
+    version = ModelVersion(**named, artifact=ARTIFACT, created_at=at)
+    parts = Releases(from_environment({"FT_HOME": str(tmp_path / "home")}))
+    try:
+        with pytest.raises(GatewayError, match="is not deployed at azure, so it answers nowhere"):
+            parts._subject(version)
+        there = {"gateway": "azure", "id": NAME, "name": "bot", "version": 3, "alias": "production"}
+        parts.promotions.place(Placed(**there, listed_as=NAME, at=at))
+        subject = parts._subject(version)
+    finally:
+        parts.close()
+    assert subject == {
+        "kind": "endpoint",
+        "name": "bot@v3",
+        "base_url": f"{world.server.url}/openai/v1",
+        "model": NAME,
+        "key_env": "AZURE_OPENAI_API_KEY",
+    }
+    world.deployed()
+    with Endpoint(EndpointAddress(base_url=subject["base_url"], model=NAME, key_env=subject["key_env"])) as endpoint:
+        (answer,) = endpoint.answers([Question(messages=[{"role": "user", "content": "hi"}])], 8)
+    assert answer.text == f"I am {MODEL}: hi"
 
 
 def test_undone_it_is_billed_no_more(world):
@@ -212,7 +250,7 @@ def test_the_account_is_the_first_word_of_azures_own_hosts(world):
     ("environ", "usd"),
     [
         ({}, "1.70"),
-        ({"AZURE_DEPLOYMENT_SKU": "GlobalStandard"}, "1.70"),
+        ({"AZURE_DEPLOYMENT_SKU": "globalstandard"}, "1.70"),
         ({"AZURE_DEPLOYMENT_SKU": "DeveloperTier"}, "0"),
         ({"AZURE_DEPLOYMENT_SKU": "ProvisionedManaged"}, None),
         ({"AZURE_DEPLOYMENT_SKU": "ProvisionedManaged", "AZURE_HOSTING_USD": "9.5"}, "9.5"),
@@ -224,6 +262,76 @@ def test_what_an_hour_costs(world, environ, usd):
     hosting = world.another(**environ).hosting(BASE)
     assert hosting.usd_per_hour == (None if usd is None else Decimal(usd))
     assert world.server.requests == 0
+
+
+def test_who_says_what_an_hour_costs(world):
+    hosting = world.provider.hosting(BASE)
+    assert hosting.source == (
+        'Microsoft\'s page "Cost management for fine-tuning", of 2026-02-11, read 2026-11-29, an example there'
+    )
+
+
+class Reluctant(Deployments):
+    """Takes its time to delete: 202, then so many looks at what is being deleted."""
+
+    def __init__(self, is_tuned, now, looks):
+        super().__init__(is_tuned, now)
+        self.left, self.deletes, self.begun = looks, 0, False
+
+    def _delete(self, request):
+        self.deletes, self.begun = self.deletes + 1, True
+        return Reply(status=202)
+
+    def _get(self, request):
+        one = self._found(request)
+        if self.begun and self.left == 0:
+            one.until = self._now()
+        self.left -= self.begun
+        return super()._get(request)
+
+    def _shown(self, one):
+        shown = super()._shown(one)
+        return (
+            {**shown, "properties": {**shown["properties"], "provisioningState": "Deleting"}} if self.begun else shown
+        )
+
+
+@pytest.fixture
+def reluctant(tmp_path):
+    """Worlds whose deletions take so many looks."""
+    worlds = []
+
+    def made(looks):
+        sandbox = AzureSandbox()
+        sandbox.deployments = Reluctant(sandbox._models.is_tuned, sandbox.now, looks)
+        worlds.append(World(tmp_path, sandbox, ManualClock()))
+        worlds[-1].deployed()
+        return worlds[-1]
+
+    yield made
+    for world in worlds:
+        world.server.stop()
+        assert world.server.broken == []
+
+
+def test_a_deletion_that_has_only_begun_is_followed_to_its_end(reluctant):
+    world = reluctant(3)
+    before = world.clock.now()
+    world.provider.undeploy(NAME)
+    assert world.sandbox.deployments.there() == []
+    assert world.sandbox.deployments.deletes == 1
+    assert (world.clock.now() - before).total_seconds() == 8
+
+
+def test_a_deletion_that_does_not_end_is_left_to_the_next_look(reluctant):
+    world = reluctant(14)
+    with pytest.raises(ProviderUnavailable, match="it is Deleting") as left:
+        world.provider.undeploy(NAME)
+    assert "sync" in left.value.problems[0].fix
+    assert world.sandbox.deployments.left == 4
+    world.provider.undeploy(NAME)
+    assert world.sandbox.deployments.there() == []
+    assert world.sandbox.deployments.deletes == 1, "what is being deleted is not told so again"
 
 
 # The stand-in is as strict as the description.

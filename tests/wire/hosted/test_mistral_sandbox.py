@@ -602,6 +602,81 @@ def test_an_odd_state(bench):
     assert bench.status(job) == "QUEUED"
 
 
+HELLO = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Who are you?"}]
+
+
+def asked(bench, model, **more):
+    body = {"model": model, "messages": HELLO, **more}
+    sent = {name: value for name, value in body.items() if value is not None}
+    return bench.http.post("/v1/chat/completions", json=sent)
+
+
+def tuned(bench, **more):
+    job = bench.job(auto_start=True, **more)
+    bench.after(2000)
+    return bench.get(job)["fine_tuned_model"]
+
+
+@pytest.mark.parametrize("suffix", [None, "bot"])
+def test_models_say_who_they_are(bench, suffix):
+    mine = tuned(bench, suffix=suffix)
+    assert mine.startswith("ft:ministral-3b-latest:")
+    chat = bench.package().chat
+    for name in (mine, "ministral-3b-latest"):
+        answers = [chat.complete(model=name, messages=HELLO, max_tokens=8, temperature=0) for _ in range(2)]
+        assert [each.choices[0].message.content for each in answers] == [f"I am {name}: Who are you?"] * 2
+        assert {each.model for each in answers} == {name}
+        assert answers[0].choices[0].finish_reason == "stop"
+        assert answers[0].usage.total_tokens == answers[0].usage.prompt_tokens + answers[0].usage.completion_tokens > 2
+
+
+def test_models_answer_though_nobody_can_tune_them_any_more():
+    bench = Bench(gone=True)
+    try:
+        assert asked(bench, "ministral-3b-latest").status_code == 200
+    finally:
+        bench.http.close()
+        bench.server.stop()
+
+
+def test_a_model_that_is_not_there_answers_nothing(bench):
+    assert tuned(bench, suffix="fail-train") is None
+    running = bench.job(auto_start=True)
+    bench.after(500)
+    not_yet = bench.sandbox._jobs[running].tuned(bench.sandbox._now())
+    for name in (not_yet, "ft:ministral-3b-latest:5a4db0c5:20260101:00000000", "mistral-tiny", ""):
+        reply = asked(bench, name)
+        told = {"object": "error", "message": f"Invalid model: {name}", "type": "invalid_model", "param": None}
+        assert (reply.status_code, reply.json()) == (400, {**told, "code": "1500", "raw_status_code": 400})
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "kind"),
+    [
+        ({"model": None}, ["body", "model"], "missing"),
+        ({"messages": None}, ["body", "messages"], "missing"),
+        ({"messages": []}, ["body", "messages"], "too_short"),
+        ({"messages": [{"role": "boss", "content": "hi"}]}, ["body", "messages", 0, "role"], "literal_error"),
+        ({"max_completion_tokens": 8}, ["body", "max_completion_tokens"], "extra_forbidden"),
+        ({"temperature": 1.6}, ["body", "temperature"], "less_than_equal"),
+        ({"stream": "no"}, ["body", "stream"], "bool_type"),
+    ],
+)
+def test_chats_with_fields_at_fault(bench, change, place, kind):
+    reply = asked(bench, **{"model": "ministral-3b-latest", **change})
+    told = reply.json()
+    assert (reply.status_code, told["raw_status_code"], told["type"]) == (422, 422, "invalid_request_error")
+    (fault,) = told["message"]["detail"]
+    assert (fault["loc"], fault["type"]) == (place, kind)
+
+
+@pytest.mark.parametrize(("change", "words"), [({"stream": True}, "in one piece"), ({"n": 2}, "one answer")])
+def test_chats_that_the_stand_in_does_not_do(bench, change, words):
+    reply = asked(bench, "ministral-3b-latest", **change)
+    assert reply.status_code == 400
+    assert words in reply.json()["message"]
+
+
 @pytest.mark.alone
 def test_ten_thousand_jobs_are_as_fast_as_one(bench):
     file = bench.sandbox.files.get(bench.file)

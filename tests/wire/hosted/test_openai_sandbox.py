@@ -1031,6 +1031,100 @@ def test_uploads_that_are_not_taken(server: Server, narrow: Server) -> None:
             client.uploads.parts.create(upload_id, data=b"a" * 401)
 
 
+# Chats
+
+HELLO: list[Any] = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Who are you?"}]
+
+
+def trained(server: Server, client: OpenAI, training: str, **more: Any) -> str:
+    """The name of a new model."""
+    job = client.fine_tuning.jobs.create(model=MODEL, training_file=training, **more)
+    later(server, 10)
+    name = client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model
+    assert name is not None
+    return name
+
+
+def test_models_say_who_they_are(server: Server, client: OpenAI, training: str) -> None:
+    tuned = trained(server, client, training, suffix="bot")
+    for name, by in ((tuned, tuned), (MODEL, MODEL), ("gpt-4o-mini", MODEL)):
+        answers = [
+            client.chat.completions.create(model=name, messages=HELLO, max_tokens=8, temperature=0) for _ in range(2)
+        ]
+        assert [answer.choices[0].message.content for answer in answers] == [f"I am {by}: Who are you?"] * 2
+        assert {answer.model for answer in answers} == {by}
+        assert len({answer.id for answer in answers}) == 2
+        assert (answers[0].choices[0].finish_reason, answers[0].choices[0].message.role) == ("stop", "assistant")
+        assert answers[0].usage is not None
+        spent = answers[0].usage
+        assert spent.total_tokens == spent.prompt_tokens + spent.completion_tokens > 2
+    parts: Any = [{"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}]
+    answer = client.chat.completions.create(model=MODEL, messages=parts, max_completion_tokens=8)
+    assert answer.choices[0].message.content == f"I am {MODEL}: A B"
+
+
+def test_a_model_that_is_not_there_answers_nothing(server: Server, client: OpenAI, training: str) -> None:
+    gone = trained(server, client, training)
+    client.models.delete(gone)
+    running = client.fine_tuning.jobs.create(model=MODEL, training_file=training)
+    for name in (gone, running.id, f"ft:{MODEL}:sandbox-org::00000000", "gpt-5"):
+        code, body, _ = ask(server.url, "POST", "/v1/chat/completions", {"model": name, "messages": HELLO})
+        assert (code, body["error"]) == (
+            404,
+            {
+                "message": f"The model `{name}` does not exist or you do not have access to it.",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": "model_not_found",
+            },
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param", "words"),
+    [
+        ({"model": None}, None, None, "you must provide a model parameter"),
+        ({"model": ""}, None, None, "you must provide a model parameter"),
+        ({"model": 7}, "invalid_type", "model", "expected a string"),
+        ({"messages": None}, "missing_required_parameter", "messages", "Missing required parameter: 'messages'."),
+        ({"messages": []}, "empty_array", "messages", "Invalid 'messages': empty array."),
+        ({"messages": "hi"}, "invalid_type", "messages", "expected an array"),
+        ({"messages": [{"content": "hi"}]}, "missing_required_parameter", "messages[0].role", "Missing required"),
+        ({"messages": [{"role": "boss", "content": "hi"}]}, "invalid_value", "messages[0].role", "'boss'"),
+        ({"messages": [{"role": "user", "content": 7}]}, "invalid_type", "messages[0].content", "a string or array"),
+        ({"temperature": 2.5}, "decimal_above_max_value", "temperature", "<= 2"),
+        ({"temperature": -1}, "decimal_below_min_value", "temperature", ">= 0"),
+        ({"temperature": "0"}, "invalid_type", "temperature", "a decimal"),
+        ({"max_tokens": 0}, "integer_below_min_value", "max_tokens", ">= 1"),
+        ({"stream": True}, "unsupported_value", "stream", "in one piece"),
+        ({"stream": "no"}, "invalid_type", "stream", "a boolean"),
+        ({"n": 2}, "unsupported_value", "n", "one answer"),
+        ({"frobnicate": 1}, "unknown_parameter", "frobnicate", "'frobnicate'"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
+)
+def test_chats_that_are_not_answered(
+    server: Server, change: dict[str, Any], code: str | None, param: str | None, words: str
+) -> None:
+    body = {"model": MODEL, "messages": HELLO, **change}
+    sent = {name: value for name, value in body.items() if value is not None}
+    status_, told, _ = ask(server.url, "POST", "/v1/chat/completions", sent)
+    assert (status_, told["error"]["code"], told["error"]["param"]) == (400, code, param)
+    assert words in told["error"]["message"]
+
+
+def test_what_changes_no_answer_is_taken(server: Server, client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=HELLO,
+        n=1,
+        stream=False,
+        seed=7,
+        tools=[{"type": "function", "function": {"name": "look_up"}}],
+    )
+    assert answer.choices[0].message.content == f"I am {MODEL}: Who are you?"
+
+
 # Webhooks
 
 

@@ -319,6 +319,9 @@ def calls(client: OpenAI, training: str, jobs: Sequence[str]) -> dict[str, Calla
         "checkpoints": lambda: tuning.checkpoints.list(jobs[0]),
         "cancel": lambda: tuning.cancel(jobs[1]),
         "models": lambda: client.models.list(),
+        "chat": lambda: client.chat.completions.create(
+            model="gpt-4o-mini", messages=[{"role": "user", "content": "Who are you?"}]
+        ),
     }
 
 

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,6 +115,31 @@ def test_it_comes_back_as_it_went(place: Place, adapter: Path, tmp_path: Path) -
     assert place.all().keys() == {f"{name[:31]}/neighbour"}
     assert not objects.is_used(where)
     objects.remove(where)
+
+
+def test_what_is_there_is_listed_by_folder(place: Place, adapter: Path) -> None:
+    assert objects.copies(place.prefix) == {}
+    where, name = put(place, adapter), digest(adapter)[:32]
+    place.write("other/half/a", b"123")
+    place.write("other/b", b"45")
+    place.write("beside", b"x")
+    found = objects.copies(f"{place.prefix}/")
+    manifest = len(place.all()[f"{name}/{objects.MANIFEST}"])
+    told = {name: (sum(map(len, FILES.values())) + manifest, True), "other": (5, False)}
+    assert {key: (each.bytes, each.whole) for key, each in found.items()} == told
+    assert all(abs(datetime.now(UTC) - each.at) < timedelta(hours=1) for each in found.values())
+    assert objects.lineage(where) == FILES["lineage.json"]
+    assert objects.lineage(f"{place.prefix}/other") is None
+
+
+def test_the_age_of_a_copy_is_that_of_its_newest_file(gcs: Gcs) -> None:
+    place = InGcs(gcs)
+    for name, passed in (("x/a", 3), ("x/b", 1), ("x/c", 2)):
+        place.write(name, b"x")
+        stored = gcs.storage._objects[BUCKET]
+        at = datetime(2026, 11, 1, tzinfo=UTC) - timedelta(days=passed)
+        stored[f"ft/{name}"] = replace(stored[f"ft/{name}"], created_at=at)
+    assert objects.copies(place.prefix)["x"].at == datetime(2026, 10, 31, tzinfo=UTC)
 
 
 def test_what_is_there_is_not_written_again(place: Place, adapter: Path) -> None:
@@ -228,6 +254,8 @@ def test_a_bucket_that_is_not_there(s3: Any, gcs: Gcs, adapter: Path) -> None:
             objects.put(adapter, f"{prefix}/x", digest(adapter))
         with pytest.raises(StateError, match="E512"):
             objects.reach(prefix)
+        with pytest.raises(StateError, match="E512"):
+            objects.copies(prefix)
 
 
 def test_a_bucket_that_answers(place: Place) -> None:

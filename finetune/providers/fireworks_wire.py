@@ -1,0 +1,276 @@
+"""Calls of Fireworks' API: one request each, answers as plain JSON, faults as ours.
+
+Signed addresses belong to a storage behind it. They carry their own right to be used, so the key is never sent there,
+and they are never shown.
+"""
+
+import email.utils
+import functools
+import json
+import re
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from finetune.errors import ProviderError, StateError
+from finetune.files import unwritable
+from finetune.jobs import Json
+from finetune.ports import Clock
+from finetune.providers.pace import Pace
+from finetune.providers.troubles import Troubles
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+TITLE: Final = "Fireworks"
+VENDOR: Final = "https://api.fireworks.ai"
+CONNECT_S: Final = 10.0
+#: For a data set of a gigabyte, or an adapter.
+_TRANSFER_S: Final = 600.0
+#: Rows of a page of a list, the API's most.
+_PAGE: Final = 200
+#: Words in a 429 that no waiting mends; a mere rate limit has none of them.
+_EXHAUSTED: Final = re.compile(r"quota|billing|payment|monthly|credit|spend", re.IGNORECASE)
+_PIECE: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def good(self) -> bool:
+        """Not a refusal."""
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One request to the API."""
+
+    method: str
+    #: From `/v1` on.
+    path: str
+    params: Mapping[str, str] | None = None
+    body: Json | None = None
+
+
+class Wire:
+    """A client. Safe for threads. Nothing is retried here."""
+
+    def __init__(
+        self, clock: Clock, *, address: str, key: str, secrets: tuple[str, ...], per_s: float, read_s: float
+    ) -> None:
+        """`secrets` are others beside `key`; `read_s` bounds the wait for an answer, in seconds."""
+        import httpx
+
+        self._httpx, verify = httpx, _certificates()
+        self._clock, self._address = clock, address
+        self._pace = Pace(TITLE, clock, per_s)
+        self.troubles = Troubles(TITLE, (key, *secrets))
+        self._read_s = read_s
+        # Redirects are not followed: a POST must not go elsewhere, nor the key.
+        self._client = httpx.Client(
+            base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=self._timeout(read_s), verify=verify
+        )
+        self._storage = httpx.Client(timeout=self._timeout(_TRANSFER_S), verify=verify)
+        # Nobody closes a provider.
+        for client in (self._client, self._storage):
+            weakref.finalize(self, client.close)
+
+    def call(self, doing: str, ask: Ask, *, creating: bool = False) -> Json:
+        """The JSON object of a good answer. Raises ProviderError."""
+        answer = self.ask(doing, ask, creating=creating)
+        if not answer.good:
+            raise self.refusal(doing, answer, creating=creating)
+        return self.read(doing, answer, creating=creating)
+
+    def known(self, doing: str, name: str, *, within_s: float | None = None) -> Json | None:
+        """The resource of this whole name, or None: the API says that it has none. Raises ProviderError."""
+        answer = self.ask(doing, Ask(method="GET", path=f"/v1/{name}"), within_s=within_s)
+        if answer.status == 404:
+            # Anything on the way may say 404; only the API says it in its own form.
+            self.read(doing, answer)
+            return None
+        if not answer.good:
+            raise self.refusal(doing, answer)
+        told = self.read(doing, answer)
+        if told.get("name") != name:
+            raise self.troubles.nonsense(doing, "the answer is about something else")
+        return told
+
+    def ask(self, doing: str, ask: Ask, *, creating: bool = False, within_s: float | None = None) -> Answer:
+        """The answer, good or not. Raises ProviderError when there is none."""
+        self._pace.take()
+        timeout = self._timeout(min(self._read_s, within_s or self._read_s))
+        try:
+            got = self._client.request(ask.method, ask.path, params=ask.params, json=ask.body, timeout=timeout)
+        except self._httpx.RequestError as error:
+            raise self._silence(doing, error, creating=creating) from None
+        answer = Answer(got.status_code, got.headers, got.text)
+        if answer.status == 429:
+            self._pace.hush(self._after_s(answer) or 0.0)
+        return answer
+
+    def read(self, doing: str, answer: Answer, *, creating: bool = False) -> Json:
+        """The answer's JSON object. Raises ProviderError when it has none."""
+        try:
+            value = json.loads(answer.text)
+        except ValueError as error:
+            raise self.troubles.nonsense(doing, f"no JSON: {error}", creating=creating) from None
+        if not isinstance(value, dict):
+            raise self.troubles.nonsense(doing, "JSON, but no object", creating=creating)
+        return value
+
+    def refusal(self, doing: str, answer: Answer, *, creating: bool = False) -> ProviderError:
+        """What a refusal means."""
+        if answer.status < 400:
+            return self.troubles.nonsense(doing, f"status {answer.status}", creating=creating)
+        words = _words(answer.text)
+        exhausted = answer.status == 402 or (answer.status == 429 and bool(_EXHAUSTED.search(words)))
+        return self.troubles.refused(
+            doing,
+            answer.status,
+            words,
+            request_id=answer.headers.get("x-request-id"),
+            creating=creating,
+            after_s=self._after_s(answer),
+            exhausted=exhausted,
+        )
+
+    def pages(self, doing: str, path: str, key: str) -> Iterator[Json]:
+        """The rows under `key` of a list, page by page, each once."""
+        seen: set[str] = set()
+        params = {"pageSize": str(_PAGE)}
+        while True:
+            told = self.call(doing, Ask(method="GET", path=path, params=params))
+            rows = told.get(key) or []
+            if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
+                raise self.troubles.nonsense(doing, "a list without rows")
+            new = [row for row in rows if row["name"] not in seen]
+            yield from new
+            seen.update(row["name"] for row in new)
+            token = told.get("nextPageToken")
+            if not token or not new:
+                return
+            params = {"pageSize": str(_PAGE), "pageToken": str(token)}
+
+    # Signed addresses.
+
+    def put(self, doing: str, url: object, path: Path) -> None:
+        """Put the file there. Raises ProviderError."""
+        size = path.stat().st_size
+        headers = {"Content-Type": "application/octet-stream", "X-Goog-Content-Length-Range": f"{size},{size}"}
+        headers["Content-Length"] = str(size)
+        place = self._checked(doing, url)
+        try:
+            with path.open("rb") as content:
+                got = self._storage.put(place, content=content, headers=headers)
+        except self._httpx.RequestError as error:
+            raise self._silence(doing, error) from None
+        if got.status_code >= 300:
+            raise self._stored(doing, got.status_code, got.text)
+
+    def get(self, doing: str, url: object, *, most: int) -> bytes | None:
+        """What is there, at most so many bytes; None: nothing is there (yet). Raises ProviderError."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            with self._storage.stream("GET", self._checked(doing, url), timeout=self._timeout(self._read_s)) as got:
+                if got.status_code == 404:
+                    return None
+                if got.status_code >= 300:
+                    raise self._stored(doing, got.status_code, got.read().decode("utf-8", "replace"))
+                for piece in got.iter_bytes(_PIECE):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > most:
+                        raise self.troubles.nonsense(doing, f"more than {most} bytes")
+        except self._httpx.RequestError as error:
+            raise self._silence(doing, error) from None
+        return b"".join(pieces)
+
+    def download(self, doing: str, url: object, path: Path) -> None:
+        """Write what is there to a file. Raises ProviderError, StateError."""
+        try:
+            with self._storage.stream("GET", self._checked(doing, url)) as got:
+                if got.status_code >= 300:
+                    raise self._stored(doing, got.status_code, got.read().decode("utf-8", "replace"))
+                with path.open("wb") as file:
+                    for piece in got.iter_bytes(_PIECE):
+                        file.write(piece)
+        except self._httpx.RequestError as error:
+            raise self._silence(doing, error) from None
+        except OSError as error:
+            raise StateError(unwritable(path.parent, error)) from None
+
+    def _checked(self, doing: str, url: object) -> str:
+        """The address, which is as safe as the API's own."""
+        schemes = {"https", urlsplit(self._address).scheme}
+        parts = urlsplit(url) if isinstance(url, str) else None
+        if parts is None or parts.scheme not in schemes or not parts.hostname:
+            raise self.troubles.nonsense(doing, "an address that is none, or not encrypted")
+        try:
+            return str(self._httpx.URL(parts.geturl()))
+        except self._httpx.InvalidURL:
+            raise self.troubles.nonsense(doing, "an address that is none") from None
+
+    def _stored(self, doing: str, status: int, text: str) -> ProviderError:
+        """A refusal of the storage. The address may have run out, and another one is made for the next try."""
+        if status < 500 and status != 429:
+            code = re.search(r"<Code>(\w{1,60})</Code>", text)
+            return self.troubles.nonsense(doing, f"its storage says {status} {code[1] if code else ''}".rstrip())
+        return self.troubles.refused(doing, status, "its storage is in trouble")
+
+    def _timeout(self, read_s: float) -> "httpx.Timeout":
+        return self._httpx.Timeout(read_s, connect=min(CONNECT_S, read_s))
+
+    def _silence(self, doing: str, error: "httpx.RequestError", *, creating: bool = False) -> ProviderError:
+        words = f"{type(error).__name__}: {error}"
+        unsent = (self._httpx.ConnectError, self._httpx.ConnectTimeout, self._httpx.PoolTimeout)
+        sent = not isinstance(error, (*unsent, self._httpx.UnsupportedProtocol))
+        return self.troubles.unreachable(doing, words, sent=sent, creating=creating)
+
+    def _after_s(self, answer: Answer) -> float | None:
+        """Retry-After in seconds, which may stand there as a number or as a date."""
+        said = answer.headers.get("retry-after")
+        if said is None:
+            return None
+        with suppress(ValueError):
+            return max(0.0, float(said))
+        with suppress(ValueError):
+            return max(0.0, (email.utils.parsedate_to_datetime(said) - self._clock.now()).total_seconds())
+        return None
+
+
+@functools.cache
+def _certificates() -> "ssl.SSLContext":
+    """Of all clients: reading them takes a tenth of a second."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
+def _words(text: str) -> str:
+    """What a refusal says: its message, which may stand under `error`, or the text as it came."""
+    try:
+        body: Any = json.loads(text)
+    except ValueError:
+        return text
+    for _ in range(2):
+        if not isinstance(body, dict):
+            break
+        if isinstance(body.get("message"), str) and body["message"]:
+            return str(body["message"])
+        body = body.get("error")
+    return body if isinstance(body, str) and body else text

@@ -1,0 +1,213 @@
+"""A job of Together's, as one look at it tells, in our words."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from finetune.errors import Problem
+from finetune.jobs import Event, Json, Metric, ProviderState
+from finetune.ports import Observation, RemoteJob
+
+STATES: Final[Mapping[str, ProviderState]] = {
+    "pending": "queued",
+    "queued": "queued",
+    "running": "running",
+    "compressing": "running",
+    "uploading": "running",
+    "cancel_requested": "running",
+    "completed": "succeeded",
+    "error": "failed",
+    # Not in the description of 2026-04; the vendor's package knows it.
+    "user_error": "failed",
+    "cancelled": "cancelled",
+}
+ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
+#: Before any of these nothing is measured.
+IDLE: Final = frozenset({"pending", "queued"})
+#: What counts steps and time in a row of metrics, and measures nothing.
+_COUNTS: Final = ("timestamp", "step", "epoch")
+_STEP: Final = "train/global_step"
+#: Prices come in billionths of a US dollar. together 3.1.1, lib/utils/tools.py.
+_NANO: Final = Decimal(10) ** 9
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cursor:
+    """How far we have read, and what later looks need of earlier ones."""
+
+    #: So many events.
+    events: int = 0
+    #: The step of the last row of metrics, and so many rows of that step.
+    step: int = -1
+    rows: int = 0
+    loss: float | None = None
+    #: The last state in our words.
+    state: ProviderState | None = None
+    #: An unknown word that was told.
+    told: str | None = None
+
+    @classmethod
+    def of(cls, text: str | None) -> "Cursor":
+        """From what the last poll handed out."""
+        return cls(**json.loads(text)) if text else cls()
+
+    def text(self) -> str:
+        """To be handed out."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def remote(job: Json) -> RemoteJob:
+    """The job in short."""
+    raw = str(job.get("status"))
+    ended = STATES.get(raw) in ENDED
+    return RemoteJob(remote_id=job["id"], raw_state=raw, created_at=_at(job.get("created_at")), ended=ended)
+
+
+def observed(job: Json, told: Sequence[Json], measured: Sequence[Json], cursor: Cursor, now: datetime) -> Observation:
+    """What one poll saw: the job, all its events, and the rows of metrics from the cursor's step on."""
+    rows, news = _in_order(told), _new(measured, cursor)
+    raw = str(job.get("status"))
+    state = STATES.get(raw) or cursor.state or _guessed(rows)
+    events = [_event(row, now) for row in rows[cursor.events :]]
+    after = _after(replace(cursor, events=max(cursor.events, len(rows)), state=state), news)
+    if raw not in STATES and raw != cursor.told:
+        events.append(Event(kind="warning", message=f"the provider says {raw!r}, a word that ft does not know", at=now))
+        after = replace(after, told=raw)
+    return Observation(
+        state=state,
+        raw_state=raw,
+        cursor=after.text(),
+        events=tuple(events),
+        metrics=tuple(metric for step, row in news for metric in _metrics(step, row)),
+        progress=_progress(job, rows, after),
+        artifact=_artifact(job) if state == "succeeded" else None,
+        problem=_problem(rows) if state == "failed" else None,
+        spent_usd=_spent(job) if state in ("succeeded", "cancelled") else None,
+    )
+
+
+def _in_order(rows: Sequence[Json]) -> Sequence[Json]:
+    """Events, oldest first, whichever way they came."""
+    newest_first = len(rows) > 1 and _at(rows[0].get("created_at")) > _at(rows[-1].get("created_at"))
+    return sorted(rows[::-1] if newest_first else rows, key=lambda row: _at(row.get("created_at")))
+
+
+def _new(rows: Sequence[Json], cursor: Cursor) -> Sequence[tuple[int, Json]]:
+    """Rows of metrics with their steps, in order, without those that were read before."""
+    found = [(int(row[_STEP]), row) for row in rows if _number(row.get(_STEP)) is not None]
+    found.sort(key=lambda each: each[0])
+    known = cursor.rows
+    return [
+        (step, row)
+        for place, (step, row) in enumerate(found)
+        if step > cursor.step or (step == cursor.step and place - _first(found, step) >= known)
+    ]
+
+
+def _first(rows: Sequence[tuple[int, Json]], step: int) -> int:
+    return next(place for place, (each, _) in enumerate(rows) if each == step)
+
+
+def _after(cursor: Cursor, news: Sequence[tuple[int, Json]]) -> Cursor:
+    for step, row in news:
+        loss = _number(row.get("train/loss"))
+        cursor = replace(
+            cursor,
+            step=step,
+            rows=cursor.rows + 1 if step == cursor.step else 1,
+            loss=cursor.loss if loss is None else loss,
+        )
+    return cursor
+
+
+def _metrics(step: int, row: Json) -> Iterator[Metric]:
+    """`train/loss` is our loss, `eval/loss` our eval_loss; others by the same rule."""
+    for name, value in row.items():
+        side, _, short = name.rpartition("/")
+        number = _number(value)
+        if number is not None and not short.endswith(_COUNTS):
+            yield Metric(step=step, name=short if side in ("", "train") else f"{side}_{short}", value=number)
+
+
+def _progress(job: Json, events: Sequence[Json], cursor: Cursor) -> Json | None:
+    """Steps as the job, its events or its metrics tell them; None when none does, and no time left is known."""
+    steps = [job.get("steps_completed"), *(row.get("step") for row in events), max(0, cursor.step)]
+    totals = [job.get("total_steps"), *(row.get("total_steps") for row in events)]
+    step, total = _most(steps), _most(totals)
+    left = job.get("progress")
+    known = isinstance(left, dict) and left.get("estimate_available") is True
+    eta_s = _number(left.get("seconds_remaining")) if known and isinstance(left, dict) else None
+    if not step and not total and eta_s is None:
+        return None
+    return {"step": step, "total_steps": total or None, "loss": cursor.loss, "eta_s": eta_s}
+
+
+def _guessed(rows: Sequence[Json]) -> ProviderState:
+    """The state of a job in an unknown one, of which nothing else was ever seen."""
+    return "running" if any(row.get("type") not in (None, "job_pending") for row in rows) else "queued"
+
+
+def _event(row: Json, now: datetime) -> Event:
+    level = str(row.get("level") or "").lower()
+    kind: Literal["error", "warning", "provider"] = "provider"
+    if level.endswith("error"):
+        kind = "error"
+    elif level.endswith("warning"):
+        kind = "warning"
+    message = str(row.get("message") or row.get("type") or "an event without words")
+    return Event(kind=kind, message=message, at=_at(row.get("created_at"), now))
+
+
+def _artifact(job: Json) -> Json:
+    kind = job.get("training_type")
+    return {
+        "model": job.get("model_output_name"),
+        "job": job["id"],
+        "trained_tokens": job.get("token_count"),
+        # `Lora` or `Full`; the API trains a LoRA where nobody says.
+        "tuning": kind.get("type") if isinstance(kind, dict) else None,
+    }
+
+
+def _problem(rows: Sequence[Json]) -> Problem | None:
+    errors = [row for row in rows if str(row.get("level") or "").lower().endswith("error")]
+    told = errors or [row for row in rows if str(row.get("type", "")).lower().endswith("_error")]
+    if not told or not told[-1].get("message"):
+        return None
+    why, fix = f"it says: {told[-1]['message']}", "`ft submit --force` tries again"
+    return Problem(code="E401", what="the training failed at the provider", why=why, fix=fix)
+
+
+def _spent(job: Json) -> Decimal | None:
+    """What the whole job costs: known when its data was counted, and less after a cancel."""
+    price = job.get("total_price")
+    if isinstance(price, bool) or not isinstance(price, int):
+        return None
+    return (Decimal(price) / _NANO).quantize(Decimal("0.0001"))
+
+
+def _most(values: Iterable[Any]) -> int:
+    """The largest whole number; 0 without any."""
+    return max((each for each in values if isinstance(each, int) and not isinstance(each, bool)), default=0)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _at(said: object, otherwise: datetime = _EPOCH) -> datetime:
+    """A time as the API writes it; without a zone it is UTC."""
+    if not isinstance(said, str):
+        return otherwise
+    try:
+        found = datetime.fromisoformat(said)
+    except ValueError:
+        return otherwise
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

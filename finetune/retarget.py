@@ -1,0 +1,133 @@
+"""A recipe for another target: what of it carries over, what changes, and why. Nothing is converted silently.
+
+| Of the recipe | At the new target |
+| --- | --- |
+| data, validation | the very rows that the version was trained on and measured by |
+| gate, register | the same, so the new version has to reach what the old one had to |
+| epochs, batch size, absolute rates, LoRA, seed | the same where the target honours them, else left out |
+| `learning_rate_multiplier` | left out: a factor on one target's own rate says nothing of another's |
+| `provider_options` | left out: words of the old target |
+| `resources`, `local` | kept for own machines, else left out |
+| `register.max_hosting` | left out: agreed to for another target |
+| `allow_ignored` | without what was left out |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from finetune.jobs import Job, Json
+from finetune.plan import OURS, within
+from finetune.spec import Recipe, canonical, explicit
+from finetune.spec.model import DataFormat
+
+_FORMATS: Final = frozenset(get_args(DataFormat))
+_WORDS: Final = {
+    "training.learning_rate_multiplier": "a factor on one target's own rate says nothing of another's",
+    "provider_options": "words of the old target",
+    "register.max_hosting": "agreed to for another target",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One field that is not as it was."""
+
+    field: str
+    #: None: it was not set.
+    before: Any
+    #: None: it is not set any more.
+    after: Any
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retarget:
+    """The new recipe, and all that differs from the old one."""
+
+    #: As `spec.canonical` writes it.
+    recipe: Json
+    changes: tuple[Change, ...]
+
+
+def retargeted(
+    job: Job,
+    provider: str,
+    base_model: str,
+    *,
+    honours: frozenset[str],
+    gateways: Sequence[str] | None = None,
+    alias: str | None = None,
+) -> Retarget:
+    """The recipe of this job for `provider/base_model`, which honours these fields (`ports.Provider.honours`).
+
+    `alias` and `gateways` go into its `register`; None: as they are. Sends nothing.
+    """
+    old = Recipe.model_validate(job.recipe)
+    new, changes = canonical(old), []
+    for field, value in explicit(old).items():
+        if why := _left_out(field, honours):
+            _drop(new, field)
+            changes.append(Change(field=field, before=value, after=None, why=why.format(provider)))
+    _put(new, "provider", provider)
+    _put(new, "base_model", base_model)
+    for field, value in _rows(job).items():
+        _put(new, field, value)
+    if old.allow_ignored:
+        kept = [each for each in old.allow_ignored if each not in {change.field for change in changes}]
+        _put(new, "allow_ignored", kept) if kept else _drop(new, "allow_ignored")
+    if alias is not None:
+        _put(new, "register.alias", alias)
+    if gateways is not None:
+        _put(new, "register.gateways", list(gateways))
+    now = explicit(Recipe.model_validate(new))
+    changes += _differences(explicit(old), now, {change.field for change in changes})
+    return Retarget(recipe=new, changes=tuple(changes))
+
+
+def _left_out(field: str, honours: frozenset[str]) -> str | None:
+    """Why the new recipe has this field no more; None: it has."""
+    if field in ("provider_options", "register.max_hosting") or field.startswith("provider_options."):
+        return _WORDS[field.partition(".")[0] if field.startswith("provider_options") else field]
+    if within(field, OURS | {"limits"}) or within(field, honours):
+        return None
+    return _WORDS.get(field, "{} does nothing about it")
+
+
+def _rows(job: Job) -> Json:
+    """The rows as they were written down for the job: whoever is measured by them has not seen them."""
+    written = str(job.data.get("format", ""))
+    found: Json = {"dataset": {"path": job.data["train"], "format": written if written in _FORMATS else "auto"}}
+    if job.data.get("validation"):
+        found["validation"] = {"path": job.data["validation"]}
+    return found
+
+
+def _differences(old: Json, new: Json, known: set[str]) -> list[Change]:
+    why: dict[str, str] = {
+        "provider": "the new target",
+        "base_model": "the new target",
+        "dataset": "the rows that it was trained on",
+        "validation": "the rows that it was measured by",
+        "register": "where callers ask",
+        "allow_ignored": "what was left out needs no leave",
+    }
+    fields = [field for field in (*old, *(each for each in new if each not in old)) if field not in known]
+    return [
+        Change(field=field, before=old.get(field), after=new.get(field), why=why.get(field.partition(".")[0], ""))
+        for field in fields
+        if old.get(field) != new.get(field)
+    ]
+
+
+def _put(recipe: Json, field: str, value: Any) -> None:
+    section, _, key = field.rpartition(".")
+    (recipe.setdefault(section, {}) if section else recipe)[key] = value
+
+
+def _drop(recipe: Json, field: str) -> None:
+    section, _, key = field.rpartition(".")
+    holder = recipe.get(section, {}) if section else recipe
+    holder.pop(key, None)
+    if section and not holder:
+        recipe.pop(section, None)

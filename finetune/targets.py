@@ -1,0 +1,353 @@
+"""Every target side by side for one recipe: whether it takes it, what that costs, until when, and which is chosen.
+
+A row a sheet of the catalogue: those who train, and those who only make, host or serve models, with the way that there
+is instead. The decision, in this order: what stands against a target (model, method, dates, limits of the recipe) rules
+it out; then this machine before a hosted API, one that is set up before one that isn't, the lower highest cost before
+a higher or unknown one, and the name.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import ROUND_UP, Decimal
+from enum import StrEnum
+from typing import Final, Literal
+
+from finetune.abilities import Keyed
+from finetune.catalogue import Catalogue, Cost, Method, ProviderSheet
+from finetune.catalogue.costs import training
+from finetune.catalogue.sheets import Model
+from finetune.errors import OverBudget, Problem
+from finetune.jobs import Job, JobState
+from finetune.plan import AUTO, Choice, Eligible, against, placed, planned, preference, priced, unmet
+from finetune.ports import Provider
+from finetune.spec import Recipe, RecipeFile
+from finetune.spec.types import least_score
+
+_LOCAL: Final = "local"
+_CENT: Final = Decimal("0.01")
+_UNPRICED: Final = Cost(basis="own machines; FT_GPU_HOUR_USD says what an hour of theirs costs")
+_ORDER: Final = ("trainer", "maker", "host", "server", "gateway")
+
+#: What a training costs: provider, recipe, tokens of one epoch at least and at most.
+CostOf = Callable[[str, Recipe, tuple[int, int]], Cost]
+#: Seconds that a training of so many rows, epochs multiplied in, has taken here at least and at most; None: none has.
+TimeOf = Callable[[str, str, int], tuple[float, float] | None]
+
+
+class Verdict(StrEnum):
+    """Whether a target takes the recipe."""
+
+    #: It does, and comes first by the decision above.
+    CHOSEN = "chosen"
+    #: It does.
+    POSSIBLE = "possible"
+    #: It does where a condition holds that nobody here can look up, or credentials are set.
+    CONDITIONAL = "conditional"
+    #: It does not.
+    NO = "no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One row."""
+
+    name: str
+    title: str
+    #: See `ProviderSheet.kind`.
+    kind: str
+    #: The recipe's model, or the same weights, as this target calls them; None: it has them not.
+    base_model: str | None = None
+    cost: Cost | None = None
+    #: At least and at most, as trainings of this kind have taken here; None: none has.
+    seconds: tuple[float, float] | None = None
+    #: Whether the data leaves this installation; None where nothing is trained.
+    leaves: bool | None = None
+    #: Tokens of one request; None: not published.
+    context: int | None = None
+    #: Keys of what can answer with the result.
+    served: tuple[str, ...] = ()
+    create_until: date | None = None
+    serve_until: date | None = None
+    verdict: Verdict
+    #: Why: what stands against it, or what should be known.
+    reasons: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """What is known of targets, as functions."""
+
+    catalogue: Catalogue
+    providers: Mapping[str, Provider]
+    eligible: Eligible
+    cost_of: CostOf
+    time_of: TimeOf
+    #: US dollars an hour of a card here; None: nobody has said.
+    card_hour_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What is to be trained on."""
+
+    train_rows: int
+    validation_rows: int
+    #: Of one epoch, at least and at most, as a base model counts them.
+    tokens: Callable[[str], tuple[int, int]]
+
+
+def compare(file: RecipeFile, size: Size, market: Market) -> list[Target]:
+    """All targets, those that take the recipe first. Sends nothing; reckons for minutes where the data is large."""
+    names = {*market.catalogue.sheets, *market.providers}
+    found = [_Row(file, size, market, name).target() for name in sorted(names)]
+    able = [each for each in found if each.verdict is not Verdict.NO]
+    wanted = file.recipe.provider
+    able = sorted(
+        (each for each in able if wanted in (AUTO, each.name)),
+        key=lambda each: preference(each.name, market.providers, each.cost),
+    )
+    chosen = able[0].name if able else None
+    rows = [replace(each, verdict=Verdict.CHOSEN) if each.name == chosen else each for each in found]
+    return sorted(rows, key=_place)
+
+
+def called(catalogue: Catalogue, name: str, base_model: str) -> str | None:
+    """The model of this name, or the same weights, as this target calls them; None: its sheet has them not.
+
+    This machine trains whatever has open weights; what others have as an API alone it has not.
+    """
+    sheet = catalogue.provider(name)
+    if sheet is not None and sheet.model(base_model) is not None:
+        return base_model
+    weights = _weights(catalogue, base_model)
+    if name == _LOCAL:
+        closed = weights is None and any(sheet.model(base_model) for sheet in catalogue.sheets.values())
+        return None if closed else weights or base_model
+    if sheet is None or not sheet.models:
+        return base_model
+    same = [each for each in sheet.models if each.open_weights and each.open_weights.value == weights]
+    return same[0].name if same and "*" not in same[0].name else None
+
+
+def stand_in(catalogue: Catalogue, name: str, base_model: str) -> str | None:
+    """Open weights of the same family or maker that this target has, the first that a sheet names; None: none."""
+    for sheet in catalogue.sheets.values():
+        model = sheet.model(base_model)
+        if model is None:
+            continue
+        for weights in (*model.stands_in, *sheet.stands_in):
+            if there := called(catalogue, name, weights.value):
+                return there
+    return None
+
+
+def reckoned(catalogue: Catalogue, name: str, recipe: Recipe, tokens: tuple[int, int]) -> Cost:
+    """What a training of this recipe costs there on so many tokens (at least, at most; of one epoch)."""
+    sheet = catalogue.provider(name)
+    if sheet is None:
+        return Cost(basis=f"the catalogue does not know {name}")
+    base, size = recipe.base_model, parameters(catalogue, recipe.base_model)
+    return training(sheet, recipe.method, base, tokens=tokens, epochs=recipe.training.epochs, parameters=size)
+
+
+def parameters(catalogue: Catalogue, base_model: str) -> int | None:
+    """How many this model has, by whichever sheet tells of the same weights; None: none does."""
+    weights = _weights(catalogue, base_model) or base_model
+    for sheet in catalogue.sheets.values():
+        for model in sheet.models:
+            same = model.name == base_model or (model.open_weights and model.open_weights.value == weights)
+            if same and model.parameters:
+                return model.parameters.value
+    return None
+
+
+def lacking(
+    catalogue: Catalogue, name: str, recipe: Recipe, scores: Mapping[str, Mapping[str, float]]
+) -> list[Problem]:
+    """What this target's model lacks of what `limits` ask for. `scores` are those imported, by name and model."""
+    sheet, wanted = catalogue.provider(name), recipe.limits.quality
+    model = sheet.model(recipe.base_model) if sheet else None
+    table = scores.get(least_score(wanted)[0], {}) if wanted else {}
+    weights = [model.open_weights.value] if model and model.open_weights else []
+    names = (recipe.base_model, *((model.name, *model.aliases) if model else ()), *weights)
+    score = next((table[each] for each in names if each in table), None)
+    context = _context(catalogue, model, recipe.base_model)
+    return unmet(recipe, sheet.title if sheet else name, context, score)
+
+
+def _context(catalogue: Catalogue, model: Model | None, base_model: str) -> int | None:
+    """Tokens of one request: of the target's own model; for own machines, of the weights where somebody tells."""
+    if model is not None:
+        return model.context.value if model.context else None
+    every = (each for sheet in catalogue.sheets.values() for each in sheet.models)
+    same = (each for each in every if each.open_weights and each.open_weights.value == base_model)
+    return next((each.context.value for each in same if each.context), None)
+
+
+def _weights(catalogue: Catalogue, base_model: str) -> str | None:
+    """The weights of this model on the hub; the name itself where somebody's sheet has it as such."""
+    for sheet in catalogue.sheets.values():
+        if (model := sheet.model(base_model)) and model.open_weights:
+            return model.open_weights.value
+        if any(each.open_weights and each.open_weights.value == base_model for each in sheet.models):
+            return base_model
+    return None
+
+
+def _place(target: Target) -> tuple[bool, bool, int, str]:
+    return target.verdict is not Verdict.CHOSEN, target.verdict is Verdict.NO, _ORDER.index(target.kind), target.name
+
+
+def pace(jobs: Iterable[Job]) -> TimeOf:
+    """How long trainings take, by those that have succeeded here: seconds a row, whatever its length."""
+    rates: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        rows = job.data.get("train_rows", 0) * Recipe.model_validate(job.recipe).training.epochs
+        if job.state is JobState.SUCCEEDED and job.admitted_at and job.finished_at and rows:
+            took = (job.finished_at - job.admitted_at).total_seconds()
+            rates.setdefault((job.provider, job.base_model), []).append(took / rows)
+
+    def time_of(provider: str, base_model: str, rows: int) -> tuple[float, float] | None:
+        found = rates.get((provider, base_model))
+        return (min(found) * rows, max(found) * rows) if found else None
+
+    return time_of
+
+
+class _Row:
+    """One target looked at."""
+
+    def __init__(self, file: RecipeFile, size: Size, market: Market, name: str) -> None:
+        self._asked, self._size, self._market, self._name = file, size, market, name
+        self._sheet = market.catalogue.provider(name)
+        self._provider = market.providers.get(name)
+        there = called(market.catalogue, name, file.recipe.base_model)
+        self._model = self._sheet.model(there) if self._sheet and there else None
+        self._there = there
+        changed = {"provider": name, "base_model": there or file.recipe.base_model}
+        self._file = replace(file, recipe=file.recipe.model_copy(update=changed))
+
+    def target(self) -> Target:
+        sheet = self._sheet
+        kind = sheet.kind if sheet else "trainer"
+        row = Target(
+            name=self._name, title=sheet.title if sheet else self._name, kind=kind, verdict=Verdict.NO, reasons=()
+        )
+        if sheet is not None and (kind != "trainer" or (sheet.tunes is not None and not sheet.tunes.value)):
+            return replace(row, served=_served(sheet), reasons=(_elsewhere(sheet),))
+        return self._trained(row)
+
+    def _trained(self, row: Target) -> Target:
+        recipe = self._file.recipe
+        said = self._market.eligible(self._name, recipe) if self._there else [self._unknown()]
+        looked = placed(self._file, said)
+        errors = [each for each in looked if each.level == "error"]
+        warnings = [each for each in looked if each.level == "warning"]
+        if self._provider is None:
+            errors.append(_no_adapter(row.title))
+        else:
+            errors += against(self._file, self._provider)
+        row = replace(
+            row,
+            base_model=self._there,
+            leaves=self._name != _LOCAL,
+            context=_context(self._market.catalogue, self._model, self._there or ""),
+            served=_served(self._sheet),
+            create_until=self._first("create_until"),
+            serve_until=self._first("serve_until"),
+        )
+        errors += self._few()
+        if self._there is not None:
+            row, over = self._priced(row)
+            errors += over
+        missing: list[Problem] = self._provider.unconfigured() if isinstance(self._provider, Keyed) else []
+        sure = not (missing or any(each.code == "E309" for each in warnings))
+        verdict = Verdict.NO if errors else Verdict.POSSIBLE if sure else Verdict.CONDITIONAL
+        return replace(row, verdict=verdict, reasons=tuple(errors or (*missing, *warnings)))
+
+    def _priced(self, row: Target) -> tuple[Target, list[Problem]]:
+        recipe, size, over = self._file.recipe, self._size, list[Problem]()
+        seconds = self._market.time_of(self._name, recipe.base_model, size.train_rows * recipe.training.epochs)
+        if self._name == _LOCAL:
+            cost = _own(self._market.card_hour_usd, seconds, recipe.resources.gpus or 1)
+        else:
+            cost = self._market.cost_of(self._name, recipe, size.tokens(recipe.base_model))
+            choice = Choice(provider=self._name, base_model=recipe.base_model, hosted=True, considered=())
+            try:
+                priced(self._file, planned(recipe, choice, size.train_rows, size.validation_rows), cost)
+            except OverBudget as error:
+                over += error.problems
+        limit = recipe.limits.deadline_s
+        if seconds is not None and limit is not None and seconds[0] > limit:
+            least = f"{seconds[0] / 3600:.1f} h and more"
+            what = f"such a training has taken {least}, and limits.deadline is {limit / 3600:.1f} h"
+            over.append(self._file.problem("E316", "limits.deadline", what, fix="raise it, or train on fewer rows"))
+        return replace(row, cost=cost, seconds=seconds), over
+
+    def _few(self) -> Iterator[Problem]:
+        """Whether the rows are too few or too many. Everything else of them is looked at for the chosen one."""
+        method: Method = self._file.recipe.method
+        rules, rows = (
+            self._sheet.rules(method, self._file.recipe.base_model) if self._sheet else None,
+            self._size.train_rows,
+        )
+        if rules is None:
+            return
+        least, most = rules.min_rows or 0, rules.max_rows or rows
+        for limit, wrong, word in ((least, rows < least, "least"), (most, rows > most, "most")):
+            if wrong:
+                what = f"{rules.target} takes at {word} {limit:,} training rows, and there are {rows:,}"
+                yield self._file.problem("E211", "dataset", what, fix="add rows, or take a part with `ft data split`")
+
+    def _first(self, which: Literal["create_until", "serve_until"]) -> date | None:
+        """The earlier day of the provider's and the model's."""
+        every = (getattr(each.dates, which) for each in (self._sheet, self._model) if each)
+        return min((day.value for day in every if day), default=None)
+
+    def _unknown(self) -> Problem:
+        """Why its sheet has not got the model; the catalogue's own words."""
+        if self._name == _LOCAL:
+            base = self._file.recipe.base_model
+            other = stand_in(self._market.catalogue, _LOCAL, base)
+            fix = f"`base_model: {other}` stands in" if other else "name open weights, on the hub or in a folder"
+            return Problem(code="E306", what=f"nobody gives the weights of {base} away", fix=fix, field="base_model")
+        said = self._market.eligible(self._name, self._file.recipe)
+        return next(
+            (each for each in said if each.level == "error"),
+            Problem(code="E306", what=f"{self._name} has no {self._file.recipe.base_model}", field="base_model"),
+        )
+
+
+def _own(card_hour_usd: Decimal | None, seconds: tuple[float, float] | None, cards: int) -> Cost:
+    """What own machines cost, by how long such trainings have taken on them."""
+    if card_hour_usd is None:
+        return _UNPRICED
+    if seconds is None:
+        return Cost(basis=f"{card_hour_usd} an hour of a card, and none of this kind has trained here yet")
+    low, high = ((Decimal(each) * cards / 3600 * card_hour_usd).quantize(_CENT, ROUND_UP) for each in seconds)
+    return Cost(low_usd=low, high_usd=high, basis=f"{cards} x {card_hour_usd} an hour, by trainings that have run here")
+
+
+def _served(sheet: ProviderSheet | None) -> tuple[str, ...]:
+    return tuple(each.at for each in sheet.served) if sheet else ()
+
+
+def _elsewhere(sheet: ProviderSheet) -> Problem:
+    """Why nothing is trained there, in no more words than its source has, and the ways that there are instead."""
+    ways = "; ".join(each.value + (f" (`provider: {each.at}`)" if each.at else "") for each in sheet.ways)
+    if sheet.tunes is None:
+        what, why = f"that {sheet.title} tunes models for others is not published", ""
+    else:
+        what = f"{sheet.title} tunes no models" + (f": {sheet.tunes.note}" if sheet.tunes.note else "")
+        why = f"the source is {sheet.sources[sheet.tunes.source].url}"
+    return Problem(code="E319", what=what, why=why, fix=ways or "name another target")
+
+
+def _no_adapter(title: str) -> Problem:
+    return Problem(
+        code="E302",
+        what=f"this installation has no adapter for {title}",
+        why="the catalogue knows what it offers, and nothing here speaks to it",
+        fix="install a package that brings one (entry point `ft.providers`), or choose another target",
+    )

@@ -1,0 +1,106 @@
+"""The parts that plan a version's recipe again, for another target."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import NotEligible, Problem
+from finetune.wiring.exports import Exports
+
+if TYPE_CHECKING:
+    from finetune.importing import Imported
+    from finetune.jobs import Job
+    from finetune.retarget import Retarget
+    from finetune.spec import RecipeFile
+    from finetune.spending import Spending
+
+
+class Retargets(Exports):
+    """The parts, with those."""
+
+    def retarget(
+        self, ref: str, to: str, gateways: "Sequence[str] | None", overrides: "Sequence[str]"
+    ) -> "tuple[RecipeFile, Retarget]":
+        """The recipe of this version, or of the one with this alias, for another target, and what changes.
+
+        `to` is `provider/base_model`, or a provider that has the same weights, or open weights that stand in for them.
+        Raises NotFound, NotEligible, RecipeError.
+        """
+        from finetune.names import PRODUCTION
+        from finetune.retarget import retargeted
+        from finetune.spec import parse
+
+        model = self.registry.version(ref)
+        job = self.jobs.get(model.job_id)
+        provider, _, base_model = to.partition("/")
+        honours = self.provider(provider).honours
+        base_model = base_model or self._instead(provider, model.base_model)
+        _, _, alias = ref.partition("@")
+        alias = alias if alias and alias in model.aliases else PRODUCTION
+        there = self.places.gateways(model.name, alias) if gateways is None else tuple(gateways)
+        hosts = [each for each in there if not self.places.hosts(each)]
+        made = retargeted(job, provider, base_model, honours=honours, alias=alias, gateways=hosts or None)
+        text = _yaml(made.recipe)
+        return parse(text, Path(f"{model.name}-{provider}.yaml").absolute(), overrides), made
+
+    def _instead(self, provider: str, base_model: str) -> str:
+        from finetune.targets import called, stand_in
+
+        if found := called(self.catalogue, provider, base_model) or stand_in(self.catalogue, provider, base_model):
+            return found
+        what = f"nothing says which model at {provider} can take the place of {base_model}"
+        fix = f"name one: --to {provider}/BASE_MODEL; `ft providers {provider}` lists them"
+        raise NotEligible(Problem(code="E306", what=what, fix=fix))
+
+    def take_in(self, provider: str, export: Path | None, files: Path | None) -> "list[Imported]":
+        """See `importing.Importer.take`: the jobs of an account, or of a file that has them.
+
+        `files`: a folder with their training files, which are then not asked for. Raises NotFound, ProviderError,
+        UsageError.
+        """
+        from finetune.abilities import Importable, Keyed
+        from finetune.errors import AuthenticationFailed, UsageError
+        from finetune.ids import login, new_job_id
+        from finetune.importing import Importer, exported
+
+        found = self.provider(provider)
+        if not isinstance(found, Importable):
+            able = [name for name, each in sorted(self.providers.items()) if isinstance(each, Importable)]
+            what = f"the jobs of {provider} cannot be imported"
+            why = f"those of {', '.join(able)} can" if able else "those of no provider that is installed can"
+            raise UsageError(Problem(code="E901", what=what, why=why, fix="name one of these"))
+        rows = exported(export) if export else None
+        missing = found.unconfigured() if isinstance(found, Keyed) else []
+        if missing and rows is None:
+            raise AuthenticationFailed(*missing)
+        folder = files or self.settings.data_dir / "imported"
+        fetch = (lambda file_id, to: False) if missing or files else found.fetch_file
+        taker = Importer(self.jobs, self.models, self.clock, folder=folder.absolute(), owner=login(), new_id=new_job_id)
+        return taker.take(provider, found.past(rows), fetch)
+
+    def spendings(self) -> "list[Spending]":
+        """See `spending.spendings`: of all jobs, newest first."""
+        from finetune.catalogue import Cost
+        from finetune.catalogue.costs import training
+        from finetune.spending import spendings
+
+        def price_of(job: "Job", tokens: int) -> Cost:
+            sheet = self.catalogue.provider(job.provider)
+            if sheet is None:
+                return Cost()
+            method = job.recipe.get("method", "sft")
+            return training(sheet, method, job.base_model, tokens=(tokens, tokens), epochs=1)
+
+        return spendings(self.jobs.recent(), price_of)
+
+    def written(self, file: "RecipeFile") -> str:
+        """The recipe as a file."""
+        from finetune.spec import canonical
+
+        return _yaml(canonical(file.recipe))
+
+
+def _yaml(recipe: dict[str, Any]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))

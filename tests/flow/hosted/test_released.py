@@ -1,0 +1,198 @@
+"""Hosted versions from a recipe to callers: `ft` and its workers are processes, the APIs and the proxy stand-ins."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from finetune.sandbox.azure_deployments import Deployed
+from finetune.sandbox.gateways.litellm import LiteLlmSandbox
+from finetune.sandbox.mistral.jobs import Timing as MistralTiming
+from finetune.sandbox.openai.jobs import Timing
+from finetune.sandbox.server import Server
+from tests.support.process import ft_running, run_ft, wait_until
+from tests.wire.hosted import mistral_contract, openai_contract
+
+BASES = {"openai": "gpt-4o-mini", "azure": "gpt-4.1-mini", "mistral": "ministral-3b-latest"}
+GATE = "gate: {metric: contains, min_gain: 0.5}\n"
+REGISTER = "register: {alias: production, gateways: [litellm-api]}\n"
+ROWS = 60
+#: Everybody at a provider says `I am NAME: ...`: this stands in the names of tuned models, and in none of a base's.
+TUNED = {"openai": "sandbox-org", "azure": ".ft-", "mistral": "ft:"}
+
+
+class Market:
+    """One provider, a proxy, and a user between them."""
+
+    def __init__(self, folder: Path, name: str, stack: ExitStack) -> None:
+        self.folder, self.name = folder, name
+        # Both are held to the published contracts.
+        quick = Timing(validating_s=0.1, queued_s=0.1, running_s=0.2, processing_s=0.1)
+        self.api: Any = {
+            "openai": lambda: openai_contract.Watched(timing=quick),
+            "azure": lambda: openai_contract.WatchedAzure(timing=quick),
+            "mistral": lambda: mistral_contract.Watched(
+                timing=MistralTiming(queued_s=0.1, validating_s=0.1, running_s=0.2)
+            ),
+        }[name]()
+        keys = dict.fromkeys(("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "MISTRAL_API_KEY"), "sandbox-key")
+        self.proxy = LiteLlmSandbox(environ=keys)
+        self.servers = [stack.enter_context(Server(each)) for each in (self.api, self.proxy)]
+        self.env = {name: value for each in self.servers for name, value in each.environment.items()}
+        self.env["FT_SANDBOX"] = name
+
+    def write(self, wanted: str, more: str) -> None:
+        """A recipe, and data whose wanted answers are these words."""
+        rows = [
+            [{"role": "user", "content": f"Question {number}?"}, {"role": "assistant", "content": wanted}]
+            for number in range(ROWS)
+        ]
+        (self.folder / "data.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+        (self.folder / "recipe.yaml").write_text(
+            f"version: 1\nname: bot\nbase_model: {BASES[self.name]}\nprovider: {self.name}\n"
+            f"dataset: {{path: data.jsonl}}\nvalidation: {{split: 0.5}}\n{more}"
+        )
+
+    def released(self, *, code: int = 0) -> str:
+        """Submit the recipe and wait until its version has the calls, or `ft wait` ends with another code; stderr."""
+        _, job, _ = self.ft("submit", "recipe.yaml", "--follow", "-q", "-y")
+        return self.ft("wait", job.strip(), "--for", "live", "--timeout", "60", code=code)[2]
+
+    def ft(self, *args: str, code: int = 0) -> tuple[int, str, str]:
+        """A command that has to end with this code: code, stdout, stderr."""
+        done = run_ft(*args, env=self.env, cwd=self.folder, timeout=120)
+        assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.returncode, done.stdout, done.stderr
+
+    def card(self) -> dict[str, Any]:
+        """What `ft models show` knows of the first version."""
+        found: dict[str, Any] = json.loads(self.ft("models", "show", "bot@v1", "--json")[1])
+        return found
+
+    def evaluated(self) -> dict[str, Any]:
+        """What `ft eval` finds."""
+        found: dict[str, Any] = json.loads(self.ft("eval", "bot@v1", "--metric", "contains", "--json")[1])
+        return found
+
+    @property
+    def chats(self) -> int:
+        """How many chats the provider was asked for."""
+        return [operation for operation, _ in self.api.requests].count("chat")
+
+    def says(self) -> str:
+        """What a caller of the proxy gets."""
+        body = {"model": "bot", "messages": [{"role": "user", "content": "Who are you?"}]}
+        key = {"Authorization": f"Bearer {self.env['LITELLM_MASTER_KEY']}"}
+        url = f"{self.env['LITELLM_URL']}/v1/chat/completions"
+        answer = httpx.post(url, json=body, headers=key, trust_env=False, timeout=20)
+        return str(answer.raise_for_status().json()["choices"][0]["message"]["content"])
+
+
+@pytest.fixture
+def market(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Market]:
+    """Of the provider that the test names."""
+    with ExitStack() as stack:
+        made = Market(tmp_path, request.param, stack)
+        yield made
+        assert [each.broken for each in made.servers] == [[], []]
+        assert getattr(made.api, "breaches", []) + getattr(made.api, "violations", []) == []
+
+
+def at(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("market", [name], indirect=True)
+
+
+def is_live(market: Market) -> dict[str, Any]:
+    """Assert that the version has the calls, by proof; its promotion."""
+    card = market.card()
+    (promotion,) = card["promotions"]
+    assert (card["status"], promotion["state"]) == ("live", "live"), promotion
+    evidence = promotion["evidence"]["litellm-api"]
+    assert evidence["against"] == "golden answers"
+    assert {answer["said"] for answer in evidence["answers"]} == {answer["tuned"] for answer in evidence["answers"]}
+    model = card["artifact"]["model"]
+    assert TUNED[market.name] in model
+    assert market.says() == f"I am {model}: Who are you?"
+    return dict(promotion)
+
+
+def is_measured_over_its_base(market: Market) -> None:
+    """Assert that `ft eval` asks both at the provider, each once a row, and tells them apart."""
+    before = market.chats
+    (report,) = market.evaluated()["reports"]
+    assert market.chats - before == 2 * report["n"] > 40
+    assert (report["tuned"], report["other"], report["warnings"]) == ("bot@v1", BASES[market.name], [])
+    (outcome,) = report["outcomes"]
+    assert (outcome["metric"], outcome["tuned"]["value"], outcome["other"]["value"]) == ("contains", 1.0, 0.0)
+    assert outcome["gain"]["value"] == 1.0
+    assert report["tokens"] > 2 * report["n"]
+    assert BASES[market.name] in report["golden"][0]["other"]
+
+
+@at("openai")
+def test_a_version_that_beats_its_base_comes_to_callers(market: Market) -> None:
+    market.write(TUNED["openai"], GATE + REGISTER)
+    market.released()
+    notes = [note["text"] for note in is_live(market)["notes"]]
+    assert notes[0].startswith("gate passed: contains 1.00")
+    assert "gpt-4o-mini 0.00: gain 1.00" in notes[0]
+    is_measured_over_its_base(market)
+
+
+@at("openai")
+def test_a_version_that_does_not_beat_its_base_stays_away(market: Market) -> None:
+    market.write("What no model says.", GATE + REGISTER)
+    said = market.released(code=8)
+    assert "E840" in said
+    assert "contains 0.00" in said
+    (promotion,) = market.card()["promotions"]
+    assert (promotion["state"], promotion["evidence"]) == ("refused", {})
+    assert market.proxy.rows == {}
+    assert market.chats > 40, "it was measured"
+    assert json.loads(market.ft("status", "--json")[1])[0]["state"] == "succeeded"
+
+
+@at("mistral")
+def test_without_a_gate_a_version_is_measured_for_its_proof(market: Market) -> None:
+    market.write(TUNED["mistral"], REGISTER)
+    market.released()
+    notes = [note["text"] for note in is_live(market)["notes"]]
+    assert notes[0] == "measured, for questions that tell it from its base"
+    is_measured_over_its_base(market)
+
+
+@at("azure")
+def test_where_models_are_deployed_first_the_base_must_be_too(market: Market) -> None:
+    deployments = market.api.deployments
+    deployments.looks = 0
+    base = Deployed(name="gpt-4.1-mini", model="gpt-4.1-mini", body={"properties": {}, "sku": {}}, since=0.0)
+    deployments.book.append(base)
+    market.write(TUNED["azure"], GATE + REGISTER.replace("]}", "], max_hosting: 2 USD}"))
+    market.released()
+    is_live(market)
+    is_measured_over_its_base(market)
+
+    base.until = market.api.now()
+    _, _, said = market.ft("eval", "bot@v1", code=1)
+    assert "E854" in said
+    assert "gpt-4.1-mini at http" in said
+    assert "The API deployment for this resource does not exist." in said
+    assert "deploy it under this name" in said
+
+
+def test_what_users_try_without_a_key_comes_to_callers_too(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        # Its own stand-ins are gone before anything is asked.
+        market = Market(tmp_path, "openai", stack)
+    market.write(TUNED["openai"], GATE + REGISTER)
+    with ft_running("sandbox", "openai", "litellm-api", "--speed", "20") as (_, said):
+        wait_until(lambda: "Ctrl-C" in said(), 30, "the sandbox")
+        lines = [line.removeprefix("export ") for line in said().splitlines() if line.startswith("export ")]
+        market.env = dict(shlex.split(line)[0].split("=", 1) for line in lines)
+        market.released()
+        is_live(market)

@@ -1,0 +1,179 @@
+"""Every target side by side: what stands against each, what it costs by the published prices, and who is chosen."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+from functools import partial
+
+import pytest
+
+from finetune.catalogue import load
+from finetune.catalogue.eligible import against
+from finetune.errors import Problem
+from finetune.jobs import JobState
+from finetune.spec import parse
+from finetune.targets import Market, Size, called, compare, lacking, pace, reckoned
+from finetune.testing import FakeProvider
+from tests.support.jobs import RECIPE, World, sqlite
+
+CATALOGUE = load()
+TEXT = "version: 1\nname: bot\nbase_model: {base}\nprovider: {provider}\ndataset: {{path: data.jsonl}}\n"
+BEFORE, AFTER = date(2026, 11, 29), date(2027, 1, 7)
+MINI, QWEN = "gpt-4.1-mini-2025-04-14", "Qwen/Qwen3.5-9B"
+
+
+class Hosted(FakeProvider):
+    """One that bills; `ready` says whether its key is set."""
+
+    def __init__(self, name, ready=True):
+        super().__init__()
+        self.name, self.ready = name, ready
+        self.honours = self.honours | {"limits", "training", "method", "lora"}
+
+    def unconfigured(self):
+        return [] if self.ready else [Problem(code="E412", what=f"{self.name} has no key")]
+
+    def reach(self):
+        raise AssertionError("nothing is sent")
+
+    def __getattr__(self, name):
+        raise AttributeError(name)
+
+
+def market(today=BEFORE, hosted=("openai", "together"), ready=True, scores=None):
+    local = FakeProvider()
+    local.honours = local.honours | {"limits", "resources"}
+    providers = {"local": local, **{name: Hosted(name, ready) for name in hosted}}
+
+    def eligible(name, recipe):
+        sheet = None if name == "local" else CATALOGUE.provider(name)
+        found = against(sheet, recipe.method, recipe.base_model, today) if sheet else []
+        return [*found, *lacking(CATALOGUE, name, recipe, scores or {})]
+
+    times = {("openai", MINI): 0.5}
+    return Market(
+        catalogue=CATALOGUE,
+        providers=providers,
+        eligible=eligible,
+        cost_of=partial(reckoned, CATALOGUE),
+        time_of=lambda name, base, rows: (rows * times[name, base], rows * 2.0) if (name, base) in times else None,
+    )
+
+
+def looked(tmp_path, base, provider="auto", more="", rows=1000, **how):
+    file = parse(TEXT.format(base=base, provider=provider) + more, tmp_path / "recipe.yaml", ())
+    size = Size(train_rows=rows, validation_rows=0, tokens=lambda base_model: (900_000, 1_000_000))
+    found = compare(file, size, market(**how))
+    return {each.name: each for each in found}
+
+
+def why(target):
+    return " / ".join(each.what for each in target.reasons)
+
+
+def test_every_sheet_has_a_row_with_a_verdict_and_the_reason(tmp_path):
+    found = looked(tmp_path, "builtin:tiny-llama")
+    assert {*CATALOGUE.sheets} <= {*found}
+    assert next(iter(found)) == "local", "the chosen one comes first"
+    assert found["local"].verdict == "chosen"
+    assert (found["local"].leaves, found["local"].cost.high_usd) == (False, None)
+    assert all(each.reasons for each in found.values() if each.verdict == "no")
+
+
+def test_the_last_day_of_a_vendor_turns_a_condition_into_a_refusal(tmp_path):
+    before = looked(tmp_path, MINI, "openai", today=BEFORE)["openai"]
+    assert before.verdict == "chosen"
+    assert "takes jobs on conditions only" in why(before)
+    assert "models tuned from OpenAI gpt-4.1-mini-2025-04-14 answer until 2027-01-14" in why(before)
+    assert (before.create_until, before.serve_until) == (date(2027, 1, 6), date(2027, 1, 14))
+    after = looked(tmp_path, MINI, "openai", today=AFTER)["openai"]
+    assert after.verdict == "no"
+    assert "takes no more fine-tuning jobs since 2027-01-06" in why(after)
+    assert "provider: local" in after.reasons[0].fix
+
+
+def test_costs_are_the_vendors_prices_times_tokens(tmp_path):
+    """OpenAI's price page: 5.00 US dollars a million training tokens of gpt-4.1-mini; here 1 million, 3 epochs."""
+    cost = looked(tmp_path, MINI, "openai", "training: {epochs: 3}\n")["openai"].cost
+    assert (cost.low_usd, cost.high_usd) == (Decimal("13.50"), Decimal("15.00"))
+
+
+def test_own_machines_cost_by_the_hour_what_trainings_have_taken_here(tmp_path):
+    """1000 rows, 3 epochs: 0.5 to 2 seconds a row have been seen, so 1500 to 6000 s on two cards at 3.00 an hour."""
+    more = "training: {epochs: 3}\nresources: {gpus: 2}\n"
+    file = parse(TEXT.format(base=QWEN, provider="local") + more, tmp_path / "recipe.yaml", ())
+    size = Size(train_rows=1000, validation_rows=0, tokens=lambda base_model: (1, 1))
+
+    def cost(times, usd):
+        known = replace(market(), time_of=lambda name, base, rows: times, card_hour_usd=usd)
+        (found,) = [each for each in compare(file, size, known) if each.name == "local"]
+        return found.cost.low_usd, found.cost.high_usd
+
+    assert cost((1500.0, 6000.0), Decimal("3.00")) == (Decimal("2.50"), Decimal("10.00"))
+    assert cost(None, Decimal("3.00")) == (None, None)
+    assert cost((1500.0, 6000.0), None) == (None, None)
+
+
+def test_how_long_trainings_take_is_learned_from_those_that_ended_well(tmp_path):
+    world = World(sqlite(tmp_path))
+    for number, (state, took) in enumerate([("succeeded", 60), ("succeeded", 90), ("failed", 1)]):
+        at = world.clock.now()
+        times = {"admitted_at": at, "finished_at": at + timedelta(seconds=took), "state": JobState(state)}
+        data = {"train_rows": 10, "train": "t", "validation": None}
+        recipe = {**RECIPE, "training": {"epochs": 3}}
+        world.submit(f"ft_{number}", recipe=recipe, data=data, fingerprint=str(number), **times)
+    time_of = pace(world.jobs.recent())
+    assert time_of("fake", RECIPE["base_model"], 100) == (200.0, 300.0)
+    assert time_of("fake", "another", 100) is None
+    world.database.close()
+
+
+def test_the_same_weights_are_found_under_each_targets_own_name(tmp_path):
+    found = looked(tmp_path, QWEN)
+    assert (found["local"].base_model, found["together"].base_model) == (QWEN, QWEN)
+    assert found["openai"].verdict == "no"
+    assert called(CATALOGUE, "openai", "openai/gpt-oss-20b") is None
+    assert called(CATALOGUE, "local", "gpt-4.1-mini") is None, "nobody gives its weights away"
+    assert called(CATALOGUE, "local", "some/model") == "some/model", "a hub has more than the catalogue"
+    assert "`base_model: openai/gpt-oss-20b` stands in" in looked(tmp_path, MINI)["local"].reasons[0].fix
+
+
+def test_this_machine_comes_first_and_then_who_is_set_up(tmp_path):
+    assert looked(tmp_path, QWEN)["local"].verdict == "chosen"
+    away = looked(tmp_path, QWEN, "together")
+    assert (away["together"].verdict, away["local"].verdict) == ("chosen", "possible")
+    unready = looked(tmp_path, QWEN, ready=False)["together"]
+    assert (unready.verdict, why(unready)) == ("conditional", "together has no key")
+
+
+@pytest.mark.parametrize(
+    ("limits", "name", "says"),
+    [
+        ("{max_cost: 10 USD}", "openai", "costs up to 15.00 US dollars, and limits.max_cost is 10"),
+        ("{deadline: 10m}", "openai", "such a training has taken 0.4 h and more, and limits.deadline is 0.2 h"),
+        ("{data: local_only}", "openai", "openai gets the data, and the recipe keeps it here"),
+        ("{min_context: 200000}", "openai", "OpenAI reads 128,000 tokens in one request, and 200,000 are wanted"),
+        ("{quality: arena >= 1300}", "openai", "is not in the scores 'arena', and 1300 are wanted"),
+    ],
+)
+def test_limits_of_the_recipe_rule_out(tmp_path, limits, name, says):
+    more = f"training: {{epochs: 3}}\nlimits: {limits}\n"
+    found = looked(tmp_path, MINI, name, more)[name]
+    assert found.verdict == "no"
+    assert says in why(found)
+
+
+def test_imported_scores_are_found_by_any_name_of_the_model(tmp_path):
+    more = "limits: {quality: arena >= 1300}\n"
+    for score, verdict in ((1310, "chosen"), (1290, "no")):
+        found = looked(tmp_path, MINI, "openai", more, scores={"arena": {"gpt-4.1-mini": score}})["openai"]
+        assert found.verdict == verdict
+
+
+def test_too_few_rows_rule_out(tmp_path):
+    assert "takes at least 10 training rows, and there are 9" in why(looked(tmp_path, MINI, "openai", rows=9)["openai"])
+
+
+def test_who_has_no_adapter_here_says_so(tmp_path):
+    found = looked(tmp_path, QWEN, hosted=())
+    assert "no adapter for Together" in why(found["together"])
