@@ -74,7 +74,7 @@ clean: ## remove caches and build output; .venv stays
 
 $(DEMO): EXTRAS := local,openai,eval
 $(DEMO): STAMPS := $(DEMO)
-$(TEST): EXTRAS := local,data,eval,privacy,openai,mistral,vertex,otel,postgres,dev
+$(TEST): EXTRAS := local,data,eval,privacy,openai,mistral,vertex,bedrock,otel,postgres,dev
 # What the tests need includes what the demo needs.
 $(TEST): STAMPS := $(DEMO) $(TEST)
 # torch goes first and alone: no other requirement can then ask for another build of it.

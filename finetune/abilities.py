@@ -217,7 +217,7 @@ class Deployable(Protocol):
         ...
 
     def hosted_at(self, name: str) -> "Upstream":
-        """Where a deployment of this name answers. Sends nothing. Raises ProviderError: the address is not set."""
+        """Where a deployment of this name answers. Raises ProviderError: it is not there, or the address is not set."""
         ...
 
     def deployed(self) -> list[Hosted]:

@@ -100,7 +100,8 @@ def against(what: str, hosting: Hosting, accepted: Decimal | None) -> Problem | 
     if usd is None:
         what = f"{what} has to be deployed, and what an hour of that costs is not known"
         return Problem(code="E843", what=what, why=hosting.source, fix=hosting.fix)
-    if accepted is not None and usd <= accepted:
+    if usd == 0 or (accepted is not None and usd <= accepted):
+        # Where only use is paid there is nothing to agree to.
         return None
     said = "nobody has agreed to that" if accepted is None else f"agreed to are {accepted} USD an hour"
     return Problem(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from finetune.abilities import Keyed, RemoteFile, Storing
 from finetune.catalogue import METHODS, Catalogue, Method
+from finetune.catalogue.costs import by_tokens
 from finetune.catalogue.eligible import against
 from finetune.catalogue.sheets import Model, ProviderSheet
 from finetune.errors import NotFound, Problem, ProviderError
@@ -162,11 +163,11 @@ class Offers:
         )
         found = against(sheet, methods[0] if methods else "sft", model.name, self._today)
         general = {problem.what for problem in against(sheet.model_copy(update={"models": ()}), "sft", "", self._today)}
-        prices = [price.usd for price in model.prices if price.per == "million training tokens"]
+        price = by_tokens(sheet, methods[0] if methods else "sft", model.name)
         return Offered(
             name=model.name,
             methods=methods,
             notes=tuple(problem.what for problem in found if problem.what not in general),
             open=not any(problem.level == "error" for problem in found),
-            usd_per_million=str(prices[0]) if prices else None,
+            usd_per_million=str(price.usd) if price else None,
         )

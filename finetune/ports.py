@@ -15,6 +15,7 @@ from finetune.jobs import Change, Due, Event, Job, Json, Lease, Metric, Provider
 from finetune.runs import RunStore
 
 if TYPE_CHECKING:
+    from finetune.catalogue import ProviderSheet
     from finetune.spec import Recipe
 
 
@@ -145,6 +146,12 @@ class Provider(Protocol):
         ...
 
 
+def _shipped(provider: str) -> "ProviderSheet | None":
+    from finetune.catalogue import load
+
+    return load().provider(provider)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProviderKit:
     """What a provider is built from. An entry point of the group `ft.providers` is a function of this to a Provider."""
@@ -167,6 +174,8 @@ class ProviderKit:
     uploads_dir: Path = Path("uploads")
     #: Requests a second to each hosted API from this process, in the long run.
     requests_per_s: float = 10.0
+    #: What the catalogue says of a provider.
+    sheet: "Callable[[str], ProviderSheet | None]" = _shipped
 
 
 class JobStore(Protocol):

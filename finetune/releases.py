@@ -37,6 +37,10 @@ class ModelStore(Protocol):
         """
         ...
 
+    def note_adapter(self, name: str, version: int, artifact: Json, base_model: str) -> None:
+        """Add to the version's artifact: it lies here from now on, as an adapter of these weights. Idempotent."""
+        ...
+
     def shift(self, traffic: Traffic, grip: Grip | None = None) -> Traffic | None:
         """From now on the alias's calls are divided so; returns how they were before, None: nobody had them.
 

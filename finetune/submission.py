@@ -264,16 +264,19 @@ class Submitter:
         self, file: RecipeFile, cost: Callable[[str, str], Cost] | None = None
     ) -> tuple[Choice | None, tuple[Problem, ...]]:
         """The target, or everything that stands against all of them, and against what shall follow the training."""
-        after = [
-            replace(file.problem(each.code, each.field or "", each.what, each.why, each.fix), level=each.level)
-            for each in self._market.servable(file.recipe)
-        ]
-        against = tuple(each for each in after if each.level == "error")
+        recipe, against = file.recipe, tuple[Problem, ...]()
+        choice = None
         try:
             choice = choose(file, self._providers, self._market.eligible, called=self._market.called, cost=cost)
+            recipe = recipe.model_copy(update={"provider": choice.provider, "base_model": choice.base_model})
         except NotEligible as error:
-            return None, (*error.problems, *against)
-        if against:
+            against = error.problems
+        after = [
+            replace(file.problem(each.code, each.field or "", each.what, each.why, each.fix), level=each.level)
+            for each in self._market.servable(recipe)
+        ]
+        against += tuple(each for each in after if each.level == "error")
+        if choice is None or against:
             return None, against
         told = tuple(each for each in after if each.level == "warning")
         mine = (

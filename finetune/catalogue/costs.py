@@ -24,11 +24,8 @@ def training(
     `parameters`: the model's size, for a sheet that does not tell it itself. Only prices a million training tokens can
     be reckoned before; an hour's price needs the hours, which nobody knows.
     """
-    model = sheet.model(base_model)
-    prices = [*(model.prices if model else ()), *sheet.prices]
-    size = model.parameters.value if model and model.parameters else parameters
-    per_million = _find(prices, "million training tokens", method, size)
-    least = _find(prices, "job, at least", method, None)
+    per_million = by_tokens(sheet, method, base_model, parameters)
+    least = _find(_prices(sheet, base_model), "job, at least", method, None)
     if per_million is None:
         basis = f"at least {least.usd} a job; the rest is not published" if least else "no price is published"
         return Cost(basis=basis, source=_url(sheet, least))
@@ -44,14 +41,25 @@ def training(
     )
 
 
+def by_tokens(sheet: ProviderSheet, method: Method, base_model: str, parameters: int | None = None) -> Price | None:
+    """The price of a million training tokens; None: none is published for this model and size."""
+    model = sheet.model(base_model)
+    size = model.parameters.value if model and model.parameters else parameters
+    return _find(_prices(sheet, base_model), "million training tokens", method, size)
+
+
 def hosting(sheet: ProviderSheet, base_model: str, deployment: str) -> Price | None:
     """The price of an hour of hosting by this kind of deployment, whatever its case; None: none is published."""
-    model = sheet.model(base_model)
-    for price in [*(model.prices if model else ()), *sheet.prices]:
+    for price in _prices(sheet, base_model):
         kind = price.deployment
         if price.per == "hour of hosting" and (kind is None or kind.lower() == deployment.lower()):
             return price
     return None
+
+
+def _prices(sheet: ProviderSheet, base_model: str) -> list[Price]:
+    model = sheet.model(base_model)
+    return [*(model.prices if model else ()), *sheet.prices]
 
 
 def _find(prices: list[Price], per: str, method: Method, parameters: int | None) -> Price | None:

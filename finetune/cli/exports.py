@@ -1,4 +1,4 @@
-"""models export, models gc: versions for use elsewhere, and what may be thrown away here."""
+"""models fetch, models export, models gc: versions for use elsewhere, and what may be thrown away here."""
 
 import re
 from datetime import timedelta
@@ -19,6 +19,23 @@ _KINDS = ("hf", "mlflow", "merged")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _AGE = re.compile(r"([1-9][0-9]{0,4})([dw])")
 _UNITS = ("B", "KB", "MB", "GB", "TB")
+
+
+def fetch(model: Ref, as_json: AsJson = False) -> None:
+    """Bring the adapter that a provider has trained to this machine, where the provider gives it away.
+
+    From then on the version is one of this machine's: gateways get its adapter, and nobody asks the provider. Again is
+    the same.
+
+    Example: ft models fetch support-bot@v3
+    """
+    desk = Desk(say=say)
+    say(f"fetching the adapter of {model}")
+    one = desk.fetch_weights(model)
+    if as_json:
+        out_json(desk.views.model(one))
+    else:
+        out(f"{one.ref} is here: {one.artifact['path']}, an adapter of {one.base_model}")
 
 
 def export(

@@ -76,6 +76,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
 )
 for _name, _command in _COMMANDS:
     app.command(_name)(_command)
+models.app.command("fetch")(exports.fetch)
 models.app.command("export")(exports.export)
 models.app.command("gc")(exports.gc)
 models.app.command("retire")(releases.retire)

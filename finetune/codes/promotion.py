@@ -76,14 +76,17 @@ CODES: dict[str, CodeText] = {
         "what your contract has in AZURE_HOSTING_USD. As a warning it tells what will be billed.",
     ),
     "E844": CodeText(
-        "being deployed",
+        "being deployed, or undeployed",
         "The provider is deploying the tuned model, which takes minutes. The promotion waits without counting that as "
-        "a failure, for two hours at most; then the deployment is undone and the promotion ends as failed.",
+        "a failure, for two hours at most; then the deployment is undone and the promotion ends as failed. Or it is "
+        "taking a deployment away and has not said that it is gone: it stays in our books, and the next look asks "
+        "again.",
     ),
     "E845": CodeText(
-        "nothing to export",
-        "The version has no adapter on this machine. Either its weights are at a hosted provider, which does not hand "
-        "them out, or `ft models gc --retired` has removed the files; the version itself stays in the books.",
+        "nothing to export, or to fetch",
+        "The version has no adapter on this machine. Its weights are at a hosted provider: `ft models fetch` brings "
+        "them here where it hands them out. Or `ft models gc --retired` has removed the files; the version itself stays "
+        "in the books.",
     ),
     "E846": CodeText(
         "the place cannot be used",

@@ -76,8 +76,8 @@ CODES: dict[str, CodeText] = {
     "E613": CodeText(
         "unknown target module",
         "A name in `lora.target_modules` is no linear layer of this base model. The message lists the "
-        "layers there are; `all-linear` takes them all. Experts that a model keeps in one tensor are none, nor are the layers "
-        "of the same names beside them: PEFT does not tell the two apart.",
+        "layers there are; `all-linear` takes them all. Experts that a model keeps in one tensor are none, nor are the "
+        "layers of the same names beside them: PEFT does not tell the two apart.",
     ),
     "E614": CodeText(
         "local training not installed",

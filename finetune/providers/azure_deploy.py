@@ -10,7 +10,6 @@ import re
 import weakref
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -65,7 +64,7 @@ class Deployments:
     """What `abilities.Deployable` is, for one account. Safe for threads. Nothing is retried here."""
 
     def __init__(self, kit: ProviderKit) -> None:
-        self._environ, self._clock = kit.environ, kit.clock
+        self._environ, self._clock, self._sheet = kit.environ, kit.clock, kit.sheet
         self._opened: Opened[httpx.Client] = Opened()
         self._pace = Pace(TITLE, kit.clock, kit.requests_per_s)
 
@@ -78,7 +77,7 @@ class Deployments:
             usd = _dollars(own)
             source = f"{PRICE}={own}" if usd is not None else f"{PRICE}={own[:40]} is no amount of US dollars"
             return Hosting(usd_per_hour=usd, source=source, **told)
-        usd, source = _published(base_model, sku)
+        usd, source = _published(self._sheet("azure"), base_model, sku)
         return Hosting(usd_per_hour=usd, source=source, **told)
 
     def missing(self) -> list[Problem]:
@@ -319,11 +318,10 @@ def _number(text: str | None) -> float | None:
     return float(text) if text and re.fullmatch(r"\d{1,6}(\.\d+)?", text) else None
 
 
-def _published(base_model: str, sku: str) -> tuple[Decimal | None, str]:
+def _published(sheet: "ProviderSheet | None", base_model: str, sku: str) -> tuple[Decimal | None, str]:
     """The catalogue's price of an hour, and who says so; None, and why there is none."""
     from finetune.catalogue.costs import hosting
 
-    sheet = _sheet()
     price = hosting(sheet, base_model, sku) if sheet else None
     if sheet is None or price is None:
         return None, f"deployments of the kind {sku[:40]} have no price that was published"
@@ -331,13 +329,6 @@ def _published(base_model: str, sku: str) -> tuple[Decimal | None, str]:
     told = [f"of {source.dated}"] if source.dated else []
     told += [f"read {source.read}", *([price.note] if price.note else [])]
     return price.usd, f'Microsoft\'s page "{source.title}", {", ".join(told)}'
-
-
-@cache
-def _sheet() -> "ProviderSheet | None":
-    from finetune.catalogue import load
-
-    return load().provider("azure")
 
 
 def _dollars(text: str) -> Decimal | None:

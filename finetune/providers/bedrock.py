@@ -160,7 +160,7 @@ class BedrockProvider:
 
     def hosting(self, base_model: str) -> Hosting:
         """See `abilities.Deployable`."""
-        return hosting(base_model)
+        return hosting(self._kit.sheet(self.name), base_model)
 
     def undeployable(self) -> list[Problem]:
         """See `abilities.Deployable`."""

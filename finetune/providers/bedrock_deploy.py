@@ -8,7 +8,6 @@ a custom model for on-demand inference" in Amazon's guide for which models, wher
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from finetune.abilities import Hosted, Hosting
@@ -36,11 +35,10 @@ _SPEAKS: Final[Mapping[str, str]] = {"amazon.nova-2-": "nova-2", "amazon.nova-":
 _OTHERWISE: Final = "converse"
 
 
-def hosting(base_model: str) -> Hosting:
+def hosting(sheet: "ProviderSheet | None", base_model: str) -> Hosting:
     """See `Deployable.hosting`: by the catalogue. Sends nothing."""
     from finetune.catalogue.costs import hosting as published
 
-    sheet = _sheet()
     price = published(sheet, base_model, _DEPLOYMENT) if sheet else None
     if sheet is not None and price is not None:
         source = sheet.sources[price.source]
@@ -49,14 +47,6 @@ def hosting(base_model: str) -> Hosting:
     why = f"Amazon's pages do not name {base_model} among the models that are hosted without an hourly price"
     fix = "deploy it in Amazon's console, and put its address into the gateway yourself"
     return Hosting(usd_per_hour=None, source=why, kind=_KIND, fix=fix)
-
-
-@cache
-def _sheet() -> "ProviderSheet | None":
-    """Read once a process: it is all of the catalogue's files."""
-    from finetune.catalogue import load
-
-    return load().provider("bedrock")
 
 
 class Deployments:

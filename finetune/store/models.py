@@ -73,6 +73,15 @@ class SqlModels:
             connection.execute(update(models).where(*mine).values(artifact=artifact))
         return bool(artifact["uri"] == uri)
 
+    def note_adapter(self, name: str, version: int, artifact: Json, base_model: str) -> None:
+        """See `releases.ModelStore.note_adapter`."""
+        mine = (models.c.name == name, models.c.version == version)
+        with self._db.write(durable=True) as connection:
+            row = connection.execute(select(models.c.artifact).where(*mine).with_for_update()).first()
+            if row is not None:
+                values = {"artifact": {**row.artifact, **artifact}, "base_model": base_model}
+                connection.execute(update(models).where(*mine).values(values))
+
     def shift(self, traffic: Traffic, grip: Grip | None = None) -> Traffic | None:
         """See `releases.ModelStore.shift`."""
         with self._db.write(durable=True) as connection:

@@ -29,7 +29,7 @@ def target_modules(model: Any, lora: Lora) -> list[str]:
     """The modules' names as the adapter's config carries them, sorted: last parts of paths, which all tools read.
 
     Where a model keeps its experts in one tensor, the names of their layers are left out, whoever else has them: PEFT
-    would train the experts by them, and not the layers. Raises TrainingError (E613) for a name that no linear layer has.
+    would train the experts by them, and not the layers. Raises TrainingError (E613) for a name that no layer has.
     """
     names = {path.rpartition(".")[2] for path in linear_paths(model)}
     fused = names - _kept(model, names)

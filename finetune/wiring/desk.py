@@ -321,6 +321,7 @@ class Desk(Retargets):
             alive=lambda: alive(self.beats, self.clock),
             ahead=self._database_ahead,
             artifacts=self.adapters.reach,
+            lost=self.sync.lost,
         )
 
     def _examine_broker(self) -> "Broker | None":

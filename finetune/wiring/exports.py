@@ -1,11 +1,14 @@
 """The parts that take versions elsewhere, and those that throw away what nobody needs."""
 
+import json
 import os
+import shutil
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetune.errors import Problem, UsageError
 from finetune.names import PRODUCTION
 from finetune.wiring.releases import Releases
 
@@ -66,6 +69,42 @@ class Exports(Releases):
             remote=self.adapters,
         )
 
+    def fetch_weights(self, ref: str) -> "ModelVersion":
+        """Bring the adapter that a provider has trained to this machine: from then on the version is one of ours.
+
+        Idempotent. Blocks for minutes. Raises NotFound, UsageError E845, ProviderError, StateError.
+        """
+        from finetune.abilities import Yielding
+        from finetune.files import digest
+
+        model = self.registry.version(ref)
+        if "path" in model.artifact:
+            return model
+        provider, folder = self.provider(model.provider), self.settings.adapters_dir
+        aside = folder / f".{model.job_id}-{os.getpid()}"
+        try:
+            if not isinstance(provider, Yielding) or not provider.fetch_adapter(model.artifact, aside):
+                raise UsageError(_kept_there(model))
+            named = digest(aside)
+            base = json.loads((aside / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+            there = folder / named[:32]
+            if not there.exists():
+                aside.rename(there)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        uri = self.adapters.shelve(there, named)
+        artifact = {"path": str(there), "digest": named, **({"uri": uri} if uri else {})}
+        self.models.note_adapter(model.name, model.version, artifact, self._weights_of(model, base))
+        return self.registry.version(model.ref)
+
+    def _weights_of(self, model: "ModelVersion", said: object) -> str:
+        """The base as this machine calls it: by the catalogue, else as the adapter says."""
+        sheet = self.catalogue.provider(model.provider)
+        known = sheet.model(model.base_model) if sheet else None
+        if known is not None and known.open_weights is not None:
+            return known.open_weights.value
+        return said if isinstance(said, str) and said else model.base_model
+
     def upload_late(self) -> "Iterator[tuple[str, str]]":
         """Put adapters that are here, and not whole in the bucket, there; each such version, and its address.
 
@@ -124,6 +163,15 @@ class Exports(Releases):
             return stored.find(base_model, cache=self.settings.cache_dir).template
         except NotHere:
             return None
+
+
+def _kept_there(model: "ModelVersion") -> Problem:
+    return Problem(
+        code="E845",
+        what=f"the weights of {model.ref} are not to be had",
+        why=f"{model.provider} keeps what it trains, or has none of this job",
+        fix=f"`ft retarget {model.ref} --to local` trains it on weights that stay here",
+    )
 
 
 def _merging(folder: Path) -> "Sequence[str]":

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.errors import GatewayError, NotEligible, Problem
+from finetune.errors import GatewayError, NotEligible, Problem, ProviderError
 from finetune.wiring.parts import Parts
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ class Hostings(Parts):
         mine = [each for each in self.promotions.placed() if (each.name, each.version) == (model.name, model.version)]
         for each in mine:
             if each.gateway == model.provider:
-                return provider.hosted_at(each.listed_as)
+                try:
+                    return provider.hosted_at(each.listed_as)
+                except ProviderError as error:
+                    raise GatewayError(*error.problems) from error
         raise GatewayError(
             Problem(
                 code="E837",

@@ -162,6 +162,7 @@ class Parts:
             gpu_hour_usd=Decimal(price) if (price := self.settings.gpu_hour_usd) else None,
             uploads_dir=self.settings.home / "uploads",
             requests_per_s=self.settings.requests_per_s,
+            sheet=lambda name: self.catalogue.provider(name),
         )
         found = {}
         for entry in entry_points(group="ft.providers"):

@@ -40,6 +40,8 @@ WORDS = {
     "PROVIDER": "openai",
     "FILE": "file-abc",
     "TABLE": "scores.csv",
+    "TARGET": "local/builtin:tiny-llama",
+    "JOBS": "jobs.json",
 }
 #: Lines of shell that need no check of ours.
 PLAIN = {".", "cp", "mkdir", "export"}
@@ -246,6 +248,7 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer: Newcomer) -> No
     known = json.loads(newcomer.shell("ft models show quickstart@v1 --json"))
     cancelled = a_cancelled_job(newcomer)
     (newcomer.place / WORDS["TABLE"]).write_text("model,score\nbuiltin:tiny-llama,1\n")
+    (newcomer.place / WORDS["JOBS"]).write_text('{"object": "list", "data": []}')
     an_earlier_traffic(newcomer)
     for line in table(README):
         words = without_options(line)
