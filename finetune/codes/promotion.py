@@ -85,8 +85,8 @@ CODES: dict[str, CodeText] = {
     "E845": CodeText(
         "nothing to export, or to fetch",
         "The version has no adapter on this machine. Its weights are at a hosted provider: `ft models fetch` brings "
-        "them here where it hands them out. Or `ft models gc --retired` has removed the files; the version itself stays "
-        "in the books.",
+        "them here where it hands them out. Or `ft models gc --retired` has removed the files; the version itself "
+        "stays in the books.",
     ),
     "E846": CodeText(
         "the place cannot be used",

@@ -18,8 +18,8 @@ by `make crash-matrix` ({len(CELLS)} cells at {len(SANDBOXES)} providers); the t
 - *KIND at OPERATION* is a fault that the next request meets: refused (429 with Retry-After, 500, 503), the connection
   cut or silent before anything was done or after all was done, a slow answer, one that is no JSON, an unknown state.
 - *the list lags* hides a new job from lists: for 10 s, within the time that ft waits before it creates again, and for
-  90 s, beyond it. Then a second job is created, found when the list catches up, and cancelled: the cell says so. Only an id
-  or token that the client chooses prevents that: Fireworks and Bedrock take one.
+  90 s, beyond it. Then a second job is created, found when the list catches up, and cancelled: the cell says so. Only
+  an id or token that the client chooses prevents that: Fireworks and Bedrock take one.
 - *start* is Mistral's second step, the one that costs.
 
 """

@@ -68,3 +68,21 @@ def test_of_two_notes_at_once_none_is_lost(world):
     thread.join(30)
     other.close()
     assert {frozenset(one.artifact) for one in world.models.models()} == {frozenset({"path", "digest", "uri", "gone"})}
+
+
+def test_an_adapter_that_comes_here_is_noted_with_its_weights(world):
+    one, other = recorded(world, model="m"), recorded(world, 2)
+    there = {"path": "/a/9", "digest": "9"}
+    for _ in range(2):
+        world.models.note_adapter(one.name, one.version, there, "Qwen/Qwen3-0.6B")
+    after, untouched = world.models.models("bot")
+    assert (after.artifact, after.base_model) == ({"model": "m", **there}, "Qwen/Qwen3-0.6B")
+    assert untouched == other
+    world.models.note_adapter("nobody", 1, there, "x")
+
+
+def test_the_version_of_a_job_from_elsewhere_is_noted(world):
+    recorded(world)
+    world.jobs.note_model("ft_1", "bot@v1")
+    world.jobs.note_model("ft_1", "bot@v1")
+    assert world.jobs.get("ft_1").model == "bot@v1"

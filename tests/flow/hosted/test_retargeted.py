@@ -1,4 +1,4 @@
-"""A version moves from a hosted API to this machine: by the same rows and gate, and callers are answered all the while."""
+"""A version moves from a hosted API to this machine: by the same rows and gate, and callers are answered meanwhile."""
 
 import json
 import threading
