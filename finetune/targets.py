@@ -16,7 +16,7 @@ from typing import Final, Literal
 from finetune.abilities import Keyed
 from finetune.catalogue import Catalogue, Cost, Method, ProviderSheet
 from finetune.catalogue.costs import training
-from finetune.catalogue.sheets import Model
+from finetune.catalogue.weights import LOCAL, called, context, parameters, stand_in
 from finetune.errors import OverBudget, Problem
 from finetune.jobs import Job, JobState
 from finetune.plan import AUTO, Choice, Eligible, against, placed, planned, preference, priced, unmet
@@ -24,7 +24,6 @@ from finetune.ports import Provider
 from finetune.spec import Recipe, RecipeFile
 from finetune.spec.types import least_score
 
-_LOCAL: Final = "local"
 _CENT: Final = Decimal("0.01")
 _UNPRICED: Final = Cost(basis="own machines; FT_GPU_HOUR_USD says what an hour of theirs costs")
 _ORDER: Final = ("trainer", "maker", "host", "server", "gateway")
@@ -112,36 +111,6 @@ def compare(file: RecipeFile, size: Size, market: Market) -> list[Target]:
     return sorted(rows, key=_place)
 
 
-def called(catalogue: Catalogue, name: str, base_model: str) -> str | None:
-    """The model of this name, or the same weights, as this target calls them; None: its sheet has them not.
-
-    This machine trains whatever has open weights; what others have as an API alone it has not.
-    """
-    sheet = catalogue.provider(name)
-    if sheet is not None and sheet.model(base_model) is not None:
-        return base_model
-    weights = _weights(catalogue, base_model)
-    if name == _LOCAL:
-        closed = weights is None and any(sheet.model(base_model) for sheet in catalogue.sheets.values())
-        return None if closed else weights or base_model
-    if sheet is None or not sheet.models:
-        return base_model
-    same = [each for each in sheet.models if each.open_weights and each.open_weights.value == weights]
-    return same[0].name if same and "*" not in same[0].name else None
-
-
-def stand_in(catalogue: Catalogue, name: str, base_model: str) -> str | None:
-    """Open weights of the same family or maker that this target has, the first that a sheet names; None: none."""
-    for sheet in catalogue.sheets.values():
-        model = sheet.model(base_model)
-        if model is None:
-            continue
-        for weights in (*model.stands_in, *sheet.stands_in):
-            if there := called(catalogue, name, weights.value):
-                return there
-    return None
-
-
 def reckoned(catalogue: Catalogue, name: str, recipe: Recipe, tokens: tuple[int, int]) -> Cost:
     """What a training of this recipe costs there on so many tokens (at least, at most; of one epoch)."""
     sheet = catalogue.provider(name)
@@ -149,17 +118,6 @@ def reckoned(catalogue: Catalogue, name: str, recipe: Recipe, tokens: tuple[int,
         return Cost(basis=f"the catalogue does not know {name}")
     base, size = recipe.base_model, parameters(catalogue, recipe.base_model)
     return training(sheet, recipe.method, base, tokens=tokens, epochs=recipe.training.epochs, parameters=size)
-
-
-def parameters(catalogue: Catalogue, base_model: str) -> int | None:
-    """How many this model has, by whichever sheet tells of the same weights; None: none does."""
-    weights = _weights(catalogue, base_model) or base_model
-    for sheet in catalogue.sheets.values():
-        for model in sheet.models:
-            same = model.name == base_model or (model.open_weights and model.open_weights.value == weights)
-            if same and model.parameters:
-                return model.parameters.value
-    return None
 
 
 def lacking(
@@ -172,27 +130,8 @@ def lacking(
     weights = [model.open_weights.value] if model and model.open_weights else []
     names = (recipe.base_model, *((model.name, *model.aliases) if model else ()), *weights)
     score = next((table[each] for each in names if each in table), None)
-    context = _context(catalogue, model, recipe.base_model)
-    return unmet(recipe, sheet.title if sheet else name, context, score)
-
-
-def _context(catalogue: Catalogue, model: Model | None, base_model: str) -> int | None:
-    """Tokens of one request: of the target's own model; for own machines, of the weights where somebody tells."""
-    if model is not None:
-        return model.context.value if model.context else None
-    every = (each for sheet in catalogue.sheets.values() for each in sheet.models)
-    same = (each for each in every if each.open_weights and each.open_weights.value == base_model)
-    return next((each.context.value for each in same if each.context), None)
-
-
-def _weights(catalogue: Catalogue, base_model: str) -> str | None:
-    """The weights of this model on the hub; the name itself where somebody's sheet has it as such."""
-    for sheet in catalogue.sheets.values():
-        if (model := sheet.model(base_model)) and model.open_weights:
-            return model.open_weights.value
-        if any(each.open_weights and each.open_weights.value == base_model for each in sheet.models):
-            return base_model
-    return None
+    reads = context(catalogue, model, recipe.base_model)
+    return unmet(recipe, sheet.title if sheet else name, reads, score)
 
 
 def _place(target: Target) -> tuple[bool, bool, int, str]:
@@ -251,8 +190,8 @@ class _Row:
         row = replace(
             row,
             base_model=self._there,
-            leaves=self._name != _LOCAL,
-            context=_context(self._market.catalogue, self._model, self._there or ""),
+            leaves=self._name != LOCAL,
+            context=context(self._market.catalogue, self._model, self._there or ""),
             served=_served(self._sheet),
             create_until=self._first("create_until"),
             serve_until=self._first("serve_until"),
@@ -269,7 +208,7 @@ class _Row:
     def _priced(self, row: Target) -> tuple[Target, list[Problem]]:
         recipe, size, over = self._file.recipe, self._size, list[Problem]()
         seconds = self._market.time_of(self._name, recipe.base_model, size.train_rows * recipe.training.epochs)
-        if self._name == _LOCAL:
+        if self._name == LOCAL:
             cost = _own(self._market.card_hour_usd, seconds, recipe.resources.gpus or 1)
         else:
             cost = self._market.cost_of(self._name, recipe, size.tokens(recipe.base_model))
@@ -307,9 +246,9 @@ class _Row:
 
     def _unknown(self) -> Problem:
         """Why its sheet has not got the model; the catalogue's own words."""
-        if self._name == _LOCAL:
+        if self._name == LOCAL:
             base = self._file.recipe.base_model
-            other = stand_in(self._market.catalogue, _LOCAL, base)
+            other = stand_in(self._market.catalogue, LOCAL, base)
             fix = f"`base_model: {other}` stands in" if other else "name open weights, on the hub or in a folder"
             return Problem(code="E306", what=f"nobody gives the weights of {base} away", fix=fix, field="base_model")
         said = self._market.eligible(self._name, self._file.recipe)

@@ -35,7 +35,7 @@ class CatalogueDesk(Parts):
     def entries(self, name: str) -> "list[Entry]":
         """The provider of this name, or else the model at each target that has it. Raises NotFound, StateError."""
         from finetune.catalogue.entries import Entry, entries
-        from finetune.targets import called
+        from finetune.catalogue.weights import called
 
         today = self.clock.now().date()
         if (sheet := self.catalogue.provider(name)) is not None:

@@ -4,14 +4,13 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from finetune.errors import NotFound, Problem, UsageError
-from finetune.wiring.retargets import Retargets
+from finetune.wiring.planning import Planning
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from finetune.ports import Chat, Served
     from finetune.promoter import Verdict
     from finetune.promotions import Wanted
-    from finetune.spec import Recipe, RecipeFile
-    from finetune.targets import Target
+    from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
     from finetune.versions import ModelVersion, Promotion
     from finetune.wiring.rehearsal import How, Sandboxes
@@ -36,11 +34,9 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
 _ANSWER_TOKENS = 256
-#: Jobs that say how long trainings take here.
-_LOOKED_BACK = 500
 
 
-class Desk(Retargets):
+class Desk(Planning):
     """The parts, with the questions that a user's command puts to several of them."""
 
     def read(self, path: Path, overrides: Sequence[str]) -> "RecipeFile":
@@ -100,29 +96,6 @@ class Desk(Retargets):
         from finetune.inbox import Inbox
 
         return Inbox(self.jobs, self.providers.get, self.queue, self.clock)
-
-    def targets(self, file: "RecipeFile") -> "list[Target]":
-        """See `targets.compare`. Raises DataError, StateError."""
-        from finetune.submission import rooted
-        from finetune.targets import Market, compare, pace, reckoned
-
-        market = Market(
-            catalogue=self.catalogue,
-            providers=self.providers,
-            eligible=self._eligible_or_aged,
-            cost_of=partial(reckoned, self.catalogue),
-            time_of=pace(self.jobs.recent(limit=_LOOKED_BACK)),
-            card_hour_usd=Decimal(price) if (price := self.settings.gpu_hour_usd) else None,
-        )
-        return compare(rooted(file), self.submitter.size(file), market)
-
-    def _eligible_or_aged(self, provider: str, recipe: "Recipe") -> "list[Problem]":
-        """The same, and whether what is known of the target was read long ago."""
-        from finetune.catalogue.ages import aged
-
-        sheet = self.catalogue.provider(provider)
-        old = aged(sheet, sheet.model(recipe.base_model), self.clock.now().date()) if sheet else None
-        return [*self._eligible(provider, recipe), *([old] if old else [])]
 
     @cached_property
     def helpers(self) -> "Helpers":

@@ -245,8 +245,9 @@ class Parts:
 
     @cached_property
     def _market(self) -> "Market":
+        from finetune.catalogue.weights import called
         from finetune.submission import Market
-        from finetune.targets import called, reckoned
+        from finetune.targets import reckoned
 
         return Market(
             rules_of=self._rules_of,

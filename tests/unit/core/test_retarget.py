@@ -5,11 +5,11 @@ from itertools import count
 import pytest
 
 from finetune.catalogue import load
+from finetune.catalogue.weights import stand_in
 from finetune.plan import ignored
 from finetune.providers.local import LocalProvider
 from finetune.retarget import retargeted
 from finetune.spec import Recipe
-from finetune.targets import stand_in
 from tests.support.jobs import World, sqlite
 
 OPENAI = {

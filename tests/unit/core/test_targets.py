@@ -9,10 +9,11 @@ import pytest
 
 from finetune.catalogue import load
 from finetune.catalogue.eligible import against
+from finetune.catalogue.weights import called
 from finetune.errors import Problem
 from finetune.jobs import JobState
 from finetune.spec import parse
-from finetune.targets import Market, Size, called, compare, lacking, pace, reckoned
+from finetune.targets import Market, Size, compare, lacking, pace, reckoned
 from finetune.testing import FakeProvider
 from tests.support.jobs import RECIPE, World, sqlite
 

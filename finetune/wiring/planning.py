@@ -1,6 +1,8 @@
-"""The parts that plan a version's recipe again, for another target."""
+"""The parts that compare targets, plan a version's recipe again, and take in what was trained elsewhere."""
 
 from collections.abc import Sequence
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +13,39 @@ if TYPE_CHECKING:
     from finetune.importing import Imported
     from finetune.jobs import Job
     from finetune.retarget import Retarget
-    from finetune.spec import RecipeFile
+    from finetune.spec import Recipe, RecipeFile
     from finetune.spending import Spending
+    from finetune.targets import Target
+
+#: Jobs that say how long trainings take here.
+_LOOKED_BACK = 500
 
 
-class Retargets(Exports):
+class Planning(Exports):
     """The parts, with those."""
+
+    def targets(self, file: "RecipeFile") -> "list[Target]":
+        """See `targets.compare`. Raises DataError, StateError."""
+        from finetune.submission import rooted
+        from finetune.targets import Market, compare, pace, reckoned
+
+        market = Market(
+            catalogue=self.catalogue,
+            providers=self.providers,
+            eligible=self._eligible_or_aged,
+            cost_of=partial(reckoned, self.catalogue),
+            time_of=pace(self.jobs.recent(limit=_LOOKED_BACK)),
+            card_hour_usd=Decimal(price) if (price := self.settings.gpu_hour_usd) else None,
+        )
+        return compare(rooted(file), self.submitter.size(file), market)
+
+    def _eligible_or_aged(self, provider: str, recipe: "Recipe") -> "list[Problem]":
+        """The same, and whether what is known of the target was read long ago."""
+        from finetune.catalogue.ages import aged
+
+        sheet = self.catalogue.provider(provider)
+        old = aged(sheet, sheet.model(recipe.base_model), self.clock.now().date()) if sheet else None
+        return [*self._eligible(provider, recipe), *([old] if old else [])]
 
     def retarget(
         self, ref: str, to: str, gateways: "Sequence[str] | None", overrides: "Sequence[str]"
@@ -44,7 +73,7 @@ class Retargets(Exports):
         return parse(text, Path(f"{model.name}-{provider}.yaml").absolute(), overrides), made
 
     def _instead(self, provider: str, base_model: str) -> str:
-        from finetune.targets import called, stand_in
+        from finetune.catalogue.weights import called, stand_in
 
         if found := called(self.catalogue, provider, base_model) or stand_in(self.catalogue, provider, base_model):
             return found

@@ -1,0 +1,68 @@
+"""The same weights under other names: how each target calls a model, what stands in for it, how large it is."""
+
+from typing import Final
+
+from finetune.catalogue.sheets import Catalogue, Model
+
+#: The sheet of own machines, which train whatever has open weights.
+LOCAL: Final = "local"
+
+
+def called(catalogue: Catalogue, name: str, base_model: str) -> str | None:
+    """The model of this name, or the same weights, as this target calls them; None: its sheet has them not.
+
+    This machine trains whatever has open weights; what others have as an API alone it has not.
+    """
+    sheet = catalogue.provider(name)
+    if sheet is not None and sheet.model(base_model) is not None:
+        return base_model
+    weights = _weights(catalogue, base_model)
+    if name == LOCAL:
+        closed = weights is None and any(sheet.model(base_model) for sheet in catalogue.sheets.values())
+        return None if closed else weights or base_model
+    if sheet is None or not sheet.models:
+        return base_model
+    same = [each for each in sheet.models if each.open_weights and each.open_weights.value == weights]
+    return same[0].name if same and "*" not in same[0].name else None
+
+
+def stand_in(catalogue: Catalogue, name: str, base_model: str) -> str | None:
+    """Open weights of the same family or maker that this target has, the first that a sheet names; None: none."""
+    for sheet in catalogue.sheets.values():
+        model = sheet.model(base_model)
+        if model is None:
+            continue
+        for weights in (*model.stands_in, *sheet.stands_in):
+            if there := called(catalogue, name, weights.value):
+                return there
+    return None
+
+
+def parameters(catalogue: Catalogue, base_model: str) -> int | None:
+    """How many this model has, by whichever sheet tells of the same weights; None: none does."""
+    weights = _weights(catalogue, base_model) or base_model
+    for sheet in catalogue.sheets.values():
+        for model in sheet.models:
+            same = model.name == base_model or (model.open_weights and model.open_weights.value == weights)
+            if same and model.parameters:
+                return model.parameters.value
+    return None
+
+
+def context(catalogue: Catalogue, model: Model | None, base_model: str) -> int | None:
+    """Tokens of one request: of the target's own model; for own machines, of the weights where somebody tells."""
+    if model is not None:
+        return model.context.value if model.context else None
+    every = (each for sheet in catalogue.sheets.values() for each in sheet.models)
+    same = (each for each in every if each.open_weights and each.open_weights.value == base_model)
+    return next((each.context.value for each in same if each.context), None)
+
+
+def _weights(catalogue: Catalogue, base_model: str) -> str | None:
+    """The weights of this model on the hub; the name itself where somebody's sheet has it as such."""
+    for sheet in catalogue.sheets.values():
+        if (model := sheet.model(base_model)) and model.open_weights:
+            return model.open_weights.value
+        if any(each.open_weights and each.open_weights.value == base_model for each in sheet.models):
+            return base_model
+    return None
