@@ -13,8 +13,6 @@ from finetune.errors import NotFound, Problem, UsageError
 from finetune.wiring.planning import Planning
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from finetune.board import Board
     from finetune.codes import CodeText
     from finetune.doctor import Broker, Check
@@ -22,14 +20,12 @@ if TYPE_CHECKING:
     from finetune.inbox import Inbox
     from finetune.jobs import Job, Json
     from finetune.measuring import Wish
-    from finetune.offers import Offers
     from finetune.ports import Chat, Served
     from finetune.promoter import Verdict
     from finetune.promotions import Wanted
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
     from finetune.versions import ModelVersion, Promotion
-    from finetune.wiring.rehearsal import How, Sandboxes
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
@@ -70,13 +66,6 @@ class Desk(Planning):
         from finetune import views
 
         return views
-
-    @cached_property
-    def offers(self) -> "Offers":
-        """What each provider offers."""
-        from finetune.offers import Offers
-
-        return Offers(self.providers, self.catalogue, self.clock.now().date())
 
     def sandboxes(self, names: Sequence[str], how: "How") -> "AbstractContextManager[Sandboxes]":
         """Stand-ins for hosted APIs and gateways, running while the context lasts. See `rehearsal.running`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from finetune.wiring.exports import Exports
 if TYPE_CHECKING:
     from finetune.importing import Imported
     from finetune.jobs import Job
+    from finetune.offers import Offers
+    from finetune.ports import Provider
     from finetune.retarget import Retarget
     from finetune.spec import Recipe, RecipeFile
     from finetune.spending import Spending
@@ -23,6 +25,13 @@ _LOOKED_BACK = 500
 
 class Planning(Exports):
     """The parts, with those."""
+
+    @cached_property
+    def offers(self) -> "Offers":
+        """What each provider offers."""
+        from finetune.offers import Offers
+
+        return Offers(self.providers, self.catalogue, self.clock.now().date())
 
     def targets(self, file: "RecipeFile") -> "list[Target]":
         """See `targets.compare`. Raises DataError, StateError."""
@@ -62,7 +71,7 @@ class Planning(Exports):
         model = self.registry.version(ref)
         job = self.jobs.get(model.job_id)
         provider, _, base_model = to.partition("/")
-        honours = self.provider(provider).honours
+        honours = self._named(provider).honours
         base_model = base_model or self._instead(provider, model.base_model)
         _, _, alias = ref.partition("@")
         alias = alias if alias and alias in model.aliases else PRODUCTION
@@ -72,14 +81,20 @@ class Planning(Exports):
         text = _yaml(made.recipe)
         return parse(text, Path(f"{model.name}-{provider}.yaml").absolute(), overrides), made
 
+    def _named(self, provider: str) -> "Provider":
+        """The installed provider that a user has named. Raises NotFound."""
+        self.offers.one(provider, ask=False)
+        return self.providers[provider]
+
     def _instead(self, provider: str, base_model: str) -> str:
         from finetune.catalogue.weights import called, stand_in
 
         if found := called(self.catalogue, provider, base_model) or stand_in(self.catalogue, provider, base_model):
             return found
         what = f"nothing says which model at {provider} can take the place of {base_model}"
+        why = "the catalogue names neither the same weights there nor open weights that stand in for them"
         fix = f"name one: --to {provider}/BASE_MODEL; `ft providers {provider}` lists them"
-        raise NotEligible(Problem(code="E306", what=what, fix=fix))
+        raise NotEligible(Problem(code="E306", what=what, why=why, fix=fix))
 
     def take_in(self, provider: str, export: Path | None, files: Path | None) -> "list[Imported]":
         """See `importing.Importer.take`: the jobs of an account, or of a file that has them.
@@ -92,7 +107,7 @@ class Planning(Exports):
         from finetune.ids import login, new_job_id
         from finetune.importing import Importer, exported
 
-        found = self.provider(provider)
+        found = self._named(provider)
         if not isinstance(found, Importable):
             able = [name for name, each in sorted(self.providers.items()) if isinstance(each, Importable)]
             what = f"the jobs of {provider} cannot be imported"
