@@ -13,6 +13,8 @@ from finetune.errors import NotFound, Problem, UsageError
 from finetune.wiring.planning import Planning
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from finetune.board import Board
     from finetune.codes import CodeText
     from finetune.doctor import Broker, Check
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
     from finetune.versions import ModelVersion, Promotion
+    from finetune.wiring.rehearsal import How, Sandboxes
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 #: Room for an answer in the comparison after a training.
