@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from finetune.abilities import Past
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Event, Job, JobState, Json
 from finetune.ports import Clock, JobStore
 from finetune.releases import ModelStore
+from finetune.spec import Recipe
 
 _LAYOUTS: Final = {"sft": "openai", "dpo": "openai-dpo"}
 _NAME: Final = 64
@@ -41,7 +44,7 @@ class Imported:
 def exported(path: Path) -> list[Json]:
     """The jobs of a file: a JSON object with `data`, a JSON list, or one job a line. Raises ProviderError E416."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProviderError(_unread(path, getattr(error, "strerror", None) or "it is not UTF-8 text")) from None
     try:
@@ -51,6 +54,8 @@ def exported(path: Path) -> list[Json]:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError as error:
             raise ProviderError(_unread(path, f"it is no JSON: {error}")) from None
+    if isinstance(found, dict) and found.get("has_more") is True:
+        raise ProviderError(_unread(path, "it is one page of several (`has_more`): the others have jobs too"))
     rows = found.get("data", [found]) if isinstance(found, dict) else found
     if not isinstance(rows, list):
         raise ProviderError(_unread(path, "its `data` is no list"))
@@ -93,17 +98,28 @@ class Importer:
             Imported, remote_id=past.remote_id, base_model=past.base_model, model=str(past.artifact["model"])
         )
         if known is not None:
-            rows = known.data.get("train_rows") or None
-            return told(ref=known.model, rows=rows, known=True)
+            return told(ref=self._versioned(known), rows=_told_rows(known), known=True)
         if past.method not in _LAYOUTS:
             return told(ref=None, rows=None, why=f"recipes have no method {past.method!r}")
         train = self._file(past.train_file, fetch)
         held_out = self._file(past.validation_file, fetch) if past.validation_file else None
         job = self._job(provider, past, train, held_out)
+        try:
+            Recipe.model_validate(job.recipe)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"])
+            return told(ref=None, rows=None, why=f"a recipe cannot have its {where}: {first['msg']}")
         job, _ = self._jobs.submit(job, self._said(past), force=False)
-        version = self._models.add_model(job, self._clock.now())
-        self._jobs.note_model(job.id, version.ref)
-        return told(ref=version.ref, rows=job.data["train_rows"] if train else None)
+        return told(ref=self._versioned(job), rows=_told_rows(job))
+
+    def _versioned(self, job: Job) -> str | None:
+        """Its version, made where somebody was interrupted before it was."""
+        if job.model is None and job.state is JobState.SUCCEEDED:
+            version = self._models.add_model(job, self._clock.now())
+            self._jobs.note_model(job.id, version.ref)
+            return version.ref
+        return job.model
 
     def _job(self, provider: str, past: Past, train: Path | None, held_out: Path | None) -> Job:
         name = _slug(past.label or past.base_model.rpartition("/")[2])
@@ -161,6 +177,11 @@ def _data(recipe: Json, train: Path | None, held_out: Path | None) -> Json:
         "digest": digest.hexdigest(),
         "format": recipe["dataset"]["format"],
     }
+
+
+def _told_rows(job: Job) -> int | None:
+    """Rows of its training file; None: it was not to be had."""
+    return job.data["train_rows"] if Path(job.data["train"]).is_file() else None
 
 
 def _rows(path: Path) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from finetune.abilities import Keyed
-from finetune.catalogue import Cost
+from finetune.catalogue import Cost, DataRules
 from finetune.errors import NotEligible, OverBudget, Problem
 from finetune.ports import Provider
 from finetune.spec import Recipe, RecipeFile, default, explicit
@@ -27,8 +27,8 @@ OURS = frozenset(
 Eligible = Callable[[str, Recipe], Sequence[Problem]]
 #: How a provider calls a base model, or the same weights; None: the catalogue knows no such there.
 Called = Callable[[str, str], str | None]
-#: What a training costs at this provider, on the model that it calls so.
-CostOf = Callable[[str, str], Cost]
+#: What a training costs at this provider, on the model that it calls so; and what stands against the cost and the rows.
+Weigh = Callable[[str, str], tuple[Cost, Sequence[Problem]]]
 
 _UNSAID = "how much {} reads in one request is not published"
 
@@ -88,22 +88,25 @@ def choose(
     eligible: Eligible = lambda name, recipe: (),
     *,
     called: Called = lambda name, base_model: base_model,
-    cost: CostOf | None = None,
+    weigh: Weigh | None = None,
 ) -> Choice:
     """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe.
 
-    With `provider: auto` those that nothing stands against come in the order of `preference`; without `cost` those that
-    cost something are alike.
+    With `provider: auto` those that nothing stands against come in the order of `preference`; without `weigh` those
+    that cost something are alike.
     """
     wanted = providers if file.recipe.provider == AUTO else {file.recipe.provider: _named(file, providers)}
     names = {name: called(name, file.recipe.base_model) or file.recipe.base_model for name in wanted}
     if file.recipe.provider != AUTO:
         names = {file.recipe.provider: file.recipe.base_model}
-    seen = [_considered(aimed(file, names[name]), name, provider, eligible) for name, provider in wanted.items()]
-    able = {one.provider: cost(one.provider, names[one.provider]) if cost else None for one in seen if not one.problems}
-    considered = tuple(
-        sorted(seen, key=lambda one: preference(one.provider, providers, able.get(one.provider))),
-    )
+    seen, costs = list[Considered](), dict[str, Cost]()
+    for name, provider in wanted.items():
+        one = _considered(aimed(file, names[name]), name, provider, eligible)
+        if weigh is not None and not one.problems:
+            costs[name], against = weigh(name, names[name])
+            one = replace(one, problems=tuple(against))
+        seen.append(one)
+    considered = tuple(sorted(seen, key=lambda one: preference(one.provider, providers, costs.get(one.provider))))
     chosen = next((one for one in considered if not one.problems), None)
     if chosen is None:
         raise NotEligible(*(problem for one in considered for problem in one.problems))
@@ -168,30 +171,50 @@ def planned(recipe: Recipe, choice: Choice, train_rows: int, validation_rows: in
 
 def priced(file: RecipeFile, plan: Plan, cost: Cost) -> Plan:
     """The plan with its cost. Raises OverBudget."""
+    if problem := dear(file, plan.target, cost):
+        raise OverBudget(*plan.warnings, problem)
+    return replace(plan, cost=cost)
+
+
+def dear(file: RecipeFile, target: str, cost: Cost) -> Problem | None:
+    """What stands against this cost at that target, at its line of the recipe; None: nothing does."""
     recipe, limit = file.recipe, file.recipe.limits.max_cost_usd
-    if limit is None:
-        return replace(plan, cost=cost)
+    if limit is None or (cost.high_usd is None and "limits.max_cost" in recipe.allow_ignored):
+        return None
     if cost.high_usd is None:
-        if "limits.max_cost" in recipe.allow_ignored:
-            return replace(plan, cost=cost)
-        problem = file.problem(
+        return file.problem(
             "E310",
             "limits.max_cost",
-            what=f"what {plan.target} costs cannot be held against limits.max_cost",
+            what=f"what {target} costs cannot be held against limits.max_cost",
             why=f"the catalogue says: {cost.basis}",
             fix="look the price up and accept that with `allow_ignored: [limits.max_cost]`, or choose another target",
         )
-        raise OverBudget(*plan.warnings, problem)
     if cost.high_usd > limit:
-        problem = file.problem(
+        return file.problem(
             "E311",
             "limits.max_cost",
-            what=f"{plan.target} costs up to {cost.high_usd} US dollars, and limits.max_cost is {limit}",
+            what=f"{target} costs up to {cost.high_usd} US dollars, and limits.max_cost is {limit}",
             why=cost.basis,
             fix="raise limits.max_cost, or train on fewer rows or epochs",
         )
-        raise OverBudget(*plan.warnings, problem)
-    return replace(plan, cost=cost)
+    return None
+
+
+def few(file: RecipeFile, rules: DataRules | None, rows: int) -> list[Problem]:
+    """Whether these are too few or too many training rows for the target of the rules."""
+    if rules is None:
+        return []
+    least, most = rules.min_rows or 0, rules.max_rows or rows
+    return [
+        file.problem(
+            "E248",
+            "dataset",
+            what=f"{rules.target} takes at {word} {limit:,} training rows, and there are {rows:,}",
+            fix="add rows, or take a part with `ft data split`",
+        )
+        for limit, wrong, word in ((least, rows < least, "least"), (most, rows > most, "most"))
+        if wrong
+    ]
 
 
 def ignored(recipe: Recipe, provider: Provider) -> dict[str, object]:

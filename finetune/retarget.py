@@ -87,11 +87,11 @@ def retargeted(
 
 def _left_out(field: str, honours: frozenset[str]) -> str | None:
     """Why the new recipe has this field no more; None: it has."""
-    if field in ("provider_options", "register.max_hosting") or field.startswith("provider_options."):
-        return _WORDS[field.partition(".")[0] if field.startswith("provider_options") else field]
+    if words := _WORDS.get(field.partition(".")[0]) or _WORDS.get(field):
+        return words
     if within(field, OURS | {"limits"}) or within(field, honours):
         return None
-    return _WORDS.get(field, "{} does nothing about it")
+    return "{} does nothing about it"
 
 
 def _rows(job: Job) -> Json:

@@ -16,7 +16,7 @@ from finetune.data import KIND_OF, DataReport, DataRequest
 from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem, UsageError
 from finetune.ids import login
 from finetune.jobs import Event, Job, JobState
-from finetune.plan import AUTO, Called, Choice, Eligible, Plan, aimed, choose, planned, priced
+from finetune.plan import AUTO, Called, Choice, Eligible, Plan, Weigh, aimed, choose, dear, few, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
 from finetune.spec import Recipe, RecipeFile, canonical
 from finetune.targets import Size
@@ -150,13 +150,16 @@ class Submitter:
         able = [one.provider for one in choice.considered if not one.problems]
         if not choice.hosted or len(able) == 1:
             return choice, ()
-        tokens = self.size(file).tokens
+        size = self.size(file)
 
-        def cost(provider: str, base_model: str) -> Cost:
-            recipe = aimed(file, base_model).recipe
-            return self._market.cost_of(provider, recipe, tokens(base_model))
+        def weigh(provider: str, base_model: str) -> tuple[Cost, list[Problem]]:
+            mine = aimed(file, base_model)
+            cost = self._market.cost_of(provider, mine.recipe, size.tokens(base_model))
+            too_dear = dear(mine, f"{provider}/{base_model}", cost)
+            rules = self._market.rules_of(provider, mine.recipe.method, base_model)
+            return cost, [*few(mine, rules, size.train_rows), *([too_dear] if too_dear else [])]
 
-        return self._choose(file, cost)
+        return self._choose(file, weigh)
 
     def size(self, file: RecipeFile) -> Size:
         """What is to be trained on, whatever the target; written down in no target's layout. Idempotent.
@@ -260,14 +263,12 @@ class Submitter:
                 self._queue.wake(ADVANCE, job.id)
         return job, created
 
-    def _choose(
-        self, file: RecipeFile, cost: Callable[[str, str], Cost] | None = None
-    ) -> tuple[Choice | None, tuple[Problem, ...]]:
+    def _choose(self, file: RecipeFile, weigh: Weigh | None = None) -> tuple[Choice | None, tuple[Problem, ...]]:
         """The target, or everything that stands against all of them, and against what shall follow the training."""
         recipe, against = file.recipe, tuple[Problem, ...]()
         choice = None
         try:
-            choice = choose(file, self._providers, self._market.eligible, called=self._market.called, cost=cost)
+            choice = choose(file, self._providers, self._market.eligible, called=self._market.called, weigh=weigh)
             recipe = recipe.model_copy(update={"provider": choice.provider, "base_model": choice.base_model})
         except NotEligible as error:
             against = error.problems

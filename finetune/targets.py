@@ -6,7 +6,7 @@ it out; then this machine before a hosted API, one that is set up before one tha
 a higher or unknown one, and the name.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import ROUND_UP, Decimal
@@ -17,11 +17,11 @@ from finetune.abilities import Keyed
 from finetune.catalogue import Catalogue, Cost, Method, ProviderSheet
 from finetune.catalogue.costs import training
 from finetune.catalogue.weights import LOCAL, called, context, parameters, stand_in
-from finetune.errors import OverBudget, Problem
+from finetune.errors import Problem
 from finetune.jobs import Job, JobState
-from finetune.plan import AUTO, Choice, Eligible, against, placed, planned, preference, priced, unmet
+from finetune.plan import AUTO, Eligible, against, dear, few, placed, preference, unmet
 from finetune.ports import Provider
-from finetune.spec import Recipe, RecipeFile
+from finetune.spec import Recipe, RecipeFile, default
 from finetune.spec.types import least_score
 
 _CENT: Final = Decimal("0.01")
@@ -82,6 +82,8 @@ class Market:
     eligible: Eligible
     cost_of: CostOf
     time_of: TimeOf
+    #: What stands against measuring and serving what a recipe makes, with its field.
+    servable: Callable[[Recipe], Sequence[Problem]] = lambda recipe: ()
     #: US dollars an hour of a card here; None: nobody has said.
     card_hour_usd: Decimal | None = None
 
@@ -100,24 +102,49 @@ def compare(file: RecipeFile, size: Size, market: Market) -> list[Target]:
     """All targets, those that take the recipe first. Sends nothing; reckons for minutes where the data is large."""
     names = {*market.catalogue.sheets, *market.providers}
     found = [_Row(file, size, market, name).target() for name in sorted(names)]
-    able = [each for each in found if each.verdict is not Verdict.NO]
-    wanted = file.recipe.provider
-    able = sorted(
-        (each for each in able if wanted in (AUTO, each.name)),
-        key=lambda each: preference(each.name, market.providers, each.cost),
-    )
-    chosen = able[0].name if able else None
+    wanted = [each for each in found if file.recipe.provider in (AUTO, each.name) and each.verdict is not Verdict.NO]
+    chosen = None
+    for each in sorted(wanted, key=lambda each: preference(each.name, market.providers, each.cost)):
+        against = _after(file, each, market)
+        if not against:
+            chosen = each.name
+            break
+        found[found.index(each)] = replace(each, verdict=Verdict.NO, reasons=tuple(against))
     rows = [replace(each, verdict=Verdict.CHOSEN) if each.name == chosen else each for each in found]
     return sorted(rows, key=_place)
 
 
+def _after(file: RecipeFile, target: Target, market: Market) -> list[Problem]:
+    """What stands against measuring and serving what this target would make."""
+    recipe = file.recipe.model_copy(update={"provider": target.name, "base_model": target.base_model})
+    return [each for each in placed(file, market.servable(recipe)) if each.level == "error"]
+
+
+def ungiven(catalogue: Catalogue, name: str, base_model: str) -> Problem | None:
+    """That this target has not got the model, as far as the catalogue knows; None: it has, or may have."""
+    if called(catalogue, name, base_model) is not None:
+        return None
+    other = stand_in(catalogue, name, base_model)
+    fix = f"`base_model: {other}` stands in" if other else "name open weights, on the hub or in a folder"
+    what = f"nobody gives the weights of {base_model} away"
+    why = "it is to be had at its maker's own address only, as far as the catalogue knows"
+    return Problem(code="E306", what=what, why=why, fix=fix, field="base_model")
+
+
 def reckoned(catalogue: Catalogue, name: str, recipe: Recipe, tokens: tuple[int, int]) -> Cost:
     """What a training of this recipe costs there on so many tokens (at least, at most; of one epoch)."""
+    return by_tokens(catalogue, name, recipe.method, recipe.base_model, tokens, recipe.training.epochs)
+
+
+def by_tokens(
+    catalogue: Catalogue, name: str, method: Method, base_model: str, tokens: tuple[int, int], epochs: int
+) -> Cost:
+    """The same, without a recipe."""
     sheet = catalogue.provider(name)
     if sheet is None:
         return Cost(basis=f"the catalogue does not know {name}")
-    base, size = recipe.base_model, parameters(catalogue, recipe.base_model)
-    return training(sheet, recipe.method, base, tokens=tokens, epochs=recipe.training.epochs, parameters=size)
+    size = parameters(catalogue, base_model)
+    return training(sheet, method, base_model, tokens=tokens, epochs=epochs, parameters=size)
 
 
 def lacking(
@@ -138,14 +165,18 @@ def _place(target: Target) -> tuple[bool, bool, int, str]:
     return target.verdict is not Verdict.CHOSEN, target.verdict is Verdict.NO, _ORDER.index(target.kind), target.name
 
 
-def pace(jobs: Iterable[Job]) -> TimeOf:
-    """How long trainings take, by those that have succeeded here: seconds a row, whatever its length."""
+def pace(jobs: Iterable[Job], took: Callable[[Job], float | None]) -> TimeOf:
+    """How long trainings take, by those that have succeeded here: seconds a row, whatever its length.
+
+    `took`: the seconds of one; None: it does not count.
+    """
     rates: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
-        rows = job.data.get("train_rows", 0) * Recipe.model_validate(job.recipe).training.epochs
-        if job.state is JobState.SUCCEEDED and job.admitted_at and job.finished_at and rows:
-            took = (job.finished_at - job.admitted_at).total_seconds()
-            rates.setdefault((job.provider, job.base_model), []).append(took / rows)
+        # As an older ft may have written it.
+        epochs = (job.recipe.get("training") or {}).get("epochs", default("training.epochs"))
+        rows = job.data.get("train_rows", 0) * epochs
+        if job.state is JobState.SUCCEEDED and rows and (seconds := took(job)):
+            rates.setdefault((job.provider, job.base_model), []).append(seconds / rows)
 
     def time_of(provider: str, base_model: str, rows: int) -> tuple[float, float] | None:
         found = rates.get((provider, base_model))
@@ -196,7 +227,8 @@ class _Row:
             create_until=self._first("create_until"),
             serve_until=self._first("serve_until"),
         )
-        errors += self._few()
+        rules = self._sheet.rules(recipe.method, recipe.base_model) if self._sheet else None
+        errors += few(self._file, rules, self._size.train_rows)
         if self._there is not None:
             row, over = self._priced(row)
             errors += over
@@ -212,32 +244,13 @@ class _Row:
             cost = _own(self._market.card_hour_usd, seconds, recipe.resources.gpus or 1)
         else:
             cost = self._market.cost_of(self._name, recipe, size.tokens(recipe.base_model))
-            choice = Choice(provider=self._name, base_model=recipe.base_model, hosted=True, considered=())
-            try:
-                priced(self._file, planned(recipe, choice, size.train_rows, size.validation_rows), cost)
-            except OverBudget as error:
-                over += error.problems
+            over += [found] if (found := dear(self._file, f"{self._name}/{recipe.base_model}", cost)) else []
         limit = recipe.limits.deadline_s
         if seconds is not None and limit is not None and seconds[0] > limit:
             least = f"{seconds[0] / 3600:.1f} h and more"
             what = f"such a training has taken {least}, and limits.deadline is {limit / 3600:.1f} h"
             over.append(self._file.problem("E316", "limits.deadline", what, fix="raise it, or train on fewer rows"))
         return replace(row, cost=cost, seconds=seconds), over
-
-    def _few(self) -> Iterator[Problem]:
-        """Whether the rows are too few or too many. Everything else of them is looked at for the chosen one."""
-        method: Method = self._file.recipe.method
-        rules, rows = (
-            self._sheet.rules(method, self._file.recipe.base_model) if self._sheet else None,
-            self._size.train_rows,
-        )
-        if rules is None:
-            return
-        least, most = rules.min_rows or 0, rules.max_rows or rows
-        for limit, wrong, word in ((least, rows < least, "least"), (most, rows > most, "most")):
-            if wrong:
-                what = f"{rules.target} takes at {word} {limit:,} training rows, and there are {rows:,}"
-                yield self._file.problem("E211", "dataset", what, fix="add rows, or take a part with `ft data split`")
 
     def _first(self, which: Literal["create_until", "serve_until"]) -> date | None:
         """The earlier day of the provider's and the model's."""
@@ -246,11 +259,6 @@ class _Row:
 
     def _unknown(self) -> Problem:
         """Why its sheet has not got the model; the catalogue's own words."""
-        if self._name == LOCAL:
-            base = self._file.recipe.base_model
-            other = stand_in(self._market.catalogue, LOCAL, base)
-            fix = f"`base_model: {other}` stands in" if other else "name open weights, on the hub or in a folder"
-            return Problem(code="E306", what=f"nobody gives the weights of {base} away", fix=fix, field="base_model")
         said = self._market.eligible(self._name, self._file.recipe)
         return next(
             (each for each in said if each.level == "error"),

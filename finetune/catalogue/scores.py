@@ -45,6 +45,9 @@ def parsed(path: Path, columns: Columns = _OURS) -> dict[str, float]:
         for row in rows:
             name, text = (row.get(model) or "").strip(), (row.get(score) or "").strip()
             faults = list(_faults(name, text, lines))
+            if None in row:
+                # `1,400` without quotes are two cells.
+                faults.append(f"the line has more cells than the header: {name}")
             problems += (_problem(path, each, rows.line_num, score if name else model) for each in faults)
             if not faults:
                 found[name], lines[name] = float(text), rows.line_num

@@ -17,11 +17,10 @@ def called(catalogue: Catalogue, name: str, base_model: str) -> str | None:
     if sheet is not None and sheet.model(base_model) is not None:
         return base_model
     weights = _weights(catalogue, base_model)
-    if name == LOCAL:
-        closed = weights is None and any(sheet.model(base_model) for sheet in catalogue.sheets.values())
-        return None if closed else weights or base_model
-    if sheet is None or not sheet.models:
-        return base_model
+    if sheet is None or not sheet.models or name == LOCAL:
+        # Where no model is named, any that has weights may be there.
+        closed = weights is None and any(each.model(base_model) for each in catalogue.sheets.values())
+        return None if closed else (weights or base_model) if name == LOCAL else base_model
     same = [each for each in sheet.models if each.open_weights and each.open_weights.value == weights]
     return same[0].name if same and "*" not in same[0].name else None
 

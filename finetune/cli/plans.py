@@ -7,7 +7,7 @@ import typer
 
 from finetune.cli import exits
 from finetune.cli.jobs import Shown, send
-from finetune.cli.output import out, out_json, paint, say, table, tell
+from finetune.cli.output import must, out, out_json, paint, say, table, tell
 from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides, Yes, put
 from finetune.wiring import Desk
@@ -39,14 +39,15 @@ def plan(
     """
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
-        found = desk.targets(file := desk.read(recipe, overrides or []))
+        file = desk.read(recipe, overrides or [])
+        found = desk.targets(file)
     for note in file.notes:
         tell(note)
     if as_json:
         out_json([desk.views.target(each) for each in found])
     else:
         _draw(found)
-    if code := _code(found):
+    if code := _code([each for each in found if file.recipe.provider in ("auto", each.name)]):
         raise typer.Exit(code)
 
 
@@ -71,6 +72,8 @@ def retarget(
     """
     from finetune.traces import Scope
 
+    there = output is not None and output.exists()
+    must(not there, f"{output} exists already", "it would be lost", "name another file, or remove it")
     begun = Scope("ft retarget")
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
@@ -110,10 +113,13 @@ def take_in(
         out_json([desk.views.imported(each) for each in found])
     elif found:
         head = ("VERSION", "TUNED MODEL", "BASE MODEL", "ROWS", "")
-        table(head, [(e.ref or "-", e.model, e.base_model, str(e.rows or "gone"), _note(e)) for e in found])
+        table(
+            head,
+            [(e.ref or "-", e.model, e.base_model, "gone" if e.rows is None else str(e.rows), _note(e)) for e in found],
+        )
         say("next: `ft expiring` tells until when they answer, `ft retarget NAME@vN --to TARGET` trains one elsewhere")
     else:
-        say(f"{provider} has no fine-tuning job that has ended well")
+        say(f"{export or provider} has no fine-tuning job that has ended well")
 
 
 def costs(as_json: AsJson = False) -> None:

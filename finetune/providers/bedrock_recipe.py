@@ -6,7 +6,7 @@ that page says nothing gets what the recipe says.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 from finetune.errors import Problem
 from finetune.jobs import Json
 from finetune.providers.bedrock_wire import TITLE
+from finetune.providers.keyed import Options, Place, not_taken, of_options, of_region
 from finetune.spec import Recipe, explicit
 
 _LONGEST: Final = 63
@@ -77,7 +78,7 @@ def _is_network(value: Any) -> bool:
 
 
 #: What `provider_options` may hold: what it has to be, in words, and the test of it.
-_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+_OPTIONS: Final[Options] = {
     _WARMUP: (
         "a whole number from 0 to 100, for Nova Micro, Lite and Pro",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100,
@@ -94,7 +95,8 @@ _OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
 
 def problems(recipe: Recipe, region: str | None) -> list[Problem]:
     """All that Bedrock cannot do of it. `region` None: it is not set, which is said elsewhere."""
-    return [*_of_numbers(recipe), *_of_options(recipe), *_of_region(recipe, region)]
+    where = Place("AWS_REGION", region, _within)
+    return [*_of_numbers(recipe), *of_options(TITLE, recipe, _OPTIONS, _elsewhere), *of_region(TITLE, recipe, where)]
 
 
 def request(recipe: Recipe, data: Json, run_key: str, *, role: str, bucket: str) -> Json:
@@ -173,44 +175,21 @@ def _of_numbers(recipe: Recipe) -> list[Problem]:
     if epochs > ranges.most_epochs:
         why = f"it trains this model for 1 to {ranges.most_epochs} epochs"
         fix = f"set training.epochs to {ranges.most_epochs} or less; rows that are there twice count twice"
-        found.append(_not_taken("training.epochs", str(epochs), why, fix))
+        found.append(not_taken(TITLE, "training.epochs", str(epochs), why, fix))
     low, high = ranges.rate
     if rate is not None and not low <= rate <= high:
         why = f"it takes rates from {low:g} to {high:g} for this model"
-        found.append(_not_taken("training.learning_rate", str(rate), why, "write one of these, or leave it out"))
+        found.append(not_taken(TITLE, "training.learning_rate", str(rate), why, "write one of these, or leave it out"))
     return found
 
 
-def _of_options(recipe: Recipe) -> list[Problem]:
-    found, ranges = [], _family(recipe.base_model)
-    for name, value in recipe.provider_options.items():
-        place, shown = f"provider_options.{name}", str(value)[:40]
-        if name not in _OPTIONS:
-            known = ", ".join(sorted(_OPTIONS))
-            found.append(_not_taken(place, shown, f"{TITLE} has {known}", "remove it"))
-            continue
-        takes, fits = _OPTIONS[name]
-        elsewhere = name == _WARMUP and ranges is not None and not ranges.warmup
-        if elsewhere or not fits(value):
-            found.append(_not_taken(place, shown, f"it is {takes}", "remove it" if elsewhere else "correct it"))
-    return found
-
-
-def _of_region(recipe: Recipe, region: str | None) -> list[Problem]:
-    wanted = recipe.limits.data
-    if isinstance(wanted, str) or region is None or _within(region, wanted.region):
-        return []
-    why = f"jobs run in {region} (AWS_REGION), and the recipe keeps the data in {wanted.region}"
-    fix = "export AWS_REGION=..., with a bucket in that region, or change limits.data"
-    return [_not_taken("limits.data", f"region: {wanted.region}", why, fix)]
+def _elsewhere(recipe: Recipe, name: str) -> bool:
+    """Whether the option belongs to other models only."""
+    ranges = _family(recipe.base_model)
+    return name == _WARMUP and ranges is not None and not ranges.warmup
 
 
 def _within(region: str, wanted: str) -> bool:
     if wanted == "eu":
         return region.startswith("eu-") and region not in _NOT_EU
     return region == wanted or region.startswith(f"{wanted}-")
-
-
-def _not_taken(field: str, value: str, why: str, fix: str) -> Problem:
-    what = f"`{field}: {value}` is not taken by {TITLE}"
-    return Problem(code="E414", what=what, why=why, fix=fix, field=field, value=value)

@@ -111,7 +111,9 @@ class Wire:
         table |= dict.fromkeys(found, self._of_login)
         for name in ("EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"):
             table[getattr(theirs, name)] = self._unsent
-        table |= dict.fromkeys((theirs.HTTPClientError, theirs.IncompleteReadError), self._unanswered)
+        # A fault of TLS is a ConnectionError, also while an answer is read.
+        silent = (theirs.HTTPClientError, theirs.ConnectionError, theirs.IncompleteReadError)
+        table |= dict.fromkeys(silent, self._unanswered)
         table |= dict.fromkeys((parsers.ResponseParserError, _Garbled), self._of_nonsense)
         # Of requests that the package itself does not let through: nothing was sent.
         table[theirs.BotoCoreError] = self._unfit

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from finetune.abilities import RemoteFile
 from finetune.deployments import Upstream
@@ -22,7 +21,7 @@ from finetune.providers.fireworks_look import MEASURED, STATES, Cursor, Curve, c
 from finetune.providers.fireworks_terms import NUMBERS, WANDB_KEY, body, faults, job_id
 from finetune.providers.fireworks_weights import fetched, measured
 from finetune.providers.fireworks_wire import TITLE, VENDOR, Ask, Wire
-from finetune.providers.keyed import HONOURED, Opened, missing
+from finetune.providers.keyed import HONOURED, Opened, host, missing, of_address, of_key
 from finetune.spec import Recipe
 
 _KEY: Final = "FIREWORKS_API_KEY"
@@ -65,18 +64,11 @@ class FireworksProvider:
 
     def unconfigured(self) -> list[Problem]:
         """See `abilities.Keyed`."""
-        found = []
-        key = self._set(_KEY)
-        if not key:
-            found.append(missing(f"{_KEY} is not set", f"export {_KEY}=..., or try it: `ft submit --sandbox`"))
-        elif not key.isascii() or not key.isprintable() or " " in key:
-            found.append(missing(f"{_KEY} holds something that no header can carry", "copy the key anew"))
+        found = list(of_key(_KEY, self._set(_KEY)))
         if not _ID.fullmatch(self._account):
             what = f"{_ACCOUNT} is {'no account id' if self._account else 'not set'}"
             found.append(missing(what, f"export {_ACCOUNT}=..., as `firectl whoami` or the console shows it"))
-        if urlsplit(self._address).scheme not in ("http", "https") or not urlsplit(self._address).hostname:
-            found.append(missing(f"{_ADDRESS} is no address", f"write it like {VENDOR}, or unset it"))
-        return found
+        return [*found, *of_address(_ADDRESS, self._address, VENDOR)]
 
     def reach(self) -> str:
         """See `abilities.Keyed`: looks at the account, which says whether it is suspended."""
@@ -87,8 +79,7 @@ class FireworksProvider:
         suspended = told.get("suspendState")
         if suspended not in (None, "", "UNSUSPENDED"):
             raise self._wire.troubles.refused(doing, 402, f"the account is suspended: {suspended}", exhausted=True)
-        # Without a name and password, which an address may have before its host.
-        return f"{TITLE} at {urlsplit(self._address).netloc.rpartition('@')[2]}, account {self._account}"
+        return f"{TITLE} at {host(self._address)}, account {self._account}"
 
     def upload(self, data: PreparedData) -> RemoteData:
         """See `ports.Provider.upload`. The names of the data sets hold the digest."""

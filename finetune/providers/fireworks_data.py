@@ -10,7 +10,8 @@ from finetune.abilities import RemoteFile
 from finetune.errors import Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import Clock, PreparedData
-from finetune.providers.fireworks_wire import TITLE, Answer, Ask, Wire
+from finetune.providers.asking import Answer
+from finetune.providers.fireworks_wire import TITLE, Ask, Wire
 
 #: What ft calls the data sets that it makes.
 _OURS: Final = re.compile(r"ft-[0-9a-f]{1,32}-(train|validation)")
@@ -73,7 +74,9 @@ class Datasets:
         elif self._validated(name).good and self._state(name) == "READY":
             # Another try had come as far as that.
             return name
-        _check_plain(there or {})
+        if there is None:
+            raise self._wire.troubles.nonsense(_DOING, "the data set that was made is not shown yet")
+        _check_plain(there)
         self._filled(name, path)
         answer = self._validated(name)
         if answer.status in _REFUSED:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from finetune.errors import Problem
 from finetune.jobs import Event, Json, Metric, ProviderState
 from finetune.ports import Observation, RemoteJob
+from finetune.providers.asking import Bookmark, unknown
 
 #: Without those that no page explains (IDLE, UNSPECIFIED) and those of a job that somebody deletes.
 STATES: Final[Mapping[str, ProviderState]] = {
@@ -39,7 +40,7 @@ _NANOS: Final = Decimal(1_000_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cursor:
+class Cursor(Bookmark):
     """How far we have told: beginning, cost, end, the last step; the last state in our words, an unknown word."""
 
     created: bool = False
@@ -48,15 +49,6 @@ class Cursor:
     step: int = -1
     state: ProviderState | None = None
     odd: str | None = None
-
-    @classmethod
-    def of(cls, text: str | None) -> "Cursor":
-        """From what the last poll handed out."""
-        return cls(**json.loads(text)) if text else cls()
-
-    def text(self) -> str:
-        """To be handed out."""
-        return json.dumps(vars(self), separators=(",", ":"))
 
 
 #: A step, and what was measured there.
@@ -97,7 +89,7 @@ def observed(job: Json, measured: Curve, cursor: Cursor, now: datetime) -> Obser
     state = STATES.get(raw) or cursor.state or "queued"
     events, after = _news(job, state, cursor, now)
     if raw not in STATES and raw != cursor.odd:
-        events.append(Event(kind="warning", message=f"the provider says {raw!r}, a word that ft does not know", at=now))
+        events.append(unknown(raw, now))
         after = replace(after, odd=raw)
     after = replace(after, state=state, step=max([cursor.step, *(step for step, _ in measured)]))
     return Observation(

@@ -4,13 +4,11 @@ Signed addresses belong to a storage behind it. They carry their own right to be
 and they are never shown.
 """
 
-import email.utils
 import functools
 import json
 import re
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +18,7 @@ from finetune.errors import ProviderError, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.ports import Clock
-from finetune.providers.pace import Pace
-from finetune.providers.troubles import Troubles
+from finetune.providers.asking import Answer, Listener, Manners
 
 if TYPE_CHECKING:
     import ssl
@@ -35,23 +32,7 @@ CONNECT_S: Final = 10.0
 _TRANSFER_S: Final = 600.0
 #: Rows of a page of a list, the API's most.
 _PAGE: Final = 200
-#: Words in a 429 that no waiting mends; a mere rate limit has none of them.
-_EXHAUSTED: Final = re.compile(r"quota|billing|payment|monthly|credit|spend", re.IGNORECASE)
 _PIECE: Final = 1 << 20
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
-
-    @property
-    def good(self) -> bool:
-        """Not a refusal."""
-        return 200 <= self.status < 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +46,7 @@ class Ask:
     body: Json | None = None
 
 
-class Wire:
+class Wire(Listener):
     """A client. Safe for threads. Nothing is retried here."""
 
     def __init__(
@@ -74,11 +55,9 @@ class Wire:
         """`secrets` are others beside `key`; `read_s` bounds the wait for an answer, in seconds."""
         import httpx
 
+        super().__init__(TITLE, clock, _MANNERS, secrets=(key, *secrets), per_s=per_s)
         self._httpx, verify = httpx, _certificates()
-        self._clock, self._address = clock, address
-        self._pace = Pace(TITLE, clock, per_s)
-        self.troubles = Troubles(TITLE, (key, *secrets))
-        self._read_s = read_s
+        self._address, self._read_s = address, read_s
         # Redirects are not followed: a POST must not go elsewhere, nor the key.
         self._client = httpx.Client(
             base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=self._timeout(read_s), verify=verify
@@ -117,36 +96,7 @@ class Wire:
             got = self._client.request(ask.method, ask.path, params=ask.params, json=ask.body, timeout=timeout)
         except self._httpx.RequestError as error:
             raise self._silence(doing, error, creating=creating) from None
-        answer = Answer(got.status_code, got.headers, got.text)
-        if answer.status == 429:
-            self._pace.hush(self._after_s(answer) or 0.0)
-        return answer
-
-    def read(self, doing: str, answer: Answer, *, creating: bool = False) -> Json:
-        """The answer's JSON object. Raises ProviderError when it has none."""
-        try:
-            value = json.loads(answer.text)
-        except ValueError as error:
-            raise self.troubles.nonsense(doing, f"no JSON: {error}", creating=creating) from None
-        if not isinstance(value, dict):
-            raise self.troubles.nonsense(doing, "JSON, but no object", creating=creating)
-        return value
-
-    def refusal(self, doing: str, answer: Answer, *, creating: bool = False) -> ProviderError:
-        """What a refusal means."""
-        if answer.status < 400:
-            return self.troubles.nonsense(doing, f"status {answer.status}", creating=creating)
-        words = _words(answer.text)
-        exhausted = answer.status == 402 or (answer.status == 429 and bool(_EXHAUSTED.search(words)))
-        return self.troubles.refused(
-            doing,
-            answer.status,
-            words,
-            request_id=answer.headers.get("x-request-id"),
-            creating=creating,
-            after_s=self._after_s(answer),
-            exhausted=exhausted,
-        )
+        return self._heard(Answer(got.status_code, got.headers, got.text))
 
     def pages(self, doing: str, path: str, key: str) -> Iterator[Json]:
         """The rows under `key` of a list, page by page, each once."""
@@ -235,23 +185,6 @@ class Wire:
     def _timeout(self, read_s: float) -> "httpx.Timeout":
         return self._httpx.Timeout(read_s, connect=min(CONNECT_S, read_s))
 
-    def _silence(self, doing: str, error: "httpx.RequestError", *, creating: bool = False) -> ProviderError:
-        words = f"{type(error).__name__}: {error}"
-        unsent = (self._httpx.ConnectError, self._httpx.ConnectTimeout, self._httpx.PoolTimeout)
-        sent = not isinstance(error, (*unsent, self._httpx.UnsupportedProtocol))
-        return self.troubles.unreachable(doing, words, sent=sent, creating=creating)
-
-    def _after_s(self, answer: Answer) -> float | None:
-        """Retry-After in seconds, which may stand there as a number or as a date."""
-        said = answer.headers.get("retry-after")
-        if said is None:
-            return None
-        with suppress(ValueError):
-            return max(0.0, float(said))
-        with suppress(ValueError):
-            return max(0.0, (email.utils.parsedate_to_datetime(said) - self._clock.now()).total_seconds())
-        return None
-
 
 @functools.cache
 def _certificates() -> "ssl.SSLContext":
@@ -274,3 +207,10 @@ def _words(text: str) -> str:
             return str(body["message"])
         body = body.get("error")
     return body if isinstance(body, str) and body else text
+
+
+_MANNERS: Final = Manners(
+    exhausted=re.compile(r"quota|billing|payment|monthly|credit|spend", re.IGNORECASE),
+    request_ids=("x-request-id",),
+    words=_words,
+)

@@ -1,10 +1,13 @@
-"""What providers with a credential share: the recipe's fields that all follow, what is missing, a client made once."""
+"""What providers with a credential share: what they take of a recipe, what is missing, a client made once."""
 
 import threading
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from finetune.errors import AuthenticationFailed, Problem
+from finetune.spec import Recipe
 
 Client = TypeVar("Client")
 
@@ -12,6 +15,22 @@ Client = TypeVar("Client")
 HONOURED: Final = frozenset(
     {"base_model", "method", "provider_options", "limits.max_cost", "limits.data", "limits.deadline"}
 )
+
+
+#: `provider_options` by name: what the value has to be, in words, and the test of it.
+Options = Mapping[str, tuple[str, Callable[[Any], bool]]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs run."""
+
+    #: The variable that says so.
+    variable: str
+    #: None: it is not set, which is said elsewhere.
+    value: str | None
+    #: Whether the first lies in the second, which is a recipe's.
+    within: Callable[[str, str], bool]
 
 
 class Opened(Generic[Client]):
@@ -34,3 +53,67 @@ class Opened(Generic[Client]):
 def missing(what: str, fix: str) -> Problem:
     """Something without which nothing can be sent."""
     return Problem(code="E412", what=what, why="nothing can be sent without it", fix=fix)
+
+
+def of_key(variable: str, key: str) -> Iterator[Problem]:
+    """What is wrong with a key that goes into a header."""
+    if not key:
+        yield missing(f"{variable} is not set", f"export {variable}=..., or try it: `ft submit --sandbox`")
+    elif not key.isascii() or not key.isprintable() or " " in key:
+        yield missing(f"{variable} holds something that no header can carry", "copy the key anew")
+
+
+def of_address(variable: str, address: str, vendor: str) -> Iterator[Problem]:
+    """What is wrong with the address of an API; `vendor` is the vendor's own."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        yield missing(f"{variable} is no address", f"write it like {vendor}, or unset it")
+
+
+def host(address: str) -> str:
+    """Without a name and password, which an address may have before its host."""
+    return urlsplit(address).netloc.rpartition("@")[2]
+
+
+def not_taken(title: str, field: str, value: str | None, why: str, fix: str) -> Problem:
+    """A value of the recipe that this provider does not take; None is not shown."""
+    what = f"`{field}`" if value is None else f"`{field}: {value}`"
+    return Problem(code="E414", what=f"{what} is not taken by {title}", why=why, fix=fix, field=field, value=value)
+
+
+def shown(value: object) -> str:
+    """The value in a message, where a long one is cut."""
+    return str(value)[:40]
+
+
+def of_options(
+    title: str, recipe: Recipe, known: Options, elsewhere: Callable[[Recipe, str], bool]
+) -> Iterator[Problem]:
+    """What of `provider_options` is not taken; `elsewhere` says of a name that it is for other recipes."""
+    for name, value in recipe.provider_options.items():
+        field = f"provider_options.{name}"
+        if name not in known:
+            # Somebody may have written a secret there.
+            yield not_taken(title, field, None, f"{title} has {', '.join(sorted(known))}", "remove it")
+            continue
+        takes, fits = known[name]
+        away = elsewhere(recipe, name)
+        if away or not fits(value):
+            yield not_taken(title, field, shown(value), f"it is {takes}", "remove it" if away else "correct it")
+
+
+def of_region(title: str, recipe: Recipe, place: Place) -> Iterator[Problem]:
+    """The recipe keeps its data in a region, and jobs run in another."""
+    wanted = recipe.limits.data
+    if not isinstance(wanted, str) and place.value is not None and not place.within(place.value, wanted.region):
+        why = f"jobs run in {place.value} ({place.variable}), and the recipe keeps the data in {wanted.region}"
+        fix = f"export {place.variable}=..., with a bucket in that region, or change limits.data"
+        yield not_taken(title, "limits.data", f"region: {wanted.region}", why, fix)
+
+
+def of_unknown_region(title: str, recipe: Recipe, why: str) -> Iterator[Problem]:
+    """The recipe keeps its data in a region, and nobody knows where jobs run; `why` not."""
+    wanted = recipe.limits.data
+    if not isinstance(wanted, str) and "limits.data" not in recipe.allow_ignored:
+        fix = "look it up in your contract, and accept that with allow_ignored: [limits.data]"
+        yield not_taken(title, "limits.data", shown(f"region: {wanted.region}"), why, fix)

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from finetune.abilities import RemoteFile
 from finetune.deployments import Upstream
 from finetune.errors import AuthenticationFailed, Problem
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
-from finetune.providers.keyed import HONOURED, Opened, missing
+from finetune.providers.asking import Answer
+from finetune.providers.keyed import HONOURED, Opened, host, missing, of_address, of_key
 from finetune.providers.mistral_look import STATES, WAITING, Cursor, observed, remote
 from finetune.providers.mistral_terms import HYPERPARAMETERS, WANDB_KEY, faults, hyperparameters, wandb
-from finetune.providers.mistral_wire import VENDOR, Answer, Wire
+from finetune.providers.mistral_wire import VENDOR, Wire
 from finetune.spec import Recipe
 
 _TITLE: Final = "Mistral"
@@ -65,22 +65,13 @@ class MistralProvider:
 
     def unconfigured(self) -> list[Problem]:
         """See `abilities.Keyed`."""
-        found = _package()
-        key, address = self._key(), self._address()
-        if not key:
-            found.append(missing(f"{_KEY} is not set", f"export {_KEY}=..., or try it: `ft submit --sandbox`"))
-        elif not key.isascii() or not key.isprintable() or " " in key:
-            found.append(missing(f"{_KEY} holds something that no header can carry", "copy the key anew"))
-        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
-            found.append(missing(f"{_ADDRESS} is no address", f"write it like {VENDOR}, or unset it"))
-        return found
+        return [*_package(), *of_key(_KEY, self._key()), *of_address(_ADDRESS, self._address(), VENDOR)]
 
     def reach(self) -> str:
         """See `abilities.Keyed`: lists one job, as files go on answering where fine-tuning has ended."""
         jobs, wait_ms = self._jobs, int(min(_REACH_S, self._read_s) * 1000)
         self._wire.call("list the jobs", lambda: jobs.list(page=0, page_size=1, timeout_ms=wait_ms))
-        # Without a name and password, which an address may have before its host.
-        return f"{_TITLE} at {urlsplit(self._address()).netloc.rpartition('@')[2]}"
+        return f"{_TITLE} at {host(self._address())}"
 
     def upload(self, data: PreparedData) -> RemoteData:
         """See `ports.Provider.upload`. The names of the files hold the digest."""

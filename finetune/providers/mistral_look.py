@@ -1,6 +1,5 @@
 """A job of Mistral's, as one look at it tells, in our words."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any, Final, Literal
 from finetune.errors import Problem
 from finetune.jobs import Event, Json, Metric, ProviderState
 from finetune.ports import Observation, RemoteJob
+from finetune.providers.asking import Bookmark, unknown
 
 STATES: Final[Mapping[str, ProviderState]] = {
     "QUEUED": "queued",
@@ -35,22 +35,13 @@ _FAILURES: Final = frozenset({"FAILED", "FAILED_VALIDATION"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cursor:
+class Cursor(Bookmark):
     """How far we have read: so many events, this step, the last state in our words, an unknown word that was told."""
 
     events: int = 0
     step: int = -1
     state: ProviderState | None = None
     told: str | None = None
-
-    @classmethod
-    def of(cls, text: str | None) -> "Cursor":
-        """From what the last poll handed out."""
-        return cls(**json.loads(text)) if text else cls()
-
-    def text(self) -> str:
-        """To be handed out."""
-        return json.dumps(vars(self), separators=(",", ":"))
 
 
 def remote(job: Json) -> RemoteJob:
@@ -73,7 +64,7 @@ def observed(job: Json, cursor: Cursor, now: datetime) -> Observation:
         told=cursor.told,
     )
     if raw not in STATES and raw != cursor.told:
-        events.append(Event(kind="warning", message=f"the provider says {raw!r}, a word that ft does not know", at=now))
+        events.append(unknown(raw, now))
         after = replace(after, told=raw)
     return Observation(
         state=state,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from finetune.errors import Problem
 from finetune.jobs import Json
+from finetune.providers.keyed import not_taken, of_unknown_region, shown
 from finetune.spec import Recipe, explicit
 
 #: Recipe fields, by the names of the API's hyperparameters.
@@ -64,7 +65,11 @@ _NOT_HANDED_OVER: Final = {
 
 def faults(recipe: Recipe) -> list[Problem]:
     """Everything in the recipe that the API does not take. Sends nothing."""
-    return [*_of_training(recipe), *_of_options(recipe), *_of_region(recipe)]
+    return [
+        *_of_training(recipe),
+        *_of_options(recipe),
+        *of_unknown_region("Mistral", recipe, "the address does not say where Mistral computes"),
+    ]
 
 
 def hyperparameters(recipe: Recipe) -> Json:
@@ -117,15 +122,5 @@ def _of_options(recipe: Recipe) -> Iterator[Problem]:
             yield _not_taken(f"provider_options.{name}", value, "there is no wandb_project", "add it, or remove this")
 
 
-def _of_region(recipe: Recipe) -> Iterator[Problem]:
-    wanted = recipe.limits.data
-    if not isinstance(wanted, str) and "limits.data" not in recipe.allow_ignored:
-        why = "the address does not say where Mistral computes"
-        fix = "look it up in your contract, and accept that with allow_ignored: [limits.data]"
-        yield _not_taken("limits.data", f"region: {wanted.region}", why, fix)
-
-
 def _not_taken(place: str, value: Any, why: str, fix: str) -> Problem:
-    shown = None if value is None else str(value)[:40]
-    what = f"`{place}`" if shown is None else f"`{place}: {shown}`"
-    return Problem(code="E414", what=f"{what} is not taken by Mistral", why=why, fix=fix, field=place, value=shown)
+    return not_taken("Mistral", place, None if value is None else shown(value), why, fix)

@@ -4,19 +4,15 @@ The package sends; what came back is read from the answer itself. So a word that
 nothing.
 """
 
-import email.utils
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from finetune.errors import ProviderError
 from finetune.jobs import Json
 from finetune.ports import Clock
-from finetune.providers.pace import Pace
-from finetune.providers.troubles import Troubles
+from finetune.providers.asking import Answer, Listener, Manners
 
 if TYPE_CHECKING:
     import httpx
@@ -25,28 +21,11 @@ VENDOR: Final = "https://api.mistral.ai"
 CONNECT_S: Final = 10.0
 #: Rows of a page of a list.
 _PAGE: Final = 100
-#: Words in a 429 that no waiting mends; a mere rate limit has none of them.
-_EXHAUSTED: Final = re.compile(r"quota|billing|payment|monthly|credit", re.IGNORECASE)
 #: Under which keys the API or the gateway before it says what is wrong.
 _SAYS: Final = ("detail", "message", "description")
-_REQUEST_IDS: Final = ("mistral-correlation-id", "x-kong-request-id")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
-
-    @property
-    def good(self) -> bool:
-        """Not a refusal."""
-        return 200 <= self.status < 300
-
-
-class Wire:
+class Wire(Listener):
     """A client. Safe for threads. Nothing is retried here."""
 
     def __init__(
@@ -56,9 +35,7 @@ class Wire:
         import httpx
         from mistralai.client import Mistral, errors
 
-        self._clock = clock
-        self._pace = Pace(title, clock, per_s)
-        self.troubles = Troubles(title, (key, *secrets))
+        super().__init__(title, clock, _MANNERS, secrets=(key, *secrets), per_s=per_s)
         self._httpx, self._errors = httpx, errors
         #: The answer of the request that this thread sent last.
         self._last = threading.local()
@@ -89,45 +66,14 @@ class Wire:
         try:
             send()
         except self._httpx.RequestError as error:
-            unsent = (self._httpx.ConnectError, self._httpx.ConnectTimeout, self._httpx.PoolTimeout)
-            sent = not isinstance(error, (*unsent, self._httpx.UnsupportedProtocol))
-            words = f"{type(error).__name__}: {error}"
-            raise self.troubles.unreachable(doing, words, sent=sent, creating=creating) from None
+            raise self._silence(doing, error, creating=creating) from None
         except (self._errors.MistralError, self._errors.NoResponseError):
             # Refused, or good and not as the package's data model wants it: both are read below.
             pass
         answer: Answer | None = self._last.answer
         if answer is None:
             raise self.troubles.unreachable(doing, "the package has no answer", sent=True, creating=creating)
-        if answer.status == 429:
-            self._pace.hush(self._after_s(answer) or 0.0)
-        return answer
-
-    def read(self, doing: str, answer: Answer, *, creating: bool = False) -> Json:
-        """The answer's JSON object. Raises ProviderError when it has none."""
-        try:
-            value = json.loads(answer.text)
-        except ValueError as error:
-            raise self.troubles.nonsense(doing, f"no JSON: {error}", creating=creating) from None
-        if not isinstance(value, dict):
-            raise self.troubles.nonsense(doing, "JSON, but no object", creating=creating)
-        return value
-
-    def refusal(self, doing: str, answer: Answer, *, creating: bool = False) -> ProviderError:
-        """What a refusal means."""
-        if answer.status < 400:
-            return self.troubles.nonsense(doing, f"status {answer.status}", creating=creating)
-        words = _words(answer.text)
-        exhausted = answer.status == 402 or (answer.status == 429 and bool(_EXHAUSTED.search(words)))
-        return self.troubles.refused(
-            doing,
-            answer.status,
-            words,
-            request_id=next((answer.headers[name] for name in _REQUEST_IDS if name in answer.headers), None),
-            creating=creating,
-            after_s=self._after_s(answer),
-            exhausted=exhausted,
-        )
+        return self._heard(answer)
 
     def pages(self, doing: str, send: Callable[[int, int], object]) -> Iterator[Json]:
         """The rows of a list, page by page, each once; `send` gets the page's number and its size."""
@@ -151,21 +97,6 @@ class Wire:
     def _keep(self, response: "httpx.Response") -> None:
         response.read()
         self._last.answer = Answer(response.status_code, response.headers, response.text)
-
-    def _after_s(self, answer: Answer) -> float | None:
-        """Retry-After in seconds, which may stand there as a number or as a date."""
-        said = answer.headers.get("retry-after")
-        if said is None:
-            return None
-        try:
-            return max(0.0, float(said))
-        except ValueError:
-            pass
-        try:
-            at = email.utils.parsedate_to_datetime(said)
-        except ValueError:
-            return None
-        return max(0.0, (at - self._clock.now()).total_seconds())
 
 
 class _NoClient:
@@ -212,3 +143,10 @@ def _said(value: Any) -> str:
         place = ".".join(str(each) for each in value.get("loc", ())[1:])
         return f"{place}: {value['msg']}" if "msg" in value else json.dumps(value)
     return str(value)
+
+
+_MANNERS: Final = Manners(
+    exhausted=re.compile(r"quota|billing|payment|monthly|credit", re.IGNORECASE),
+    request_ids=("mistral-correlation-id", "x-kong-request-id"),
+    words=_words,
+)

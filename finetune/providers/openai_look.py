@@ -10,6 +10,7 @@ from typing import Final, Literal
 from finetune.errors import Problem
 from finetune.jobs import Event, Json, Metric, ProviderState
 from finetune.ports import Observation, RemoteJob
+from finetune.providers.asking import unknown
 
 STATES: Final[Mapping[str, ProviderState]] = {
     "validating_files": "preparing",
@@ -95,7 +96,7 @@ def observed(
     events = [_event(row, clean) for row in new if row.get("type") != "metrics"]
     told = cursor.told
     if raw not in STATES and raw != told:
-        events.append(Event(kind="warning", message=f"the provider says {raw!r}, a word that ft does not know", at=now))
+        events.append(unknown(raw, now))
         told = raw
     after = Cursor(event=new[-1]["id"] if new else cursor.event, state=state, told=told)
     return Observation(

@@ -1,5 +1,6 @@
 """What OpenAI's list of jobs tells of those that have ended well, whoever started them."""
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,6 +17,8 @@ _NUMBERS: Final = {
 }
 #: Of `ft:BASE:ORGANISATION:SUFFIX:ID`.
 _PARTS: Final = 5
+#: Letters of an id.
+_LONGEST: Final = 200
 
 
 def past(rows: Iterable[Any], run_key: str) -> list[Past]:
@@ -23,48 +26,75 @@ def past(rows: Iterable[Any], run_key: str) -> list[Past]:
     found = []
     for row in rows:
         if not isinstance(row, dict) or not {"id", "model", "status", "training_file"} <= row.keys():
-            raise ProviderError(_no_job(row))
+            raise ProviderError(_no_job(row, "a job has id, model, status and training_file"))
         if row["status"] == "succeeded" and isinstance(row.get("fine_tuned_model"), str):
             found.append(_past(row, run_key))
     return sorted(found, key=lambda each: (each.created_at, each.remote_id))
 
 
 def _past(row: Json, run_key: str) -> Past:
-    method = row.get("method") or {}
-    kind = str(method.get("type", "supervised"))
-    numbers = (method.get(kind) or {}).get("hyperparameters") or row.get("hyperparameters") or {}
+    method = _of(row, "method", dict) or {}
+    kind = _of(method, "type", str, row) or "supervised"
+    inside = _of(method, kind, dict, row) or {}
+    numbers = _of(inside, "hyperparameters", dict, row) or _of(row, "hyperparameters", dict) or {}
     training = {
         ours: as_type(numbers[theirs])
         for theirs, (ours, as_type) in _NUMBERS.items()
         # "auto": the vendor's choice, which it does not always tell.
-        if isinstance(numbers.get(theirs), int | float)
+        if _is_number(numbers.get(theirs))
     }
     parts = row["fine_tuned_model"].split(":")
-    created = row.get("created_at") or 0
+    created = _at(row, "created_at")
     return Past(
-        remote_id=str(row["id"]),
-        base_model=str(row["model"]),
+        remote_id=_text(row, "id"),
+        base_model=_text(row, "model"),
         method=_METHODS.get(kind, kind),
-        artifact={"model": row["fine_tuned_model"], "trained_tokens": row.get("trained_tokens")},
+        artifact={"model": row["fine_tuned_model"], "trained_tokens": _of(row, "trained_tokens", int)},
         label=parts[3] if len(parts) == _PARTS and parts[3] else None,
         training=training,
-        seed=row.get("seed"),
-        train_file=str(row["training_file"]),
-        validation_file=row.get("validation_file"),
-        run_key=(row.get("metadata") or {}).get(run_key),
-        created_at=_at(created),
-        finished_at=_at(row.get("finished_at") or created),
+        seed=_of(row, "seed", int),
+        train_file=_text(row, "training_file"),
+        validation_file=_text(row, "validation_file") if row.get("validation_file") is not None else None,
+        run_key=_of(_of(row, "metadata", dict) or {}, run_key, str, row),
+        created_at=created,
+        finished_at=_at(row, "finished_at") if row.get("finished_at") is not None else created,
     )
 
 
-def _at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def _of(place: Json, name: str, kind: type, row: Json | None = None) -> Any:
+    """The value, or None where there is none. Raises ProviderError when it is of another kind."""
+    found = place.get(name)
+    if found is not None and (not isinstance(found, kind) or isinstance(found, bool)):
+        raise ProviderError(_no_job(row or place, f"its {name} is {str(found)[:40]!r}"))
+    return found
 
 
-def _no_job(row: Any) -> Problem:
+def _text(row: Json, name: str) -> str:
+    found = _of(row, name, str)
+    if not found or len(found) > _LONGEST:
+        raise ProviderError(_no_job(row, f"its {name} is no name"))
+    return str(found)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _at(row: Json, name: str) -> datetime:
+    seconds = row.get(name)
+    try:
+        if _is_number(seconds):
+            return datetime.fromtimestamp(seconds, UTC)  # type: ignore[arg-type]  # it is one
+    except (OverflowError, OSError, ValueError):
+        pass
+    raise ProviderError(_no_job(row, f"its {name} is {str(seconds)[:40]!r}, and seconds since 1970 are wanted"))
+
+
+def _no_job(row: Any, why: str) -> Problem:
+    named = row.get("id") if isinstance(row, dict) else None
     return Problem(
         code="E416",
         what="this is no list of fine-tuning jobs",
-        why=f"an entry is {str(row)[:80]!r}, and a job has id, model, status and training_file",
+        why=f"of {str(named or row)[:80]!r}: {why}",
         fix="export what `GET /v1/fine_tuning/jobs` answers: its `data`, or one job a line",
     )

@@ -6,6 +6,8 @@ from typing import Final
 from finetune.errors import Problem, ProviderUnavailable
 from finetune.ports import Clock
 
+#: What a provider may ask for, seconds.
+LONGEST_S: Final = 86_400.0
 #: A request waits for its turn at most so long; longer waits are the job's, which then holds no worker.
 _PATIENCE_S: Final = 1.0
 
@@ -42,9 +44,9 @@ class Pace:
                 raise self._later(quiet_s)
 
     def hush(self, seconds: float) -> None:
-        """The provider wants no request for so long."""
+        """The provider wants no request for so long; for longer than a day nobody is believed."""
         with self._lock:
-            self._quiet_until = max(self._quiet_until, self._now() + seconds)
+            self._quiet_until = max(self._quiet_until, self._now() + min(seconds, LONGEST_S))
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

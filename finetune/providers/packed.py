@@ -24,6 +24,11 @@ _MOST: Final = {CONFIG: 1024 * 1024, WEIGHTS: 64 * 2**30}
 #: What `zstd` takes without `--long`; a frame that asks for more memory is refused.
 _WINDOW_BYTES: Final = 128 * 1024 * 1024
 _ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
+#: Kinds of entries that say something of the next one, and what such a one may have, bytes.
+_HEADS: Final = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE}
+)
+_MOST_HEAD: Final = 1024 * 1024
 #: Of the head of a safetensors file, bytes.
 _HEAD_BYTES: Final = 100_000_000
 
@@ -98,9 +103,21 @@ def _zstd(file: IO[bytes]) -> Iterator[IO[bytes]]:
         raise Unpacked(f"it is damaged: {error}", lasting=False) from None
 
 
+class _Member(tarfile.TarInfo):
+    """An entry whose own heads are no larger than a head is: `tarfile` reads them whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """See `tarfile.TarInfo`."""
+        made = super().frombuf(buf, encoding, errors)
+        if made.type in _HEADS and made.size > _MOST_HEAD:
+            raise Unpacked(f"one of its heads is {made.size} bytes, which none has")
+        return made
+
+
 def _take(stream: IO[bytes], there: Path) -> None:
     """Write the two files that make an adapter, whatever folder of the archive they are in."""
-    with tarfile.open(fileobj=stream, mode="r|") as tar:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
         for member in tar:
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts:

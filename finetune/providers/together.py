@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from finetune.abilities import RemoteFile
 from finetune.deployments import Upstream
@@ -15,7 +14,7 @@ from finetune.errors import Problem, ProviderError, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
-from finetune.providers.keyed import HONOURED, Opened, missing
+from finetune.providers.keyed import HONOURED, Opened, host, of_address, of_key
 from finetune.providers.packed import Unpacked, present, unpack
 from finetune.providers.together_files import Files, kept, not_ready
 from finetune.providers.together_look import ENDED, IDLE, STATES, Cursor, observed, remote
@@ -62,21 +61,12 @@ class TogetherProvider:
 
     def unconfigured(self) -> list[Problem]:
         """See `abilities.Keyed`."""
-        found = []
-        key, address = self._key(), urlsplit(self._address())
-        if not key:
-            found.append(missing(f"{_KEY} is not set", f"export {_KEY}=..., or try it: `ft submit --sandbox`"))
-        elif not key.isascii() or not key.isprintable() or " " in key:
-            found.append(missing(f"{_KEY} holds something that no header can carry", "copy the key anew"))
-        if address.scheme not in ("http", "https") or not address.hostname:
-            found.append(missing(f"{_ADDRESS} is no address", f"write it like {VENDOR}, or unset it"))
-        return found
+        return [*of_key(_KEY, self._key()), *of_address(_ADDRESS, self._address(), VENDOR)]
 
     def reach(self) -> str:
         """See `abilities.Keyed`: lists the jobs, as no shorter question is sure to need the key."""
         self._wire.rows(Call(doing="list the jobs", path=_JOBS), min(_REACH_S, self._read_s))
-        # Without a name and password, which an address may have before its host.
-        return f"{_TITLE} at {urlsplit(self._address()).netloc.rpartition('@')[2]}"
+        return f"{_TITLE} at {host(self._address())}"
 
     def upload(self, data: PreparedData) -> RemoteData:
         """See `ports.Provider.upload`. The names of the files hold the digest."""
@@ -118,7 +108,7 @@ class TogetherProvider:
             return
         status = str(self._job(remote_id)["status"]) if answer.status in _OUT_OF_PLACE else None
         if status != "cancel_requested" and STATES.get(str(status)) not in ENDED:
-            raise self._wire.refusal(call, answer)
+            raise self._wire.refusal(call.doing, answer, creating=call.creating)
 
     def files(self) -> list[RemoteFile]:
         """See `abilities.Storing`."""
@@ -164,7 +154,7 @@ class TogetherProvider:
             if answer.status == 404:
                 return False
             if not answer.good:
-                raise self._wire.refusal(call, answer)
+                raise self._wire.refusal(call.doing, answer, creating=call.creating)
             unpack(archive, folder)
         except Unpacked as fault:
             raise self._unusable(call, fault) from None
@@ -225,6 +215,8 @@ class TogetherProvider:
         usd = Decimal(str(price)) if isinstance(price, int | float) and not isinstance(price, bool) else None
         if told.get("allowed_to_proceed") is False:
             raise ProviderError(_no_credit(usd))
+        if usd is None and limit is not None and told.get("estimation_available"):
+            raise self._wire.troubles.nonsense(call.doing, "an estimate without a price")
         if usd is not None and limit is not None and usd > limit:
             raise ProviderError(_too_dear(usd, limit))
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,8 @@ from finetune.abilities import RemoteFile
 from finetune.errors import Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import PreparedData
-from finetune.providers.together_wire import Answer, Call, Slice, Wire, part
+from finetune.providers.asking import Answer
+from finetune.providers.together_wire import Call, Slice, Wire, part
 
 _PURPOSE: Final = "fine-tune"
 #: The names of our files, which hold the content's digest.
@@ -67,7 +69,7 @@ class Files:
         call = Call(doing="delete the file", method="DELETE", path=f"/v1/files/{part(file_id)}")
         answer = self._wire.ask(call, self._read_s)
         if not answer.good and answer.status != 404:
-            raise self._wire.refusal(call, answer)
+            raise self._wire.refusal(call.doing, answer, creating=call.creating)
 
     # Inside.
 
@@ -94,7 +96,7 @@ class Files:
             return self._known(call, answer)
         place, file_id = answer.headers.get("location"), answer.headers.get("x-together-file-id", "")
         if answer.status >= 400:
-            raise self._wire.refusal(call, answer)
+            raise self._wire.refusal(call.doing, answer, creating=call.creating)
         if not place or not _ID.fullmatch(file_id):
             raise self._wire.troubles.nonsense(call.doing, "it does not say where the file goes")
         whole = Slice(path=path, start=0, size=path.stat().st_size)
@@ -114,8 +116,8 @@ class Files:
         if answer.status == 409:
             return self._known(call, answer)
         if not answer.good:
-            raise self._wire.refusal(call, answer)
-        begun = self._wire.read(call, answer)
+            raise self._wire.refusal(call.doing, answer, creating=call.creating)
+        begun = self._wire.read(call.doing, answer, creating=call.creating)
         named = {name: begun.get(name) for name in ("upload_id", "file_id")}
         places = begun.get("parts")
         if not all(isinstance(each, str) for each in named.values()) or not isinstance(places, list):
@@ -153,15 +155,17 @@ class Files:
         answer = self._wire.put(call, url, piece, self._upload_s)
         if answer.good:
             return answer
-        if answer.status in (401, 403):
-            # The address is the permission, and holds for a short time only: the key has no part in it.
-            words = f"the storage answers {answer.status}: {answer.text}"
+        if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and answer.status != HTTPStatus.TOO_MANY_REQUESTS:
+            # The address is the permission, and holds for a short time only: another try has another one. What the
+            # storage says has parts of it.
+            code = re.search(r"<Code>(\w{1,60})</Code>", answer.text)
+            words = f"the storage answers {answer.status} {code[1] if code else ''}".rstrip()
             raise self._wire.troubles.unreachable(call.doing, words, sent=True)
-        raise self._wire.refusal(call, answer)
+        raise self._wire.troubles.refused(call.doing, answer.status, "its storage is in trouble")
 
     def _known(self, call: Call, answer: Answer) -> Json:
         """The file that has this content already, whoever has uploaded it."""
-        file_id = self._wire.read(call, answer).get("file_id")
+        file_id = self._wire.read(call.doing, answer, creating=call.creating).get("file_id")
         if not isinstance(file_id, str):
             raise self._wire.troubles.nonsense(call.doing, "it has the file, and does not say which")
         return self._get(file_id)
@@ -177,8 +181,8 @@ class Files:
         if answer.status in (400, 409):
             return self._get(file_id)
         if not answer.good:
-            raise self._wire.refusal(call, answer)
-        return self._row(call, self._wire.read(call, answer))
+            raise self._wire.refusal(call.doing, answer, creating=call.creating)
+        return self._row(call, self._wire.read(call.doing, answer, creating=call.creating))
 
     def _row(self, call: Call, row: Any) -> Json:
         if not isinstance(row, dict) or not isinstance(row.get("id"), str):

@@ -1,9 +1,8 @@
 """A job of Together's, as one look at it tells, in our words."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 from finetune.errors import Problem
 from finetune.jobs import Event, Json, Metric, ProviderState
 from finetune.ports import Observation, RemoteJob
+from finetune.providers.asking import Bookmark, unknown
 
 STATES: Final[Mapping[str, ProviderState]] = {
     "pending": "queued",
@@ -37,7 +37,7 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cursor:
+class Cursor(Bookmark):
     """How far we have read, and what later looks need of earlier ones."""
 
     #: So many events.
@@ -50,15 +50,6 @@ class Cursor:
     state: ProviderState | None = None
     #: An unknown word that was told.
     told: str | None = None
-
-    @classmethod
-    def of(cls, text: str | None) -> "Cursor":
-        """From what the last poll handed out."""
-        return cls(**json.loads(text)) if text else cls()
-
-    def text(self) -> str:
-        """To be handed out."""
-        return json.dumps(asdict(self), separators=(",", ":"))
 
 
 def remote(job: Json) -> RemoteJob:
@@ -76,7 +67,7 @@ def observed(job: Json, told: Sequence[Json], measured: Sequence[Json], cursor: 
     events = [_event(row, now) for row in rows[cursor.events :]]
     after = _after(replace(cursor, events=max(cursor.events, len(rows)), state=state), news)
     if raw not in STATES and raw != cursor.told:
-        events.append(Event(kind="warning", message=f"the provider says {raw!r}, a word that ft does not know", at=now))
+        events.append(unknown(raw, now))
         after = replace(after, told=raw)
     return Observation(
         state=state,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from finetune.errors import Problem
 from finetune.jobs import Json
+from finetune.providers.keyed import not_taken, of_unknown_region, shown
 from finetune.spec import Recipe, explicit
 
 #: Recipe fields, by the API's names.
@@ -98,7 +99,12 @@ _NOT_HANDED_OVER: Final = {
 
 def faults(recipe: Recipe) -> list[Problem]:
     """Everything in the recipe that the API does not take. Sends nothing."""
-    return [*_of_training(recipe), *_of_options(recipe), *_of_stopping(recipe), *_of_region(recipe)]
+    return [
+        *_of_training(recipe),
+        *_of_options(recipe),
+        *_of_stopping(recipe),
+        *of_unknown_region("Together", recipe, "the address does not say where Together computes"),
+    ]
 
 
 def wanted(recipe: Recipe, data: Json, run_key: str) -> Json:
@@ -210,15 +216,5 @@ def _counted(recipe: Recipe, name: str, otherwise: int) -> int:
     return value if isinstance(value, int) else otherwise
 
 
-def _of_region(recipe: Recipe) -> Iterator[Problem]:
-    where = recipe.limits.data
-    if not isinstance(where, str) and "limits.data" not in recipe.allow_ignored:
-        why = "the address does not say where Together computes"
-        fix = "look it up in your contract, and accept that with allow_ignored: [limits.data]"
-        yield _not_taken("limits.data", f"region: {where.region}", why, fix)
-
-
 def _not_taken(place: str, value: Any, why: str, fix: str) -> Problem:
-    shown = None if value is None else str(value)[:40]
-    what = f"`{place}`" if shown is None else f"`{place}: {shown}`"
-    return Problem(code="E414", what=f"{what} is not taken by Together", why=why, fix=fix, field=place, value=shown)
+    return not_taken("Together", place, None if value is None else shown(value), why, fix)

@@ -1,6 +1,5 @@
 """Calls of Together's API: one request each, by `httpx`, as the vendor's package retries and hides what it sends."""
 
-import email.utils
 import json
 import re
 import weakref
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
-from finetune.errors import ProviderError, StateError
+from finetune.errors import StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.ports import Clock
-from finetune.providers.pace import Pace
-from finetune.providers.troubles import Troubles
+from finetune.providers.asking import Answer, Listener, Manners
 
 if TYPE_CHECKING:
     import httpx
@@ -27,9 +25,6 @@ _PIECE: Final = 1024 * 1024
 #: As often may the place of a file's bytes be elsewhere.
 _HOPS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-#: Words in a 429 that no waiting mends; a mere rate limit has none of them.
-_EXHAUSTED: Final = re.compile(r"quota|billing|payment|credit|spending", re.IGNORECASE)
-_REQUEST_IDS: Final = ("x-request-id", "cf-ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,32 +43,15 @@ class Call:
     creating: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    #: Names in lower case.
-    headers: Mapping[str, str] = field(default_factory=dict)
-    text: str = ""
-
-    @property
-    def good(self) -> bool:
-        """Not a refusal."""
-        return 200 <= self.status < 300
-
-
-class Wire:
+class Wire(Listener):
     """A client. Safe for threads. Nothing is retried here, and no redirect is followed that carries the key."""
 
     def __init__(self, title: str, clock: Clock, *, address: str, key: str, per_s: float) -> None:
         """`address` is without the version. Imports httpx."""
         import httpx
 
-        self._clock, self._address, self._key = clock, address, key
-        self._pace = Pace(title, clock, per_s)
-        self.troubles = Troubles(title, (key,))
-        self._httpx = httpx
+        super().__init__(title, clock, _MANNERS, secrets=(key,), per_s=per_s)
+        self._httpx, self._address, self._key = httpx, address, key
         self._client = httpx.Client(follow_redirects=False)
         # Connections that nobody closes are told of when they are collected.
         weakref.finalize(self, self._client.close)
@@ -82,13 +60,14 @@ class Wire:
         """The JSON object of a good answer. Raises ProviderError."""
         answer = self.ask(call, wait_s)
         if not answer.good:
-            raise self.refusal(call, answer)
-        return self.read(call, answer)
+            raise self.refusal(call.doing, answer, creating=call.creating)
+        return self.read(call.doing, answer, creating=call.creating)
 
     def rows(self, call: Call, wait_s: float) -> list[Json]:
         """The objects of a list, all of them: the API has no pages. Raises ProviderError."""
-        rows = self.call(call, wait_s).get("data")
-        # Without any, the API may leave the list out.
+        told = self.call(call, wait_s)
+        # Without any, the API may leave the list out; what says something else is no list.
+        rows = told.get("data", "" if told else None)
         rows = [] if rows is None else rows
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self.troubles.nonsense(call.doing, "a list without rows", creating=call.creating)
@@ -110,7 +89,7 @@ class Wire:
         try:
             response = self._client.send(request)
         except self._httpx.RequestError as error:
-            raise self._silence(call, error) from None
+            raise self._silence(call.doing, error, creating=call.creating) from None
         return self._heard(_answer(response))
 
     def put(self, call: Call, url: str, pieces: "Slice", wait_s: float) -> Answer:
@@ -128,7 +107,7 @@ class Wire:
                     timeout=self._timeout(wait_s),
                 )
             except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
-                raise self._silence(call, error) from None
+                raise self._silence(call.doing, error, creating=call.creating) from None
             if response.status_code not in _REDIRECTS or "location" not in response.headers:
                 return _answer(response)
             url = urljoin(url, response.headers["location"])
@@ -154,33 +133,8 @@ class Wire:
                         continue
                     return self._heard(_written(response, into))
             except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
-                raise self._silence(call, error) from None
+                raise self._silence(call.doing, error, creating=call.creating) from None
         raise self.troubles.nonsense(call.doing, "the storage sends us from place to place")
-
-    def read(self, call: Call, answer: Answer) -> Json:
-        """The answer's JSON object. Raises ProviderError when it has none."""
-        try:
-            value = json.loads(answer.text)
-        except ValueError as error:
-            raise self.troubles.nonsense(call.doing, f"no JSON: {error}", creating=call.creating) from None
-        if not isinstance(value, dict):
-            raise self.troubles.nonsense(call.doing, "JSON, but no object", creating=call.creating)
-        return value
-
-    def refusal(self, call: Call, answer: Answer) -> ProviderError:
-        """What a refusal means."""
-        if answer.status < 400:
-            return self.troubles.nonsense(call.doing, f"status {answer.status}", creating=call.creating)
-        words = _words(answer.text)
-        return self.troubles.refused(
-            call.doing,
-            answer.status,
-            words,
-            request_id=next((answer.headers[name] for name in _REQUEST_IDS if name in answer.headers), None),
-            creating=call.creating,
-            after_s=self._after_s(answer),
-            exhausted=answer.status == 402 or (answer.status == 429 and bool(_EXHAUSTED.search(words))),
-        )
 
     # Inside.
 
@@ -190,38 +144,11 @@ class Wire:
     def _timeout(self, wait_s: float) -> "httpx.Timeout":
         return self._httpx.Timeout(wait_s, connect=min(CONNECT_S, wait_s))
 
-    def _silence(self, call: Call, error: Exception) -> ProviderError:
-        unsent = (self._httpx.ConnectError, self._httpx.ConnectTimeout, self._httpx.PoolTimeout)
-        sent = not isinstance(error, (*unsent, self._httpx.UnsupportedProtocol, self._httpx.InvalidURL))
-        return self.troubles.unreachable(
-            call.doing, f"{type(error).__name__}: {error}", sent=sent, creating=call.creating
-        )
-
     def _check_place(self, call: Call, url: str) -> None:
         """An address for a file is encrypted, but where the API itself is not."""
         place = urlsplit(url)
         if not place.hostname or place.scheme not in ("https", urlsplit(self._address).scheme):
             raise self.troubles.nonsense(call.doing, "the address for the file is not encrypted, or none")
-
-    def _heard(self, answer: Answer) -> Answer:
-        if answer.status == 429:
-            self._pace.hush(self._after_s(answer) or 0.0)
-        return answer
-
-    def _after_s(self, answer: Answer) -> float | None:
-        """Retry-After in seconds, which may stand there as a number or as a date."""
-        said = answer.headers.get("retry-after")
-        if said is None:
-            return None
-        try:
-            return max(0.0, float(said))
-        except ValueError:
-            pass
-        try:
-            at = email.utils.parsedate_to_datetime(said)
-        except ValueError:
-            return None
-        return max(0.0, (at - self._clock.now()).total_seconds())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,3 +207,10 @@ def _words(text: str) -> str:
     error = body.get("error", body) if isinstance(body, dict) else body
     said = error.get("message") if isinstance(error, dict) else error
     return said if isinstance(said, str) else text
+
+
+_MANNERS: Final = Manners(
+    exhausted=re.compile(r"quota|billing|payment|credit|spending", re.IGNORECASE),
+    request_ids=("x-request-id", "cf-ray"),
+    words=_words,
+)

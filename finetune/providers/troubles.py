@@ -12,6 +12,7 @@ _LONGEST: Final = 500
 _KEYS: Final = re.compile(
     r"\b(?:sk-|ya29\.|key[-_](?=\S*\d)|[Bb]earer\s+)[A-Za-z0-9*._~+/-]{8,}"
     r"|[^\s:,;'\"()]{0,64}\*{3,}[^\s:,;'\"()]{0,64}"
+    r"|[?&](?:X-Amz-|X-Goog-|sig=|Signature=)[^\s\"<>]+"
 )
 #: The API did not take the request in time, or is in trouble: whether anything was done, it does not say. Nor does any
 #: other status from 500 on, but for those of a request that no server of this kind takes.

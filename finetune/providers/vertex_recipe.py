@@ -1,11 +1,12 @@
 """A recipe as Vertex AI's tuning takes it: what it cannot take, and the request that is made of it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from finetune.errors import Problem
 from finetune.jobs import Json
+from finetune.providers.keyed import Options, Place, not_taken, of_options, of_region
 from finetune.providers.vertex_wire import TITLE
 from finetune.spec import Recipe, default, explicit
 
@@ -49,7 +50,7 @@ def _is_name(value: Any) -> bool:
 
 
 #: What `provider_options` may hold: what it has to be, in words, and the test of it.
-_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+_OPTIONS: Final[Options] = {
     "beta": (
         "a number above 0, for `method: dpo`",
         lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0,
@@ -85,8 +86,8 @@ def problems(recipe: Recipe, location: str | None) -> list[Problem]:
     return [
         *_of_numbers(recipe),
         *_of_rank(recipe),
-        *_of_options(recipe),
-        *_of_region(recipe, location),
+        *of_options(TITLE, recipe, _OPTIONS, _elsewhere),
+        *of_region(TITLE, recipe, Place("GOOGLE_CLOUD_LOCATION", location, _within)),
     ]
 
 
@@ -121,7 +122,8 @@ def unfit(recipe: Recipe, data: Json) -> Problem | None:
     gemini = str(data.get("format") or "").startswith("gemini")
     if gemini != is_open(recipe.base_model):
         return None
-    return _not_taken(
+    return not_taken(
+        TITLE,
         "base_model",
         recipe.base_model,
         f"its rows would have to be laid out otherwise than as {data.get('format')}",
@@ -139,7 +141,7 @@ def _of_numbers(recipe: Recipe) -> list[Problem]:
     }
     said = explicit(recipe)
     return [
-        _not_taken(field, str(said[field]), why, f"remove it, or accept that with `allow_ignored: [{field}]`")
+        not_taken(TITLE, field, str(said[field]), why, f"remove it, or accept that with `allow_ignored: [{field}]`")
         for field, (refused, why) in fields.items()
         if refused and field in said and said[field] != default(field) and field not in recipe.allow_ignored
     ]
@@ -152,31 +154,12 @@ def _of_rank(recipe: Recipe) -> list[Problem]:
     if recipe.lora.r in sizes:
         return []
     why = f"adapters for `method: {recipe.method}` have the size {', '.join(map(str, sizes))}"
-    return [_not_taken("lora.r", str(recipe.lora.r), why, "write one of these")]
+    return [not_taken(TITLE, "lora.r", str(recipe.lora.r), why, "write one of these")]
 
 
-def _of_options(recipe: Recipe) -> list[Problem]:
-    found = []
-    for name, value in recipe.provider_options.items():
-        place, shown = f"provider_options.{name}", str(value)[:40]
-        if name not in _OPTIONS:
-            known = ", ".join(sorted(_OPTIONS))
-            found.append(_not_taken(place, shown, f"{TITLE} has {known}", "remove it"))
-            continue
-        takes, fits = _OPTIONS[name]
-        elsewhere = (name == "beta" and recipe.method != "dpo") or (name in _OF_OPEN and not is_open(recipe.base_model))
-        if elsewhere or not fits(value):
-            found.append(_not_taken(place, shown, f"it is {takes}", "remove it" if elsewhere else "correct it"))
-    return found
-
-
-def _of_region(recipe: Recipe, location: str | None) -> list[Problem]:
-    wanted = recipe.limits.data
-    if isinstance(wanted, str) or location is None or _within(location, wanted.region):
-        return []
-    why = f"jobs run in {location} (GOOGLE_CLOUD_LOCATION), and the recipe keeps the data in {wanted.region}"
-    fix = "export GOOGLE_CLOUD_LOCATION=..., with a bucket in that region, or change limits.data"
-    return [_not_taken("limits.data", f"region: {wanted.region}", why, fix)]
+def _elsewhere(recipe: Recipe, name: str) -> bool:
+    """Whether the option belongs to another method or to other models only."""
+    return (name == "beta" and recipe.method != "dpo") or (name in _OF_OPEN and not is_open(recipe.base_model))
 
 
 def _within(location: str, region: str) -> bool:
@@ -187,8 +170,3 @@ def _within(location: str, region: str) -> bool:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {}
-
-
-def _not_taken(field: str, value: str, why: str, fix: str) -> Problem:
-    what = f"`{field}: {value}` is not taken by {TITLE}"
-    return Problem(code="E414", what=what, why=why, fix=fix, field=field, value=value)

@@ -79,7 +79,8 @@ class SqlModels:
         with self._db.write(durable=True) as connection:
             row = connection.execute(select(models.c.artifact).where(*mine).with_for_update()).first()
             if row is not None:
-                values = {"artifact": {**row.artifact, **artifact}, "base_model": base_model}
+                kept = {key: value for key, value in row.artifact.items() if key != "gone"}
+                values = {"artifact": {**kept, **artifact}, "base_model": base_model}
                 connection.execute(update(models).where(*mine).values(values))
 
     def shift(self, traffic: Traffic, grip: Grip | None = None) -> Traffic | None:

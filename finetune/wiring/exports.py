@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +79,7 @@ class Exports(Releases):
         from finetune.files import digest
 
         model = self.registry.version(ref)
-        if "path" in model.artifact:
+        if "path" in model.artifact and self.adapters.place(model.artifact).is_dir():
             return model
         provider, folder = self.provider(model.provider), self.settings.adapters_dir
         aside = folder / f".{model.job_id}-{os.getpid()}"
@@ -88,8 +89,10 @@ class Exports(Releases):
             named = digest(aside)
             base = json.loads((aside / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
             there = folder / named[:32]
-            if not there.exists():
-                aside.rename(there)
+            with suppress(FileExistsError):
+                # Somebody else may have brought the same bytes meanwhile.
+                if not there.exists():
+                    aside.rename(there)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         uri = self.adapters.shelve(there, named)

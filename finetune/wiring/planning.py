@@ -10,6 +10,7 @@ from finetune.errors import NotEligible, Problem
 from finetune.wiring.exports import Exports
 
 if TYPE_CHECKING:
+    from finetune.catalogue import Cost
     from finetune.importing import Imported
     from finetune.jobs import Job
     from finetune.offers import Offers
@@ -34,19 +35,32 @@ class Planning(Exports):
         return Offers(self.providers, self.catalogue, self.clock.now().date())
 
     def targets(self, file: "RecipeFile") -> "list[Target]":
-        """See `targets.compare`. Raises DataError, StateError."""
+        """See `targets.compare`. Raises DataError, StateError; NotFound for a provider that nobody knows."""
         from finetune.submission import rooted
         from finetune.targets import Market, compare, pace, reckoned
 
+        if file.recipe.provider not in ("auto", *self.catalogue.sheets):
+            self._named(file.recipe.provider)
         market = Market(
             catalogue=self.catalogue,
             providers=self.providers,
             eligible=self._eligible_or_aged,
             cost_of=partial(reckoned, self.catalogue),
-            time_of=pace(self.jobs.recent(limit=_LOOKED_BACK)),
+            time_of=pace(self.jobs.recent(limit=_LOOKED_BACK), self._took),
+            servable=self._servable,
             card_hour_usd=Decimal(price) if (price := self.settings.gpu_hour_usd) else None,
         )
         return compare(rooted(file), self.submitter.size(file), market)
+
+    def _took(self, job: "Job") -> float | None:
+        """Seconds of a training; None: it was not ours. At a hosted provider with its own queue, here without."""
+        from finetune.placement import from_row
+
+        if job.run_key is None or job.finished_at is None or job.admitted_at is None:
+            return None
+        if run := self.runs.get_run(job.run_key):
+            return run.card_s / (len(from_row(run.placed).devices) or 1)
+        return (job.finished_at - job.admitted_at).total_seconds()
 
     def _eligible_or_aged(self, provider: str, recipe: "Recipe") -> "list[Problem]":
         """The same, and whether what is known of the target was read long ago."""
@@ -113,6 +127,9 @@ class Planning(Exports):
             what = f"the jobs of {provider} cannot be imported"
             why = f"those of {', '.join(able)} can" if able else "those of no provider that is installed can"
             raise UsageError(Problem(code="E901", what=what, why=why, fix="name one of these"))
+        if files is not None and not files.is_dir():
+            what, why = f"{files} is no folder", "--files names one that has the training files, by their ids"
+            raise UsageError(Problem(code="E901", what=what, why=why, fix="name it, or leave --files out"))
         rows = exported(export) if export else None
         missing = found.unconfigured() if isinstance(found, Keyed) else []
         if missing and rows is None:
@@ -124,16 +141,12 @@ class Planning(Exports):
 
     def spendings(self) -> "list[Spending]":
         """See `spending.spendings`: of all jobs, newest first."""
-        from finetune.catalogue import Cost
-        from finetune.catalogue.costs import training
         from finetune.spending import spendings
+        from finetune.targets import by_tokens
 
-        def price_of(job: "Job", tokens: int) -> Cost:
-            sheet = self.catalogue.provider(job.provider)
-            if sheet is None:
-                return Cost()
+        def price_of(job: "Job", tokens: int) -> "Cost":
             method = job.recipe.get("method", "sft")
-            return training(sheet, method, job.base_model, tokens=(tokens, tokens), epochs=1)
+            return by_tokens(self.catalogue, job.provider, method, job.base_model, (tokens, tokens), 1)
 
         return spendings(self.jobs.recent(), price_of)
 

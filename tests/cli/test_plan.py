@@ -38,6 +38,7 @@ def test_exit_codes_tell_what_is_in_the_way(desk: Desk) -> None:
 
 def test_a_recipe_or_data_that_is_not_there_is_told(desk: Desk) -> None:
     assert desk.call("plan", "nowhere.yaml").code == 2
+    assert desk.call("plan", "recipe.yaml", "--set", "provider=nope").code_and_fault == (5, "E708")
     (desk.folder / "data.jsonl").unlink()
     assert desk.call("plan", "recipe.yaml").code == 2
 
@@ -48,6 +49,8 @@ def test_what_cannot_be_imported_is_told(desk: Desk) -> None:
     (desk.folder / "jobs.json").write_text("[3]")
     assert desk.call("import", "openai", "--from", "jobs.json").code_and_fault == (1, "E416")
     assert desk.call("import", "openai").code == 9, "there is no key"
+    (desk.folder / "jobs.json").write_text("[]")
+    assert desk.call("import", "openai", "--from", "jobs.json", "--files", "typo").code_and_fault == (2, "E901")
 
 
 def test_an_export_is_taken_in_without_a_key_and_trained_elsewhere(desk: Desk) -> None:
@@ -72,6 +75,8 @@ def test_an_export_is_taken_in_without_a_key_and_trained_elsewhere(desk: Desk) -
     assert (there.code, there.out.strip()) == (0, "new.yaml")
     assert "the new target" in there.err
     assert desk.call("validate", "new.yaml").code == 0
+    again = desk.call("retarget", "helper@v1", "--to", "local/builtin:tiny-llama", "--output", "new.yaml")
+    assert (again.code, "exists already" in again.err) == (2, True)
     stood = desk.call("retarget", "helper@v1", "--to", "local", "--output", "stand-in.yaml")
     assert "openai/gpt-oss-20b" in Path(desk.folder / "stand-in.yaml").read_text(), stood.err
     assert desk.call("retarget", "helper@v1", "--to", "vertex").code_and_fault == (6, "E306")

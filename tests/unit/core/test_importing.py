@@ -136,6 +136,7 @@ def test_exports_in_each_form(tmp_path, write):
         ("\udcff", "UTF-8"),
         ('[{"id": 1}]', "no list of fine-tuning jobs"),
         ("[3]", "no list of fine-tuning jobs"),
+        ('{"data": [], "has_more": true}', "one page of several"),
     ],
 )
 def test_what_is_no_export_is_told(tmp_path, text, says):
@@ -151,3 +152,48 @@ def test_what_is_no_export_is_told(tmp_path, text, says):
 def test_an_export_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ProviderError, match="has no list of fine-tuning jobs"):
         exported(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"created_at": "yesterday"},
+        {"created_at": 1e18},
+        {"method": "supervised"},
+        {"method": {"type": "supervised", "supervised": {"hyperparameters": "many"}}},
+        {"metadata": "none"},
+        {"training_file": None},
+        {"training_file": "f" * 300},
+        {"validation_file": 3},
+        {"trained_tokens": "many"},
+        {"seed": "42"},
+        {"model": ""},
+    ],
+)
+def test_an_odd_value_is_told_with_its_job_and_nothing_is_taken(shop, more):
+    with pytest.raises(ProviderError, match="ftjob-1") as fault:
+        shop.take([job(2), job(1, **more)])
+    assert fault.value.problems[0].code == "E416"
+    assert shop.models.models() == []
+
+
+def test_what_no_recipe_can_say_is_left_with_the_reason(shop):
+    odd = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 0}}}
+    (found,) = shop.take([job(1, method=odd)])
+    assert (found.ref, found.why[:42]) == (None, "a recipe cannot have its training.epochs: ")
+    assert shop.models.models() == []
+
+
+def test_one_that_was_interrupted_before_its_version_gets_it_now(shop, monkeypatch):
+    monkeypatch.setattr(shop.models, "add_model", lambda *args: (_ for _ in ()).throw(RuntimeError("killed")))
+    with pytest.raises(RuntimeError):
+        shop.take([job(1)])
+    monkeypatch.undo()
+    (found,) = shop.take([job(1)])
+    assert (found.ref, found.known) == ("support-bot@v1", True)
+    assert shop.jobs.get(shop.models.models()[0].job_id).model == "support-bot@v1"
+
+
+def test_an_empty_file_is_no_missing_one(shop):
+    shop.there["file-1"] = ""
+    assert shop.take([job(1)])[0].rows == 0

@@ -101,6 +101,14 @@ def test_what_the_new_target_does_nothing_about_is_left_out(job):
     assert told(made)["training.warmup_ratio"] == (0.1, None, "together does nothing about it")
 
 
+def test_a_factor_on_the_old_rate_goes_nowhere(job):
+    """Azure would honour it."""
+    honours = LocalProvider.honours | {"training.learning_rate_multiplier", "provider_options"}
+    made = retargeted(job(), "azure", "gpt-4.1-mini", honours=honours)
+    assert "learning_rate_multiplier" not in made.recipe["training"]
+    assert "provider_options" not in made.recipe
+
+
 def test_alias_and_gateways_can_be_others(job):
     made = here(job(), alias="staging", gateways=["embedded", "litellm"])
     assert made.recipe["register"] == {"alias": "staging", "gateways": ["embedded", "litellm"]}

@@ -12,7 +12,7 @@ import pytest
 from finetune.catalogue import Cost, DataRules
 from finetune.data.room import Room
 from finetune.data.tokens import Guess
-from finetune.errors import DataError, NotEligible, OverBudget, Problem, RecipeError, UsageError, WaitTimeout
+from finetune.errors import DataError, NotEligible, Problem, RecipeError, UsageError, WaitTimeout
 from finetune.jobs import JobState
 from finetune.plan import choose, ignored
 from finetune.service import Service
@@ -204,7 +204,7 @@ def test_auto_takes_one_that_is_set_up_before_a_cheaper_one(bazaar):
 def test_auto_takes_an_unknown_price_last_and_none_above_the_limit(bazaar):
     bazaar.hosted.pop("cheap")
     assert bazaar.submitter.ready(recipe(bazaar, AUTO)).plan.provider == "dear"
-    with pytest.raises(OverBudget, match=r"costs up to 9\.00 US dollars"):
+    with pytest.raises(NotEligible, match=r"costs up to 9\.00 US dollars"):
         bazaar.submitter.ready(recipe(bazaar, AUTO + "limits: {max_cost: 4 USD}\nallow_ignored: [limits]\n"))
 
 

@@ -13,7 +13,7 @@ from finetune.catalogue.weights import called
 from finetune.errors import Problem
 from finetune.jobs import JobState
 from finetune.spec import parse
-from finetune.targets import Market, Size, compare, lacking, pace, reckoned
+from finetune.targets import Market, Size, compare, lacking, pace, reckoned, ungiven
 from finetune.testing import FakeProvider
 from tests.support.jobs import RECIPE, World, sqlite
 
@@ -49,6 +49,8 @@ def market(today=BEFORE, hosted=("openai", "together"), ready=True, scores=None)
     def eligible(name, recipe):
         sheet = None if name == "local" else CATALOGUE.provider(name)
         found = against(sheet, recipe.method, recipe.base_model, today) if sheet else []
+        if not any(each.level == "error" for each in found):
+            found += [none] if (none := ungiven(CATALOGUE, name, recipe.base_model)) else []
         return [*found, *lacking(CATALOGUE, name, recipe, scores or {})]
 
     times = {("openai", MINI): 0.5}
@@ -123,7 +125,9 @@ def test_how_long_trainings_take_is_learned_from_those_that_ended_well(tmp_path)
         data = {"train_rows": 10, "train": "t", "validation": None}
         recipe = {**RECIPE, "training": {"epochs": 3}}
         world.submit(f"ft_{number}", recipe=recipe, data=data, fingerprint=str(number), **times)
-    time_of = pace(world.jobs.recent())
+    took = lambda job: (job.finished_at - job.admitted_at).total_seconds()  # noqa: E731
+    time_of = pace(world.jobs.recent(), took)
+    assert pace(world.jobs.recent(), lambda job: None)("fake", RECIPE["base_model"], 100) is None
     assert time_of("fake", RECIPE["base_model"], 100) == (200.0, 300.0)
     assert time_of("fake", "another", 100) is None
     world.database.close()
@@ -169,6 +173,25 @@ def test_imported_scores_are_found_by_any_name_of_the_model(tmp_path):
     for score, verdict in ((1310, "chosen"), (1290, "no")):
         found = looked(tmp_path, MINI, "openai", more, scores={"arena": {"gpt-4.1-mini": score}})["openai"]
         assert found.verdict == verdict
+
+
+def test_a_host_that_names_no_models_has_not_those_that_nobody_gives_away(tmp_path):
+    found = looked(tmp_path, MINI, hosted=("openai", "fireworks"))
+    assert (found["openai"].verdict, found["fireworks"].verdict) == ("chosen", "no")
+    assert "nobody gives the weights" in why(found["fireworks"])
+    assert looked(tmp_path, QWEN, hosted=("fireworks",))["fireworks"].base_model == QWEN
+
+
+def test_what_cannot_be_served_is_not_chosen(tmp_path):
+    file = parse(TEXT.format(base=QWEN, provider="auto"), tmp_path / "recipe.yaml", ())
+    size = Size(train_rows=100, validation_rows=0, tokens=lambda base_model: (1, 1))
+
+    def servable(recipe):
+        return [Problem(code="E836", what="no gateway takes it", field="register")] * (recipe.provider == "local")
+
+    found = {each.name: each for each in compare(file, size, replace(market(), servable=servable))}
+    assert (found["local"].verdict, why(found["local"])) == ("no", "no gateway takes it")
+    assert found["together"].verdict == "chosen"
 
 
 def test_too_few_rows_rule_out(tmp_path):

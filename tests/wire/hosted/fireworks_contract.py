@@ -6,13 +6,11 @@ form of a refusal is what users of the API were seen to get, and what gRPC's gat
 """
 
 import json
-from dataclasses import replace
 from typing import Any
 
-import jsonschema
-
 from finetune.sandbox.fireworks.sandbox import FireworksSandbox
-from finetune.sandbox.service import Refusal, Reply, Request, Route
+from finetune.sandbox.service import Reply, Request, Route
+from tests.support.watched import Held, against, closed, many
 
 STATES = [
     "JOB_STATE_" + word
@@ -37,20 +35,6 @@ YES_NO = {"type": "boolean"}
 BIG = {"type": "string", "pattern": "^[0-9]+$"}
 MOMENT = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 EMPTY = {"type": "object", "maxProperties": 0}
-
-
-def many(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": schema}
-
-
-def closed(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
 
 STATUS = closed({"code": {"enum": CODES}, "message": TEXT})
 URLS = closed({"filenameToSignedUrls": {"type": "object", "additionalProperties": TEXT}})
@@ -224,49 +208,26 @@ def violations(operation: str, request: Request, reply: Reply, *, refused: bool)
     """What of a request that was taken, and of its answer, is not as the contract has it."""
     if refused:
         # The storage behind the API speaks XML.
-        return [] if isinstance(reply.body, bytes) else _against(ERROR, reply.body, f"{operation} refuses")
+        return [] if isinstance(reply.body, bytes) else against(ERROR, reply.body, f"{operation} refuses")
     found = [f"{operation}: {name} in the query" for name in request.query if name not in QUERIES.get(operation, [])]
     body = BODIES.get(operation)
     if operation == "create":
         body = CREATE_DPO if "/dpoJobs" in request.path else CREATE_SFT
     if body:
-        found += _against(body, json.loads(request.body), f"{operation} sends")
+        found += against(body, json.loads(request.body), f"{operation} sends")
     if operation in ANSWERS:
-        found += _against(ANSWERS[operation], reply.body, f"{operation} answers")
+        found += against(ANSWERS[operation], reply.body, f"{operation} answers")
     return found
 
 
-def _against(schema: dict[str, Any], value: Any, what: str) -> list[str]:
-    validator = jsonschema.Draft202012Validator(schema)
-    return [f"{what}: {error.json_path}: {error.message[:200]}" for error in validator.iter_errors(value)]
-
-
-class Watched(FireworksSandbox):
-    """Keeps all requests, and what of them and of the answers is not as the contract has it."""
-
-    def __init__(self, **more: Any) -> None:
-        super().__init__(**more)
-        self.sent: list[tuple[str, Request]] = []
-        self.violations: list[str] = []
+class Watched(Held, FireworksSandbox):
+    """The stand-in, held to the contract."""
 
     def routes(self) -> list[Route]:
-        return [replace(route, answer=self._watch(route)) for route in super().routes()]
+        return self.held(super().routes())
 
-    def _watch(self, route: Route) -> Any:
-        def handle(request: Request) -> Reply:
-            self.sent.append((route.operation, request))
-            try:
-                reply = route.answer(request)
-            except Refusal as refusal:
-                self.violations += violations(route.operation, request, refusal.reply, refused=True)
-                raise
-            odd = isinstance(reply.body, dict) and reply.body.get("state") == "JOB_STATE_REBALANCING"
-            if not odd:
-                self.violations += violations(route.operation, request, reply, refused=False)
-            return reply
+    def broken(self, operation: str, request: Request, reply: Reply, *, refused: bool) -> list[str]:
+        return violations(operation, request, reply, refused=refused)
 
-        return handle
-
-    def asked(self, operation: str) -> list[Request]:
-        """The requests of one operation, in order."""
-        return [request for each, request in self.sent if each == operation]
+    def odd(self, reply: Reply) -> bool:
+        return isinstance(reply.body, dict) and reply.body.get("state") == "JOB_STATE_REBALANCING"

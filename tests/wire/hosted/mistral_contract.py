@@ -5,13 +5,11 @@ Closed: a field that is not named here is a violation. Written from the descript
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
-import jsonschema
-
 from finetune.sandbox.mistral.sandbox import MistralSandbox
-from finetune.sandbox.service import Refusal, Reply, Request, Route
+from finetune.sandbox.service import Reply, Request, Route
+from tests.support.watched import Held, against, closed, many, maybe
 
 UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 STATUSES = [
@@ -25,24 +23,6 @@ WHOLE = {"type": "integer"}
 NUMBER = {"type": "number"}
 YES_NO = {"type": "boolean"}
 ID = {"type": "string", "pattern": UUID}
-
-
-def maybe(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def many(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": schema}
-
-
-def closed(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
 
 SHARE = maybe({"type": "number", "minimum": 0, "maximum": 1})
 
@@ -237,15 +217,15 @@ def violations(operation: str, request: Request, reply: Reply, *, refused: bool)
     """What of a request that was taken, and of its answer, is not as the contract has it."""
     found = []
     if refused:
-        return _against(ERROR, reply.body, f"{operation} refuses")
+        return against(ERROR, reply.body, f"{operation} refuses")
     found += [f"{operation}: {name} in the query" for name in request.query if name not in QUERIES.get(operation, [])]
     if operation in BODIES:
         schema, what = BODIES[operation]
-        found += _against(schema, json.loads(request.body), what)
+        found += against(schema, json.loads(request.body), what)
     if operation == "upload":
         found += [f"upload: {name} in the form" for name in form_names(request.body) if name not in UPLOAD]
     if operation in ANSWERS:
-        found += _against(ANSWERS[operation], reply.body, f"{operation} answers")
+        found += against(ANSWERS[operation], reply.body, f"{operation} answers")
     return found
 
 
@@ -253,36 +233,14 @@ def form_names(body: bytes) -> list[str]:
     return [name.decode() for name in _NAMES.findall(body)]
 
 
-def _against(schema: dict[str, Any], value: Any, what: str) -> list[str]:
-    validator = jsonschema.Draft202012Validator(schema)
-    return [f"{what}: {error.json_path}: {error.message[:200]}" for error in validator.iter_errors(value)]
-
-
-class Watched(MistralSandbox):
-    """Keeps all requests, and what of them and of the answers is not as the contract has it."""
-
-    def __init__(self, **more: Any) -> None:
-        super().__init__(**more)
-        self.sent: list[tuple[str, Request]] = []
-        self.violations: list[str] = []
+class Watched(Held, MistralSandbox):
+    """The stand-in, held to the contract."""
 
     def routes(self) -> list[Route]:
-        return [replace(route, answer=self._watch(route)) for route in super().routes()]
+        return self.held(super().routes())
 
-    def _watch(self, route: Route) -> Any:
-        def handle(request: Request) -> Reply:
-            self.sent.append((route.operation, request))
-            try:
-                reply = route.answer(request)
-            except Refusal as refusal:
-                self.violations += violations(route.operation, request, refusal.reply, refused=True)
-                raise
-            if (reply.body or {}) and not (isinstance(reply.body, dict) and reply.body.get("status") == "REBALANCING"):
-                self.violations += violations(route.operation, request, reply, refused=False)
-            return reply
+    def broken(self, operation: str, request: Request, reply: Reply, *, refused: bool) -> list[str]:
+        return violations(operation, request, reply, refused=refused)
 
-        return handle
-
-    def asked(self, operation: str) -> list[Request]:
-        """The requests of one operation, in order."""
-        return [request for each, request in self.sent if each == operation]
+    def odd(self, reply: Reply) -> bool:
+        return not reply.body or (isinstance(reply.body, dict) and reply.body.get("status") == "REBALANCING")

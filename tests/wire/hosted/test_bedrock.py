@@ -502,6 +502,26 @@ def test_a_create_that_never_left_has_done_nothing(rig):
     assert not isinstance(caught.value, OutcomeUnknown)
 
 
+def test_a_fault_of_tls_is_silence_and_no_refusal(rig, monkeypatch):
+    """It may come while the answer is read: the job may be there."""
+    from botocore.exceptions import SSLError
+    from botocore.httpsession import URLLib3Session
+
+    send = URLLib3Session.send
+
+    def broken(self, request):
+        if "model-customization" in request.url:
+            raise SSLError(endpoint_url=request.url, error="bad record mac")
+        return send(self, request)
+
+    job = rig.create("ft_x-a1")
+    monkeypatch.setattr(URLLib3Session, "send", broken)
+    with pytest.raises(OutcomeUnknown):
+        rig.create("ft_x-a2")
+    with pytest.raises(ProviderUnavailable):
+        rig.provider.poll(job.remote_id, None)
+
+
 def test_too_many_requests_have_done_nothing_and_silence_is_kept(rig):
     ids = rig.provider.upload(rig.data)
     rig.sandbox.faults.lay(Fault(kind="rate_limit", on="create", seconds=30))

@@ -428,10 +428,12 @@ def test_the_storage_may_send_the_file_on(rig):
 
 
 def test_a_permission_that_has_run_out_is_asked_for_anew(rig):
-    answered(rig, "put", Reply(status=403, body=b"<Error>Request has expired</Error>"))
-    error, problem = fails(lambda: rig.provider.upload(rig.data))
-    assert (type(error), problem.code) == (ProviderUnavailable, "E403")
-    assert "Request has expired" in problem.why
+    said = b"<Error><Code>AccessDenied</Code><StringToSign>AWS4 secret</StringToSign></Error>"
+    for status in (400, 403):
+        answered(rig, "put", Reply(status=status, body=said))
+        error, problem = fails(lambda: rig.provider.upload(rig.data))
+        assert (type(error), problem.code) == (ProviderUnavailable, "E403")
+        assert problem.why == f"the storage answers {status} AccessDenied", "the rest has parts of the permission"
 
 
 def in_parts(rig):
@@ -560,6 +562,21 @@ def test_there_is_no_price_of_files_that_are_no_good(rig, reason, kind, code):
     error, problem = fails(rig.create)
     assert (type(error), problem.code) == (kind, code)
     assert rig.sandbox.ledger() == []
+
+
+def test_an_estimate_without_a_price_starts_nothing_that_has_a_limit(rig):
+    answered(rig, "estimate", Reply(body={"estimation_available": True, "allowed_to_proceed": True}))
+    error, _ = fails(lambda: rig.create(limits={"max_cost": "1 USD"}))
+    assert type(error) is ProviderUnavailable
+    assert rig.sandbox.ledger() == []
+    assert rig.create()
+
+
+@pytest.mark.parametrize("told", [{"message": "maintenance"}, {"jobs": []}])
+def test_what_is_no_list_does_not_say_that_the_job_is_not_there(rig, told):
+    answered(rig, "list", Reply(body=told))
+    error, _ = fails(lambda: rig.provider.find("ft_x-a1"))
+    assert type(error) is ProviderUnavailable
 
 
 @pytest.mark.parametrize(

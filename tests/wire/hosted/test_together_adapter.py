@@ -277,3 +277,16 @@ def test_without_the_package_it_is_said_what_to_install(tmp_path):
 def test_the_fault_is_no_error_of_ours():
     # It is turned into one where the provider's name is known.
     assert not issubclass(Unpacked, FtError)
+
+
+def test_a_head_that_would_fill_the_memory_is_not_read(tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as made:
+        member = tarfile.TarInfo("bot/adapter_config.json")
+        member.size, member.pax_headers = len(CONFIG), {"comment": "x" * (2 * 1024 * 1024)}
+        made.addfile(member, io.BytesIO(CONFIG))
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(out.getvalue())
+    (tmp_path / "there").mkdir()
+    with pytest.raises(Unpacked, match="one of its heads is 2097"):
+        unpack(archive, tmp_path / "there")

@@ -6,13 +6,11 @@ the vendor's package 3.1.1 of 2026-11; where the two differ, the package holds. 
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
-import jsonschema
-
-from finetune.sandbox.service import Refusal, Reply, Request, Route
+from finetune.sandbox.service import Reply, Request, Route
 from finetune.sandbox.together.sandbox import TogetherSandbox
+from tests.support.watched import Held, against, closed, many, maybe
 
 STATUSES = [
     *("pending", "queued", "running", "compressing", "uploading", "cancel_requested", "cancelled", "error"),
@@ -36,24 +34,6 @@ YES_NO = {"type": "boolean"}
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 FILE_ID = {"type": "string", "pattern": "^file-"}
 JOB_ID = {"type": "string", "pattern": "^ft-"}
-
-
-def maybe(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def many(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": schema}
-
-
-def closed(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
 
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 LEAST = {"type": "number", "minimum": 0}
@@ -314,17 +294,17 @@ _NAMES = re.compile(rb'name="([^"]*)"')
 
 def violations(operation: str, request: Request, reply: Reply, *, refused: bool) -> list[str]:
     """What of a request that was taken, and of its answer, is not as the contract has it."""
-    if refused:
+    if refused or reply.status >= 400:
         # The storage has words of its own.
-        return [] if operation == "put" else _against(ERROR, reply.body, f"{operation} refuses")
+        return [] if operation == "put" else against(ERROR, reply.body, f"{operation} refuses")
     found = [f"{operation}: {name} in the query" for name in request.query if name not in QUERIES.get(operation, [])]
     if operation in SENT:
-        found += _against(SENT[operation], json.loads(request.body), f"{operation} sends")
+        found += against(SENT[operation], json.loads(request.body), f"{operation} sends")
     if operation == "upload":
         found += [f"upload: {name} in the form" for name in form_names(request.body) if name not in UPLOAD]
         found += [f"upload: no {name}" for name in ("Location", "X-Together-File-Id") if name not in reply.headers]
     if operation in ANSWERS:
-        found += _against(ANSWERS[operation], reply.body, f"{operation} answers")
+        found += against(ANSWERS[operation], reply.body, f"{operation} answers")
     return found
 
 
@@ -332,37 +312,14 @@ def form_names(body: bytes) -> list[str]:
     return [name.decode() for name in _NAMES.findall(body)]
 
 
-def _against(schema: dict[str, Any], value: Any, what: str) -> list[str]:
-    validator = jsonschema.Draft202012Validator(schema)
-    return [f"{what}: {error.json_path}: {error.message[:200]}" for error in validator.iter_errors(value)]
-
-
-class Watched(TogetherSandbox):
-    """Keeps all requests, and what of them and of the answers is not as the contract has it."""
-
-    def __init__(self, **more: Any) -> None:
-        super().__init__(**more)
-        self.sent: list[tuple[str, Request]] = []
-        self.violations: list[str] = []
+class Watched(Held, TogetherSandbox):
+    """The stand-in, held to the contract."""
 
     def routes(self) -> list[Route]:
-        return [replace(route, answer=self._watch(route)) for route in super().routes()]
+        return self.held(super().routes())
 
-    def _watch(self, route: Route) -> Any:
-        def handle(request: Request) -> Reply:
-            self.sent.append((route.operation, request))
-            try:
-                reply = route.answer(request)
-            except Refusal as refusal:
-                self.violations += violations(route.operation, request, refusal.reply, refused=True)
-                raise
-            refused = reply.status >= 400
-            if not (isinstance(reply.body, dict) and reply.body.get("status") == ODD):
-                self.violations += violations(route.operation, request, reply, refused=refused)
-            return reply
+    def broken(self, operation: str, request: Request, reply: Reply, *, refused: bool) -> list[str]:
+        return violations(operation, request, reply, refused=refused)
 
-        return handle
-
-    def asked(self, operation: str) -> list[Request]:
-        """The requests of one operation, in order."""
-        return [request for each, request in self.sent if each == operation]
+    def odd(self, reply: Reply) -> bool:
+        return isinstance(reply.body, dict) and reply.body.get("status") == ODD
