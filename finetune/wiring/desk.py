@@ -286,7 +286,7 @@ class Desk(Planning):
             alive=lambda: alive(self.beats, self.clock),
             ahead=self._database_ahead,
             artifacts=self.adapters.reach,
-            lost=self.sync.lost,
+            lost=lambda: self.sync.lost(),
         )
 
     def _examine_broker(self) -> "Broker | None":
