@@ -19,7 +19,7 @@ from finetune.jobs import Event, Job, JobState
 from finetune.plan import AUTO, Called, Choice, Eligible, Plan, Weigh, aimed, choose, dear, few, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
 from finetune.spec import Recipe, RecipeFile, canonical
-from finetune.targets import Size
+from finetune.targets import CostOf, Size
 from finetune.tasks import ADVANCE
 from finetune.turns import Caps
 
@@ -42,9 +42,6 @@ class Data(Protocol):
 
 #: What is known of a target's limits: provider, method and base model to rules, or None.
 RulesOf = Callable[[str, Method, str], DataRules | None]
-
-#: What a training costs: provider, recipe, tokens of one epoch at least and at most.
-CostOf = Callable[[str, Recipe, tuple[int, int]], Cost]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,12 @@
 """Versions that cost by the hour once they are deployed: consent first, in the books first, and nothing left behind."""
 
+from decimal import Decimal
+
 import pytest
 
+from finetune.abilities import Hosting
 from finetune.errors import GatewayError, UsageError
-from finetune.hosting import LONGEST
+from finetune.hosting import LONGEST, against
 from finetune.promoter import LEASE
 from finetune.promotions import Wanted
 from finetune.sandbox.azure_deployments import Deployed
@@ -279,3 +282,12 @@ def test_a_crash_anywhere_leaves_nothing_that_costs_and_is_in_no_book(tmp_path, 
     assert sorted(stage.costing) == [stage.name(version) for version in kept]
     assert stage.sync.look() == []
     stage.close()
+
+
+def test_where_only_use_is_paid_there_is_nothing_to_agree_to():
+    def asked(usd):
+        hosting = Hosting(usd_per_hour=usd and Decimal(usd), source="a page", kind="on demand", fix="look it up")
+        problem = against("bot@v1", hosting, None)
+        return problem and problem.code
+
+    assert (asked("0"), asked("0.01"), asked(None)) == (None, "E843", "E843")
