@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/demo.stamp
 TEST := $(VENV)/test.stamp
-# Two files at a time. Unit tests have processes of their own: Hypothesis sees it when a thread that some package left
-# behind draws from Python's shared generator.
-PARALLEL := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone'
+# Files at a time. Those that start processes wait a third of their time, so that on two cores four keep both busy;
+# unit tests never wait. They have processes of their own: Hypothesis sees it when a thread that some package left behind
+# draws from Python's shared generator.
+PARALLEL := $(BIN)/pytest --dist loadfile --no-loadscope-reorder -m 'not alone' -n
 # Not empty when .venv is missing, or when the Python that it was made from is gone.
 BROKEN := $(shell test -x $(BIN)/python || echo broken)
 
@@ -22,8 +23,8 @@ demo: $(DEMO) ## train the quickstart recipe on this machine and follow it; FT_H
 	$(BIN)/ft submit recipes/quickstart.yaml --follow
 
 test: $(TEST) servers litellm lint types ## set everything up, then lint, types, import contracts and all tests (what CI runs)
-	$(PARALLEL) tests/stack tests/cli tests/flow tests/wire tests/contract
-	$(PARALLEL) tests/unit
+	$(PARALLEL) 4 tests/stack tests/cli tests/flow tests/wire tests/contract
+	$(PARALLEL) 2 tests/unit
 	$(BIN)/pytest -m alone
 
 servers: ## install Redis and PostgreSQL where they are missing; the tests start their own

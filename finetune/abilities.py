@@ -122,6 +122,8 @@ class Past:
     label: str | None
     #: `training` in the words of recipes, as far as they were told.
     training: Json
+    #: `dpo.beta`; None: nobody told, or the method has none.
+    beta: float | None = None
     seed: int | None
     train_file: str
     validation_file: str | None

@@ -112,8 +112,10 @@ def against(what: str, hosting: Hosting, accepted: Decimal | None) -> Problem | 
     )
 
 
-def notice(what: str, hosting: Hosting) -> Problem:
-    """What is told of a running cost that is agreed to, before anything is paid for."""
+def notice(what: str, hosting: Hosting) -> Problem | None:
+    """What is told of a running cost that is agreed to, before anything is paid for; None: only use is paid."""
+    if hosting.usd_per_hour == 0:
+        return None
     why = f"the price is that of {hosting.source}; it ends when the version retires"
     return Problem(
         code="E843", level="warning", what=f"{what} will be deployed, at {price(hosting)}, used or not", why=why

@@ -1,4 +1,4 @@
-"""Names that nobody else has: of jobs, promotions and workers; and who asks."""
+"""Names that nobody else has: of jobs, promotions, workers and sittings; and who asks."""
 
 import getpass
 import os
@@ -17,6 +17,11 @@ def new_job_id() -> str:
 def new_promotion_id() -> str:
     """`pr_` and ten letters or digits, at random."""
     return f"pr_{_random()}"
+
+
+def new_token() -> str:
+    """What tells one holder of a lease from the next, where no row outlives both to count them."""
+    return secrets.token_hex(8)
 
 
 def _random() -> str:

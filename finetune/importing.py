@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
 from finetune.abilities import Past
-from finetune.errors import Problem, ProviderError
+from finetune.errors import DataError, Problem, ProviderError, StateError, UsageError
+from finetune.files import sync, unwritable
 from finetune.jobs import Event, Job, JobState, Json
 from finetune.ports import Clock, JobStore
 from finetune.releases import ModelStore
@@ -22,6 +26,19 @@ _LAYOUTS: Final = {"sft": "openai", "dpo": "openai-dpo"}
 _NAME: Final = 64
 #: Files that a folder may have for a file's id.
 _ENDINGS: Final = ("", ".jsonl", ".json")
+#: Brings a file to a place, whole or not at all; False: it is not to be had (`abilities.Importable.fetch_file`).
+Fetch = Callable[[str, Path], bool]
+
+
+class Books(Protocol):
+    """What is written down of jobs that were taken in before."""
+
+    def add_rows(self, job: Job, event: Event) -> bool:
+        """Keep this `recipe` and `data` of the job, and their digest with its version, in one transaction.
+
+        The event tells of it. False: they were kept so before, and nothing was written. Raises StateError.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +54,26 @@ class Imported:
     rows: int | None
     #: Whether it was here before.
     known: bool = False
+    #: Whether it was, and has got rows now that it lacked.
+    added: bool = False
     #: Why it was not taken.
     why: str | None = None
 
 
 def exported(path: Path) -> list[Json]:
-    """The jobs of a file: a JSON object with `data`, a JSON list, or one job a line. Raises ProviderError E416."""
+    """The jobs of a file: a JSON object with `data`, a JSON list, or one job a line.
+
+    Raises ProviderError E416; UsageError for a file that cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProviderError(_unread(path, getattr(error, "strerror", None) or "it is not UTF-8 text")) from None
-    try:
-        found = json.loads(text)
-    except ValueError:
-        try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as error:
-            raise ProviderError(_unread(path, f"it is no JSON: {error}")) from None
+    except UnicodeDecodeError:
+        raise ProviderError(_unread(path, "it is not UTF-8 text")) from None
+    except OSError as error:
+        what, why = f"{path} cannot be read", error.strerror or str(error)
+        fix = "name a file that has what `GET /v1/fine_tuning/jobs` answers, or leave --from out: then it is asked"
+        raise UsageError(Problem(code="E901", what=what, why=why, fix=fix)) from None
+    found = _parsed(path, text)
     if isinstance(found, dict) and found.get("has_more") is True:
         raise ProviderError(_unread(path, "it is one page of several (`has_more`): the others have jobs too"))
     rows = found.get("data", [found]) if isinstance(found, dict) else found
@@ -62,9 +82,88 @@ def exported(path: Path) -> list[Json]:
     return rows
 
 
+def _parsed(path: Path, text: str) -> Any:
+    """One document, or a list of what its lines are."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        whole = error
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            # Where not even the first line is a job, it was meant as one document.
+            why = f"line {number} is no JSON: {error}" if rows else f"it is no JSON: {whole}"
+            raise ProviderError(_unread(path, why)) from None
+    return rows
+
+
 def _unread(path: Path, why: str) -> Problem:
     fix = "export what `GET /v1/fine_tuning/jobs` answers: its `data`, or one job a line"
     return Problem(code="E416", what=f"{path} has no list of fine-tuning jobs", why=why, fix=fix)
+
+
+def from_folder(folder: Path) -> Fetch:
+    """Takes files out of a folder that has them by their ids. Raises DataError for one that it may not read."""
+
+    def fetch(file_id: str, to: Path) -> bool:
+        # An id comes from outside, and may lead nowhere else.
+        named = (folder / f"{Path(file_id).name}{ending}" for ending in _ENDINGS)
+        there = next((each for each in named if each.is_file()), None)
+        if there is None:
+            return False
+        try:
+            source = there.open("rb")
+        except OSError as error:
+            why, fix = error.strerror or str(error), "give read access to it"
+            raise DataError(Problem(code="E203", what=f"{there} cannot be read", why=why, fix=fix)) from None
+        with source, to.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        return True
+
+    return fetch
+
+
+class Files:
+    """Training files of an account, each kept once, under the digest of its content."""
+
+    def __init__(self, folder: Path, fetch: Fetch) -> None:
+        """`folder` keeps them."""
+        self._folder, self._fetch = folder, fetch
+        self._got: dict[str, Path | None] = {}
+
+    def know(self, file_id: str, path: Path) -> None:
+        """That this file is there already, and need not be fetched."""
+        self._got[file_id] = path
+
+    def get(self, file_id: str) -> Path | None:
+        """Where it is kept; None: it is not to be had. Asked for once. Blocks. Raises what `fetch` does, StateError."""
+        if file_id not in self._got:
+            self._got[file_id] = self._kept(file_id)
+        return self._got[file_id]
+
+    def missing(self, file_id: str) -> Path:
+        """The place that stands for one that is not to be had: nothing is there."""
+        return self._folder / Path(file_id).name
+
+    def _kept(self, file_id: str) -> Path | None:
+        aside = self._folder / f".taking-{os.getpid()}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._fetch(file_id, aside):
+                return None
+            sync(aside)
+            with aside.open("rb") as content:
+                name = hashlib.file_digest(content, "sha256").hexdigest()
+            kept = aside.replace(self._folder / f"{name}.jsonl")
+            sync(self._folder)
+        except OSError as error:
+            raise StateError(unwritable(self._folder, error)) from None
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+        return kept
 
 
 class Importer:
@@ -74,43 +173,46 @@ class Importer:
         self,
         jobs: JobStore,
         models: ModelStore,
+        books: Books,
         clock: Clock,
         *,
-        folder: Path,
         owner: str,
         new_id: Callable[[], str],
     ) -> None:
-        """`folder` keeps the files that are fetched."""
-        self._jobs, self._models, self._clock = jobs, models, clock
-        self._folder, self._owner, self._new_id = folder, owner, new_id
+        """`owner` is who they belong to from now on."""
+        self._jobs, self._models, self._books, self._clock = jobs, models, books, clock
+        self._owner, self._new_id = owner, new_id
 
-    def take(self, provider: str, past: Sequence[Past], fetch: Callable[[str, Path], bool]) -> list[Imported]:
+    def take(self, provider: str, past: Sequence[Past], files: Files) -> list[Imported]:
         """Keep each as a job that has succeeded, and its model as a version. Blocks while files are fetched.
 
-        `fetch` downloads a file, False when it is gone (`abilities.Importable.fetch_file`); a file that is in the
-        folder already is not asked for. Raises what it raises, and StateError.
+        One that was taken before without its rows gets those that are to be had now; nothing else of it changes.
+        Raises what `Files.get` raises, and StateError.
         """
         here = {job.remote_id: job for job in self._jobs.recent() if job.provider == provider}
-        return [self._one(provider, each, fetch, here.get(each.remote_id)) for each in past]
+        for job in here.values():
+            for side, path in _here(job).items():
+                if path is not None and (file_id := job.data.get("files", {}).get(side)):
+                    files.know(file_id, path)
+        return [self._one(provider, each, files, here.get(each.remote_id)) for each in past]
 
-    def _one(self, provider: str, past: Past, fetch: Callable[[str, Path], bool], known: Job | None) -> Imported:
+    def _one(self, provider: str, past: Past, files: Files, known: Job | None) -> Imported:
         told = partial(
             Imported, remote_id=past.remote_id, base_model=past.base_model, model=str(past.artifact["model"])
         )
         if known is not None:
-            return told(ref=self._versioned(known), rows=_told_rows(known), known=True)
+            job = self._with_rows(known, files)
+            return told(ref=self._versioned(job), rows=_told_rows(job), known=True, added=job is not known)
         if past.method not in _LAYOUTS:
             return told(ref=None, rows=None, why=f"recipes have no method {past.method!r}")
-        train = self._file(past.train_file, fetch)
-        held_out = self._file(past.validation_file, fetch) if past.validation_file else None
-        job = self._job(provider, past, train, held_out)
+        job = self._job(provider, past, files)
         try:
             Recipe.model_validate(job.recipe)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(step) for step in first["loc"])
             return told(ref=None, rows=None, why=f"a recipe cannot have its {where}: {first['msg']}")
-        job, _ = self._jobs.submit(job, self._said(past), force=False)
+        job, _ = self._jobs.submit(job, self._said(past.remote_id), force=False)
         return told(ref=self._versioned(job), rows=_told_rows(job))
 
     def _versioned(self, job: Job) -> str | None:
@@ -121,29 +223,41 @@ class Importer:
             return version.ref
         return job.model
 
-    def _job(self, provider: str, past: Past, train: Path | None, held_out: Path | None) -> Job:
+    def _with_rows(self, job: Job, files: Files) -> Job:
+        """The job with the rows that it lacked; itself where it lacks none, or none are to be had."""
+        wanted, had = job.data.get("files", {}), _here(job)
+        got = {side: had[side] or files.get(file_id) for side, file_id in wanted.items()}
+        if all(got[side] == had[side] for side in wanted):
+            return job
+        new = replace(job, **_placed(job.recipe, wanted, got, files))
+        found = dict.fromkeys(file_id for side, file_id in wanted.items() if got[side] != had[side])
+        added = self._books.add_rows(new, self._said(f"rows of {' and '.join(found)}"))
+        return new if added else self._jobs.get(job.id)
+
+    def _job(self, provider: str, past: Past, files: Files) -> Job:
         name = _slug(past.label or past.base_model.rpartition("/")[2])
         recipe: Json = {"version": 1, "name": name, "base_model": past.base_model, "provider": provider}
-        # The file's name stands where it is gone: whoever retargets it is told which is missing.
-        recipe["dataset"] = {"path": str(train or self._folder / past.train_file), "format": _LAYOUTS[past.method]}
+        recipe["dataset"] = {"format": _LAYOUTS[past.method]}
         recipe |= {"method": past.method} if past.method != "sft" else {}
-        recipe |= {"validation": {"path": str(held_out)}} if held_out else {}
         recipe |= {"training": past.training} if past.training else {}
+        recipe |= {"dpo": {"beta": past.beta}} if past.beta is not None else {}
         recipe |= {"seed": past.seed} if past.seed is not None else {}
+        wanted = {"train": past.train_file}
+        wanted |= {"validation": past.validation_file} if past.validation_file else {}
+        got = {side: files.get(file_id) for side, file_id in wanted.items()}
         return Job(
             id=self._new_id(),
             name=name,
             owner=self._owner,
             provider=provider,
             base_model=past.base_model,
-            recipe=recipe,
+            **_placed(recipe, wanted, got, files),
             fingerprint=hashlib.sha256(f"{provider}/{past.remote_id}".encode()).hexdigest(),
             state=JobState.SUCCEEDED,
             provider_state="succeeded",
             attempt=1,
             run_key=past.run_key,
             remote_id=past.remote_id,
-            data=_data(recipe, train, held_out),
             artifact=past.artifact,
             admitted_at=past.created_at,
             created_at=past.created_at,
@@ -151,40 +265,45 @@ class Importer:
             finished_at=past.finished_at,
         )
 
-    def _file(self, file_id: str, fetch: Callable[[str, Path], bool]) -> Path | None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        plain = Path(file_id).name
-        for ending in _ENDINGS:
-            if (there := self._folder / f"{plain}{ending}").is_file():
-                return there
-        to = self._folder / f"{plain}.jsonl"
-        return to if fetch(file_id, to) else None
-
-    def _said(self, past: Past) -> Event:
-        return Event(kind="state", message=f"imported: {past.remote_id}", at=self._clock.now())
+    def _said(self, what: str) -> Event:
+        return Event(kind="state", message=f"imported: {what}", at=self._clock.now())
 
 
-def _data(recipe: Json, train: Path | None, held_out: Path | None) -> Json:
-    rows, more = (_rows(path) if path else 0 for path in (train, held_out))
+def _placed(recipe: Json, wanted: Mapping[str, str], got: Mapping[str, Path | None], files: Files) -> Json:
+    """`recipe` and `data` of a job whose files these are, by side."""
+    # The file's name stands where it is gone: whoever retargets it is told which is missing.
+    train, held_out = got["train"] or files.missing(wanted["train"]), got.get("validation")
+    recipe = {**recipe, "dataset": {**recipe["dataset"], "path": str(train)}}
+    recipe |= {"validation": {"path": str(held_out)}} if held_out else {}
     digest = hashlib.sha256()
-    for path in (train, held_out):
-        digest.update(path.read_bytes() if path else b"")
-    return {
-        "train": recipe["dataset"]["path"],
+    for path in filter(None, (got["train"], held_out)):
+        digest.update(path.read_bytes())
+    data = {
+        "train": str(train),
         "validation": str(held_out) if held_out else None,
-        "train_rows": rows,
-        "validation_rows": more,
+        "train_rows": _rows(got["train"]),
+        "validation_rows": _rows(held_out),
         "digest": digest.hexdigest(),
         "format": recipe["dataset"]["format"],
+        "files": dict(wanted),
     }
+    return {"recipe": recipe, "data": data}
+
+
+def _here(job: Job) -> dict[str, Path | None]:
+    """The files of its rows, by side; None: it is not there."""
+    paths = {side: job.data.get(side) for side in ("train", "validation")}
+    return {side: Path(path) if path and Path(path).is_file() else None for side, path in paths.items()}
 
 
 def _told_rows(job: Job) -> int | None:
     """Rows of its training file; None: it was not to be had."""
-    return job.data["train_rows"] if Path(job.data["train"]).is_file() else None
+    return job.data["train_rows"] if _here(job)["train"] else None
 
 
-def _rows(path: Path) -> int:
+def _rows(path: Path | None) -> int:
+    if path is None:
+        return 0
     with path.open("rb") as lines:
         return sum(1 for line in lines if line.strip())
 

@@ -99,6 +99,9 @@ class Job:
     doubt_until: datetime | None = None
     #: US dollars as texts: `low`, `high` and `basis` as planned, `quote` by the provider. None where nothing is billed.
     cost: Json | None = None
+    #: What its training was foreseen to take (`estimates.to_row`): `seconds` and `memory_bytes`, each `low` and `high`;
+    #: either may be missing. None: nothing was foreseen.
+    estimate: Json | None = None
     #: Latest progress: step, total_steps, loss, tokens_per_s, eta_s. None until the provider reports one.
     progress: Json | None = None
     #: What was trained: adapter path and digest, or the provider's model id. None until trained.

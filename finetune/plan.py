@@ -155,18 +155,23 @@ def unmet(recipe: Recipe, title: str, context: int | None, score: float | None) 
 
 def planned(recipe: Recipe, choice: Choice, train_rows: int, validation_rows: int) -> Plan:
     """What will be done with so many rows."""
-    own_batches = choice.hosted and "training.batch_size" not in explicit(recipe)
-    steps = math.ceil(train_rows / recipe.training.batch_size) * recipe.training.epochs
     return Plan(
         provider=choice.provider,
         base_model=choice.base_model,
         train_rows=train_rows,
         validation_rows=validation_rows,
-        steps=None if own_batches else steps,
+        steps=steps(recipe, train_rows, hosted=choice.hosted),
         epochs=recipe.training.epochs,
         considered=choice.considered,
         hosted=choice.hosted,
     )
+
+
+def steps(recipe: Recipe, train_rows: int, *, hosted: bool) -> int | None:
+    """Optimiser steps over all epochs; None where the target chooses its own batch size."""
+    if hosted and "training.batch_size" not in explicit(recipe):
+        return None
+    return math.ceil(train_rows / recipe.training.batch_size) * recipe.training.epochs
 
 
 def priced(file: RecipeFile, plan: Plan, cost: Cost) -> Plan:

@@ -4,18 +4,22 @@
 | --- | --- |
 | data, validation | the very rows that the version was trained on and measured by |
 | gate, register | the same, so the new version has to reach what the old one had to |
-| epochs, batch size, absolute rates, LoRA, seed | the same where the target honours them, else left out |
+| epochs, batch size, absolute rates, LoRA, beta, seed | the same where the target honours them, else left out |
 | `learning_rate_multiplier` | left out: a factor on one target's own rate says nothing of another's |
 | `provider_options` | left out: words of the old target |
 | `resources`, `local` | kept for own machines, else left out |
 | `register.max_hosting` | left out: agreed to for another target |
 | `allow_ignored` | without what was left out |
+
+Rows that measure nothing, for they are those that it was trained on, are left out too.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, get_args
 
+from finetune.errors import DataError, Problem
 from finetune.jobs import Job, Json
 from finetune.plan import OURS, within
 from finetune.spec import Recipe, canonical, explicit
@@ -71,8 +75,10 @@ def retargeted(
             changes.append(Change(field=field, before=value, after=None, why=why.format(provider)))
     _put(new, "provider", provider)
     _put(new, "base_model", base_model)
-    for field, value in _rows(job).items():
-        _put(new, field, value)
+    new |= (rows := _rows(job))
+    if "validation" not in rows and (gone := _unmeasured(job)):
+        _drop(new, "validation")
+        changes.append(gone)
     if old.allow_ignored:
         kept = [each for each in old.allow_ignored if each not in {change.field for change in changes}]
         _put(new, "allow_ignored", kept) if kept else _drop(new, "allow_ignored")
@@ -98,9 +104,48 @@ def _rows(job: Job) -> Json:
     """The rows as they were written down for the job: whoever is measured by them has not seen them."""
     written = str(job.data.get("format", ""))
     found: Json = {"dataset": {"path": job.data["train"], "format": written if written in _FORMATS else "auto"}}
-    if job.data.get("validation"):
-        found["validation"] = {"path": job.data["validation"]}
+    if (held_out := job.data.get("validation")) and held_out != job.data["train"]:
+        found["validation"] = {"path": held_out}
     return found
+
+
+def _unmeasured(job: Job) -> Change | None:
+    """Why there is nothing to measure by any more; None: there never was."""
+    if held_out := job.data.get("validation"):
+        return Change(field="validation.path", before=held_out, after=None, why="it was trained on these very rows")
+    if file_id := job.data.get("files", {}).get("validation"):
+        why = f"its rows are not here; `ft import {job.provider} --files FOLDER` adds them"
+        return Change(field="validation.path", before=file_id, after=None, why=why)
+    return None
+
+
+def must_have_rows(job: Job, ref: str, recipe: Recipe) -> None:
+    """Raise DataError E201 where this recipe wants rows that were written down for the job, and are gone."""
+    wants = {"train": ("dataset.path", recipe.dataset.path)}
+    if recipe.validation and recipe.validation.path:
+        wants["validation"] = ("validation.path", recipe.validation.path)
+    lost = {
+        side: (field, path)
+        for side, (field, path) in wants.items()
+        if path == job.data.get(side) and not Path(path).is_file()
+    }
+    if lost:
+        raise DataError(*(_lost(job, ref, side, field) for side, (field, _) in lost.items()))
+
+
+def _lost(job: Job, ref: str, side: str, field: str) -> Problem:
+    did = "was trained on" if side == "train" else "was measured by"
+    place, fix = job.data[side], f"put the same rows into a file, and add --set {field}=FILE"
+    file_id = job.data.get("files", {}).get(side)
+    if file_id is None:
+        first = job.recipe.get("dataset" if side == "train" else "validation", {}).get("path")
+        why = f"they were in {place}" + (f", written there from {first}" if first else "") + ", and were removed"
+    else:
+        got = f"they were in {place}, and were removed" if job.data[f"{side}_rows"] else "the import got no such file"
+        why = f"{job.provider} calls them {file_id}; {got}"
+        again = f"`ft import {job.provider}` asks for them again, or takes them out of a folder (--files FOLDER)"
+        fix = f"{again}; or {fix}"
+    return Problem(code="E201", what=f"the rows that {ref} {did} are gone", why=why, fix=fix)
 
 
 def _differences(old: Json, new: Json, known: set[str]) -> list[Change]:

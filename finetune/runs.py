@@ -99,24 +99,34 @@ class Placements(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """A place that an evaluation has."""
+
+    ref: str
+    share: Share
+    #: Of this sitting: who has the same place later has another.
+    token: str
+
+
 class Seats(Protocol):
     """Places for evaluations on the cards of one machine (`placement.Site`), beside its trainings."""
 
     site: Site
 
-    def sit(self, ref: str, need: Need, now: datetime, ttl: timedelta) -> Share | None:
+    def sit(self, ref: str, need: Need, now: datetime, ttl: timedelta) -> Seat | None:
         """Take a place for this version; None: there is none now, and the next that suits is kept for it.
 
         Place and turn are held for `ttl`: who asks again within it keeps its turn. None too for one that has a place.
         """
         ...
 
-    def stay(self, ref: str, now: datetime, ttl: timedelta) -> None:
-        """Keep the place. Raises LeaseLost when it is another's by now."""
+    def stay(self, seat: Seat, now: datetime, ttl: timedelta) -> None:
+        """Keep the place. Raises LeaseLost when its time is over: it may be another's by now."""
         ...
 
-    def leave(self, ref: str) -> None:
-        """Give it back. Silent if unknown."""
+    def leave(self, seat: Seat) -> None:
+        """Give it back. Silent if it is lost, and another's is left alone."""
         ...
 
 

@@ -38,14 +38,14 @@ def seated(seats: Seats, clock: Clock, ref: str, resources: Mapping[str, Any]) -
     elif need.gpus == 0:
         yield _visible(Share())
     else:
-        share = seats.sit(ref, need, clock.now(), LEASE)
-        if share is None:
+        seat = seats.sit(ref, need, clock.now(), LEASE)
+        if seat is None:
             raise AllTaken(_all_taken(ref, need))
         try:
-            with held(lambda: seats.stay(ref, clock.now(), LEASE), _RENEW_S):
-                yield _visible(share)
+            with held(lambda: seats.stay(seat, clock.now(), LEASE), _RENEW_S):
+                yield _visible(seat.share)
         finally:
-            seats.leave(ref)
+            seats.leave(seat)
 
 
 def waits(promotion: Promotion, error: AllTaken, now: datetime) -> Json:

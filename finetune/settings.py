@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,9 @@ class Settings:
     gpus: str | None = None
     #: FT_GPU_HOUR_USD: what an hour of one of our own cards costs, held against limits.max_cost; None: nothing.
     gpu_hour_usd: str | None = None
+    #: FT_GPU_WATTS and FT_KWH_USD: what one of our cards draws while it trains, and the price of a kilowatt hour, which
+    #: add to that; None: power costs nothing.
+    power: tuple[str, str] | None = None
     #: FT_ARTIFACTS: where adapters are kept beside this machine's disk, `s3://bucket/prefix` or `gs://bucket/prefix`;
     #: None: nowhere.
     artifacts: str | None = None
@@ -53,6 +57,14 @@ class Settings:
     port: int
     #: FT_LOG_FORMAT: how workers and server write their log lines.
     log_format: Literal["text", "json"] = "text"
+
+    @property
+    def card_hour_usd(self) -> Decimal | None:
+        """What an hour of one of our own cards costs, with its power; None: nobody has said."""
+        if self.gpu_hour_usd is None and self.power is None:
+            return None
+        watts, kwh_usd = self.power or ("0", "0")
+        return Decimal(self.gpu_hour_usd or 0) + Decimal(kwh_usd) * Decimal(watts) / 1000
 
     @property
     def embedded(self) -> bool:
@@ -109,7 +121,8 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         sandbox=frozenset(name for name in (env.get("FT_SANDBOX") or "").split(",") if name),
         limits=_limits(env.get("FT_LIMITS") or ""),
         gpus=_gpus(env.get("FT_GPUS") or None),
-        gpu_hour_usd=_price(env.get("FT_GPU_HOUR_USD") or None),
+        gpu_hour_usd=_price("FT_GPU_HOUR_USD", env.get("FT_GPU_HOUR_USD") or None),
+        power=_power(env.get("FT_GPU_WATTS") or None, env.get("FT_KWH_USD") or None),
         artifacts=_artifacts(env.get("FT_ARTIFACTS") or None),
         catalogue=_path("FT_CATALOGUE", env["FT_CATALOGUE"]) if env.get("FT_CATALOGUE") else None,
         port=_port(env.get("FT_PORT") or "8765"),
@@ -141,13 +154,24 @@ def _limits(text: str) -> dict[str, int]:
     return found
 
 
-def _price(text: str | None) -> str | None:
+def _price(name: str, text: str | None, what: str = "a price in US dollars", example: str = "2.5") -> str | None:
     if text is None or re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
         return text
-    why = "it is a price in US dollars"
-    raise UsageError(
-        Problem(code="E902", what=f"FT_GPU_HOUR_USD is {text!r}", why=why, fix="write a number such as 2.5")
-    )
+    fix = f"write a number such as {example}"
+    raise UsageError(Problem(code="E902", what=f"{name} is {text!r}", why=f"it is {what}", fix=fix))
+
+
+def _power(watts: str | None, kwh_usd: str | None) -> tuple[str, str] | None:
+    watts = _price("FT_GPU_WATTS", watts, "what a card draws, in watts", "350")
+    kwh_usd = _price("FT_KWH_USD", kwh_usd, "the price of a kilowatt hour in US dollars", "0.3")
+    if watts is not None and kwh_usd is not None:
+        return watts, kwh_usd
+    if watts is None and kwh_usd is None:
+        return None
+    here, missing = ("FT_KWH_USD", "FT_GPU_WATTS") if watts is None else ("FT_GPU_WATTS", "FT_KWH_USD")
+    why = "power costs watts times the price of a kilowatt hour"
+    fix = f"set {missing} too, or unset {here}"
+    raise UsageError(Problem(code="E902", what=f"{here} is set, and {missing} is not", why=why, fix=fix))
 
 
 def _gpus(text: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What trainings were reckoned to cost, and what they have cost: by job, and by provider."""
+"""What trainings were foreseen to cost and take, and what they have: by job, and by provider."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,12 +6,29 @@ from decimal import Decimal
 from typing import Final
 
 from finetune.catalogue import Cost
+from finetune.estimates import from_row
 from finetune.jobs import Job, JobState
 
 _CENT: Final = Decimal("0.01")
 
 #: What so many trained tokens cost at a job's target by its published price; without a figure where there is none.
 PriceOf = Callable[[Job, int], Cost]
+#: Seconds that a training has taken; None: it does not count.
+Took = Callable[[Job], float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A range that was foreseen, and what has come."""
+
+    low: float
+    high: float
+    actual: float
+
+    @property
+    def error(self) -> float | None:
+        """The middle of the range over what has come, minus one; None where that is nothing."""
+        return (self.low + self.high) / 2 / self.actual - 1 if self.actual else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +44,9 @@ class Spending:
     #: `counted` by the provider or this machine; `reckoned` from the tokens that the provider has trained on; None:
     #: nobody tells.
     how: str | None
+    #: Seconds, and bytes of a card at the peak; None where one of the two is unknown.
+    seconds: Held | None = None
+    memory: Held | None = None
 
     @property
     def error(self) -> float | None:
@@ -55,13 +75,15 @@ class Tally:
     estimated_low: Decimal
     estimated_high: Decimal
     actual: Decimal
-    #: The mean of the errors without their signs; None where nothing is compared.
+    #: The means of the errors without their signs; None where nothing is compared.
     mean_error: float | None
+    mean_time_error: float | None
+    mean_memory_error: float | None
 
 
-def spendings(jobs: Iterable[Job], price_of: PriceOf) -> list[Spending]:
+def spendings(jobs: Iterable[Job], price_of: PriceOf, took: Took) -> list[Spending]:
     """Those that have ended well, in their order."""
-    return [_spending(job, price_of) for job in jobs if job.state is JobState.SUCCEEDED]
+    return [_spending(job, price_of, took) for job in jobs if job.state is JobState.SUCCEEDED]
 
 
 def tallies(found: Iterable[Spending]) -> list[Tally]:
@@ -72,11 +94,26 @@ def tallies(found: Iterable[Spending]) -> list[Tally]:
     return [_tally(name, by[name]) for name in sorted(by)]
 
 
-def _spending(job: Job, price_of: PriceOf) -> Spending:
-    cost = job.cost or {}
+def _spending(job: Job, price_of: PriceOf, took: Took) -> Spending:
+    cost, foreseen = job.cost or {}, from_row(job.estimate)
     low, high = (Decimal(said) if (said := cost.get(key)) is not None else None for key in ("low", "high"))
     actual, how = _actual(job, price_of)
-    return Spending(job_id=job.id, provider=job.provider, low=low, high=high, actual=actual, how=how)
+    return Spending(
+        job_id=job.id,
+        provider=job.provider,
+        low=low,
+        high=high,
+        actual=actual,
+        how=how,
+        seconds=_held(foreseen.seconds, took(job) if foreseen.seconds else None),
+        memory=_held(foreseen.memory, (job.artifact or {}).get("peak_memory_bytes")),
+    )
+
+
+def _held(foreseen: tuple[float, float] | None, actual: float | None) -> Held | None:
+    if foreseen is None or actual is None:
+        return None
+    return Held(low=foreseen[0], high=foreseen[1], actual=actual)
 
 
 def _actual(job: Job, price_of: PriceOf) -> tuple[Decimal | None, str | None]:
@@ -91,7 +128,6 @@ def _actual(job: Job, price_of: PriceOf) -> tuple[Decimal | None, str | None]:
 
 def _tally(name: str, mine: list[Spending]) -> Tally:
     both = [each for each in mine if each.within is not None]
-    errors = [abs(each.error) for each in both if each.error is not None]
     return Tally(
         provider=name,
         jobs=len(mine),
@@ -100,5 +136,12 @@ def _tally(name: str, mine: list[Spending]) -> Tally:
         estimated_low=sum((each.low or Decimal(0) for each in both), Decimal(0)),
         estimated_high=sum((each.high or Decimal(0) for each in both), Decimal(0)),
         actual=sum((each.actual or Decimal(0) for each in both), Decimal(0)),
-        mean_error=sum(errors) / len(errors) if errors else None,
+        mean_error=_mean(each.error for each in both),
+        mean_time_error=_mean(each.seconds.error for each in mine if each.seconds),
+        mean_memory_error=_mean(each.memory.error for each in mine if each.memory),
     )
+
+
+def _mean(errors: Iterable[float | None]) -> float | None:
+    found = [abs(each) for each in errors if each is not None]
+    return sum(found) / len(found) if found else None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from finetune import traces
@@ -14,11 +13,12 @@ from finetune.abilities import Keyed
 from finetune.catalogue import Cost, DataRules, Method
 from finetune.data import KIND_OF, DataReport, DataRequest
 from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem, UsageError
+from finetune.estimates import Estimate, to_row
 from finetune.ids import login
 from finetune.jobs import Event, Job, JobState
 from finetune.plan import AUTO, Called, Choice, Eligible, Plan, Weigh, aimed, choose, dear, few, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
-from finetune.spec import Recipe, RecipeFile, canonical
+from finetune.spec import Recipe, RecipeFile, canonical, rooted
 from finetune.targets import CostOf, Size
 from finetune.tasks import ADVANCE
 from finetune.turns import Caps
@@ -31,6 +31,10 @@ class Data(Protocol):
         """Look at the rows, with lengths in tokens of the base model. Never raises for what they say."""
         ...
 
+    def count(self, request: DataRequest, base_models: Sequence[str]) -> "Counted":
+        """What `prepare` would say, and `tokens` of what it would write, for each base model. Writes nothing."""
+        ...
+
     def prepare(self, request: DataRequest, base_model: str) -> PreparedData:
         """Write the rows down for their target. Idempotent. Raises DataError, StateError."""
         ...
@@ -39,14 +43,21 @@ class Data(Protocol):
         """All tokens of the training rows, at least and at most."""
         ...
 
+    def longest(self, data: PreparedData, base_model: str) -> int:
+        """Tokens of the longest training row, at most."""
+        ...
 
+
+#: What was found, and tokens of the training rows at least and at most, by base model.
+Counted = tuple[DataReport, Mapping[str, tuple[int, int]]]
+Foresee = Callable[[Recipe, int, Callable[[], int]], Estimate]
 #: What is known of a target's limits: provider, method and base model to rules, or None.
 RulesOf = Callable[[str, Method, str], DataRules | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Market:
-    """What the catalogue knows, as functions; each has an answer for a provider that it does not know."""
+class Conditions:
+    """What recipes meet here, as functions: what the catalogue knows, with an answer for providers that it does not."""
 
     rules_of: RulesOf
     eligible: Eligible
@@ -56,8 +67,13 @@ class Market:
     servable: Callable[[Recipe], Sequence[Problem]] = lambda recipe: ()
     #: What may be under way at once. Without any, nothing waits for its turn.
     caps: Caps = field(default_factory=dict)
+    #: What a training is foreseen to take: recipe with its target, rows of an epoch, tokens of the longest row.
+    foresee: Foresee = lambda recipe, rows, longest: Estimate()
 
 
+_UNWEIGHED = (
+    "which target costs least is known when the data is read, so `--fetch` and `ft submit` may name another one"
+)
 #: Fields of a recipe that change nothing in the outcome: where the data is, how it is checked, who was chosen.
 _NOT_THE_RESULT = frozenset({"dataset", "validation", "provider", "privacy"})
 
@@ -69,6 +85,7 @@ class Ready:
     file: RecipeFile
     data: PreparedData
     plan: Plan
+    estimate: Estimate
     #: See `Job.priority`.
     priority: int = 0
 
@@ -93,12 +110,12 @@ class Submitter:
         clock: Clock,
         *,
         data: Data,
-        market: Market,
+        conditions: Conditions,
         providers: Mapping[str, Provider],
         new_id: Callable[[], str],
     ) -> None:
         self._jobs, self._queue, self._clock = jobs, queue, clock
-        self._data, self._market, self._new_id = data, market, new_id
+        self._data, self._conditions, self._new_id = data, conditions, new_id
         self._providers = providers
 
     def check(
@@ -106,15 +123,19 @@ class Submitter:
     ) -> tuple[Plan, DataReport]:
         """The plan, and what was found in the data. Writes nothing; reads elsewhere only with `fetch`.
 
-        The options are those of DataRequest. Raises DataError, or NotEligible if the data has no fault, with everything
-        that stands against recipe and data at once.
+        The target is that of `ready`; where prices decide it, rows are read once more to count tokens. The options are
+        those of DataRequest. Raises DataError, or NotEligible if the data has no fault, with everything that stands
+        against recipe and data at once.
         """
         file = rooted(file)
-        choice, against = self._choose(file)
+        choice, against = self._weighed(file, partial(self._counted, file, fetch))
+        file = aimed(file, choice.base_model) if choice else file
         request = replace(self._request(file, choice), fetch=fetch, near=near, every=every)
         report = self._data.inspect(request, file.recipe.base_model)
         if report.errors or choice is None:
             raise (DataError if report.errors else NotEligible)(*report.problems, *against)
+        if report.unseen and self._rivals(file, choice):
+            report = replace(report, notes=(*report.notes, _UNWEIGHED))
         return planned(file.recipe, choice, report.train_rows, report.validation_rows), report
 
     def ready(self, file: RecipeFile) -> Ready:
@@ -123,10 +144,8 @@ class Submitter:
         Raises StateError too, and AuthenticationFailed when the target's credentials are not set.
         """
         file = rooted(file)
-        choice, against = self._choose(file)
-        if choice is not None and file.recipe.provider == AUTO:
-            choice, against = self._weighed(file, choice)
-            file = aimed(file, choice.base_model) if choice else file
+        choice, against = self._weighed(file, lambda base_models: self.size(file))
+        file = aimed(file, choice.base_model) if choice else file
         try:
             with traces.span("check data"):
                 data = self._data.prepare(self._request(file, choice), file.recipe.base_model)
@@ -139,24 +158,51 @@ class Submitter:
         plan = planned(file.recipe, choice, data.train_rows, data.validation_rows)
         if plan.hosted:
             tokens = self._data.tokens(data, file.recipe.base_model)
-            plan = priced(file, plan, self._market.cost_of(plan.provider, file.recipe, tokens))
-        return Ready(file=file, data=data, plan=plan)
+            plan = priced(file, plan, self._conditions.cost_of(plan.provider, file.recipe, tokens))
+        same = file.recipe.model_copy(update={"provider": plan.provider})
+        longest = partial(self._data.longest, data, file.recipe.base_model)
+        return Ready(file=file, data=data, plan=plan, estimate=self._conditions.foresee(same, data.train_rows, longest))
 
-    def _weighed(self, file: RecipeFile, choice: Choice) -> tuple[Choice | None, tuple[Problem, ...]]:
-        """The choice again, with what each costs, where that may decide."""
-        able = [one.provider for one in choice.considered if not one.problems]
-        if not choice.hosted or len(able) == 1:
-            return choice, ()
-        size = self.size(file)
+    def _rivals(self, file: RecipeFile, choice: Choice) -> list[str]:
+        """How those that could train it call the base model, where what they cost decides which; else none."""
+        able, wanted = [one.provider for one in choice.considered if not one.problems], file.recipe.base_model
+        if file.recipe.provider != AUTO or not choice.hosted or len(able) == 1:
+            return []
+        return [self._conditions.called(name, wanted) or wanted for name in able]
+
+    def _weighed(
+        self, file: RecipeFile, sized: Callable[[Sequence[str]], Size | None]
+    ) -> tuple[Choice | None, tuple[Problem, ...]]:
+        """`_choose`, with what each costs where that may decide.
+
+        `sized` says what is to be trained on, by the names of base models whose tokens it has to know; None: it cannot.
+        """
+        choice, against = self._choose(file)
+        rivals = self._rivals(file, choice) if choice else []
+        size = sized(rivals) if rivals else None
+        if size is None:
+            return choice, against
 
         def weigh(provider: str, base_model: str) -> tuple[Cost, list[Problem]]:
             mine = aimed(file, base_model)
-            cost = self._market.cost_of(provider, mine.recipe, size.tokens(base_model))
+            cost = self._conditions.cost_of(provider, mine.recipe, size.tokens(base_model))
             too_dear = dear(mine, f"{provider}/{base_model}", cost)
-            rules = self._market.rules_of(provider, mine.recipe.method, base_model)
+            rules = self._conditions.rules_of(provider, mine.recipe.method, base_model)
             return cost, [*few(mine, rules, size.train_rows), *([too_dear] if too_dear else [])]
 
         return self._choose(file, weigh)
+
+    def _counted(self, file: RecipeFile, fetch: bool, base_models: Sequence[str]) -> Size | None:
+        """`size`, with nothing written; None: the data has faults, which `inspect` tells, or is elsewhere."""
+        request = replace(self._request(file, None), rules=None, privacy="off", fetch=fetch)
+        report, tokens = self._data.count(request, base_models)
+        if report.errors or report.unseen:
+            return None
+        return Size(
+            train_rows=report.train_rows,
+            validation_rows=report.validation_rows,
+            tokens=lambda base_model: tokens[base_model],
+        )
 
     def size(self, file: RecipeFile) -> Size:
         """What is to be trained on, whatever the target; written down in no target's layout. Idempotent.
@@ -166,8 +212,8 @@ class Submitter:
         file = rooted(file)
         request = replace(self._request(file, None), rules=None)
         data = self._data.prepare(request, file.recipe.base_model)
-        tokens = cache(partial(self._data.tokens, data))
-        return Size(train_rows=data.train_rows, validation_rows=data.validation_rows, tokens=tokens)
+        tokens, longest = cache(partial(self._data.tokens, data)), cache(partial(self._data.longest, data))
+        return Size(train_rows=data.train_rows, validation_rows=data.validation_rows, tokens=tokens, longest=longest)
 
     def _unconfigured(self, provider: str) -> list[Problem]:
         found = self._providers[provider]
@@ -198,7 +244,8 @@ class Submitter:
             fingerprint=_fingerprint(ready),
             priority=ready.priority,
             data=_record(ready.data),
-            cost=_priced(plan),
+            cost=_priced(plan.cost or ready.estimate.cost),
+            estimate=to_row(ready.estimate),
             deadline_s=ready.file.recipe.limits.deadline_s,
         )
         length = f"{plan.steps} steps" if plan.steps else f"{plan.epochs} epochs"
@@ -225,12 +272,12 @@ class Submitter:
         if job.state not in (JobState.FAILED, JobState.CANCELLED):
             raise UsageError(_not_over(job))
         recipe = Recipe.model_validate(job.recipe)
-        against = [each for each in self._market.eligible(job.provider, recipe) if each.level == "error"]
+        against = [each for each in self._conditions.eligible(job.provider, recipe) if each.level == "error"]
         if against:
             raise NotEligible(*against)
         if job.provider in self._providers and (missing := self._unconfigured(job.provider)):
             raise AuthenticationFailed(*missing)
-        same = ("name", "provider", "base_model", "recipe", "fingerprint", "data", "priority")
+        same = ("name", "provider", "base_model", "recipe", "fingerprint", "data", "priority", "estimate")
         estimate = {key: job.cost.get(key) for key in ("low", "high", "basis")} if job.cost else None
         new = self._new(**{key: getattr(job, key) for key in same}, cost=estimate, deadline_s=recipe.limits.deadline_s)
         return self._queued(new, f"queued: {job.target}, again after {job.id}", force=False)
@@ -243,10 +290,10 @@ class Submitter:
             id=self._new_id(),
             owner=login(),
             state=JobState.QUEUED,
-            admitted_at=None if self._market.caps else now,
+            admitted_at=None if self._conditions.caps else now,
             deadline_at=deadline_at,
             trace=traces.header(),
-            due_at=deadline_at if self._market.caps else now,
+            due_at=deadline_at if self._conditions.caps else now,
             created_at=now,
             changed_at=now,
         )
@@ -255,7 +302,7 @@ class Submitter:
         told = Event(kind="state", message=note, at=job.created_at)
         with traces.span("commit"):
             job, created = self._jobs.submit(job, told, force=force)
-        if created and not self._market.caps:
+        if created and not self._conditions.caps:
             with traces.span("wake"):
                 self._queue.wake(ADVANCE, job.id)
         return job, created
@@ -265,13 +312,15 @@ class Submitter:
         recipe, against = file.recipe, tuple[Problem, ...]()
         choice = None
         try:
-            choice = choose(file, self._providers, self._market.eligible, called=self._market.called, weigh=weigh)
+            choice = choose(
+                file, self._providers, self._conditions.eligible, called=self._conditions.called, weigh=weigh
+            )
             recipe = recipe.model_copy(update={"provider": choice.provider, "base_model": choice.base_model})
         except NotEligible as error:
             against = error.problems
         after = [
             replace(file.problem(each.code, each.field or "", each.what, each.why, each.fix), level=each.level)
-            for each in self._market.servable(recipe)
+            for each in self._conditions.servable(recipe)
         ]
         against += tuple(each for each in after if each.level == "error")
         if choice is None or against:
@@ -298,7 +347,7 @@ class Submitter:
             kind=KIND_OF[recipe.method],
             privacy=recipe.privacy,
             max_tokens=recipe.training.max_seq_length,
-            rules=self._market.rules_of(provider, recipe.method, recipe.base_model),
+            rules=self._conditions.rules_of(provider, recipe.method, recipe.base_model),
         )
 
 
@@ -313,28 +362,6 @@ def _fingerprint(ready: Ready) -> str:
     return fingerprint(canonical(ready.file.recipe), ready.data.digest, ready.plan.target)
 
 
-def rooted(file: RecipeFile) -> RecipeFile:
-    """The recipe with relative paths of its base model (`./`, `../`, `~`) and guard suites as absolute ones.
-
-    Like the data's, they start at the recipe's folder: the worker that reads them stands elsewhere.
-    """
-    recipe = file.recipe
-    changed: dict[str, object] = {}
-    if recipe.base_model.startswith(("./", "../", "~")):
-        changed["base_model"] = str(_rooted(file, recipe.base_model))
-    if recipe.gate and (guards := tuple(_guard(file, name) for name in recipe.gate.guards)) != recipe.gate.guards:
-        changed["gate"] = recipe.gate.model_copy(update={"guards": guards})
-    return replace(file, recipe=recipe.model_copy(update=changed)) if changed else file
-
-
-def _rooted(file: RecipeFile, path: str) -> Path:
-    return (file.path.parent / Path(path).expanduser()).resolve()
-
-
-def _guard(file: RecipeFile, name: str) -> str:
-    return str(_rooted(file, name)) if name.endswith((".yaml", ".yml")) else name
-
-
 def _record(data: PreparedData) -> dict[str, object]:
     return {
         "train": str(data.train),
@@ -346,8 +373,7 @@ def _record(data: PreparedData) -> dict[str, object]:
     }
 
 
-def _priced(plan: Plan) -> dict[str, object] | None:
-    cost = plan.cost
+def _priced(cost: Cost | None) -> dict[str, object] | None:
     if cost is None:
         return None
     low, high = (None if each is None else str(each) for each in (cost.low_usd, cost.high_usd))

@@ -6,7 +6,7 @@ it out; then this machine before a hosted API, one that is set up before one tha
 a higher or unknown one, and the name.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import ROUND_UP, Decimal
@@ -26,12 +26,16 @@ from finetune.spec.types import least_score
 
 _CENT: Final = Decimal("0.01")
 _UNPRICED: Final = Cost(basis="own machines; FT_GPU_HOUR_USD says what an hour of theirs costs")
+#: Warnings that leave open whether it can be trained: a term that nobody here can look up, cards that are too small.
+_CONDITIONS: Final = ("E309", "E321")
 _ORDER: Final = ("trainer", "maker", "host", "server", "gateway")
 
 #: What a training costs: provider, recipe, tokens of one epoch at least and at most.
 CostOf = Callable[[str, Recipe, tuple[int, int]], Cost]
 #: Seconds that a training of so many rows, epochs multiplied in, has taken here at least and at most; None: none has.
 TimeOf = Callable[[str, str, int], tuple[float, float] | None]
+#: See `Market.memory_of`.
+MemoryOf = Callable[[Recipe, int], tuple[tuple[int, int] | None, Sequence[Problem]]]
 
 
 class Verdict(StrEnum):
@@ -60,12 +64,16 @@ class Target:
     cost: Cost | None = None
     #: At least and at most, as trainings of this kind have taken here; None: none has.
     seconds: tuple[float, float] | None = None
+    #: Of a card here, bytes, at least and at most; None: not known, or not trained here.
+    memory: tuple[int, int] | None = None
     #: Whether the data leaves this installation; None where nothing is trained.
     leaves: bool | None = None
     #: Tokens of one request; None: not published.
     context: int | None = None
     #: Keys of what can answer with the result.
     served: tuple[str, ...] = ()
+    #: Those of them that are set up here.
+    served_here: tuple[str, ...] = ()
     create_until: date | None = None
     serve_until: date | None = None
     verdict: Verdict
@@ -84,8 +92,13 @@ class Market:
     time_of: TimeOf
     #: What stands against measuring and serving what a recipe makes, with its field.
     servable: Callable[[Recipe], Sequence[Problem]] = lambda recipe: ()
+    #: Keys of gateways that are set up here.
+    here: Collection[str] = ()
     #: US dollars an hour of a card here; None: nobody has said.
     card_hour_usd: Decimal | None = None
+    #: Memory that the local trainer needs for a recipe with a longest row of so many tokens, and what should be known
+    #: of that.
+    memory_of: MemoryOf = lambda recipe, longest: (None, ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +109,8 @@ class Size:
     validation_rows: int
     #: Of one epoch, at least and at most, as a base model counts them.
     tokens: Callable[[str], tuple[int, int]]
+    #: Of the longest row, at most; 0: not looked at.
+    longest: Callable[[str], int] = lambda base_model: 0
 
 
 def compare(file: RecipeFile, size: Size, market: Market) -> list[Target]:
@@ -205,7 +220,8 @@ class _Row:
             name=self._name, title=sheet.title if sheet else self._name, kind=kind, verdict=Verdict.NO, reasons=()
         )
         if sheet is not None and (kind != "trainer" or (sheet.tunes is not None and not sheet.tunes.value)):
-            return replace(row, served=_served(sheet), reasons=(_elsewhere(sheet),))
+            served, here = self._served()
+            return replace(row, served=served, served_here=here, reasons=(_elsewhere(sheet),))
         return self._trained(row)
 
     def _trained(self, row: Target) -> Target:
@@ -218,22 +234,25 @@ class _Row:
             errors.append(_no_adapter(row.title))
         else:
             errors += against(self._file, self._provider)
+        served, here = self._served()
         row = replace(
             row,
             base_model=self._there,
             leaves=self._name != LOCAL,
             context=context(self._market.catalogue, self._model, self._there or ""),
-            served=_served(self._sheet),
+            served=served,
+            served_here=here,
             create_until=self._first("create_until"),
             serve_until=self._first("serve_until"),
         )
         rules = self._sheet.rules(recipe.method, recipe.base_model) if self._sheet else None
         errors += few(self._file, rules, self._size.train_rows)
         if self._there is not None:
-            row, over = self._priced(row)
-            errors += over
+            row, found = self._priced(row)
+            errors += [each for each in found if each.level == "error"]
+            warnings += [each for each in found if each.level == "warning"]
         missing: list[Problem] = self._provider.unconfigured() if isinstance(self._provider, Keyed) else []
-        sure = not (missing or any(each.code == "E309" for each in warnings))
+        sure = not (missing or any(each.code in _CONDITIONS for each in warnings))
         verdict = Verdict.NO if errors else Verdict.POSSIBLE if sure else Verdict.CONDITIONAL
         return replace(row, verdict=verdict, reasons=tuple(errors or (*missing, *warnings)))
 
@@ -241,7 +260,9 @@ class _Row:
         recipe, size, over = self._file.recipe, self._size, list[Problem]()
         seconds = self._market.time_of(self._name, recipe.base_model, size.train_rows * recipe.training.epochs)
         if self._name == LOCAL:
-            cost = _own(self._market.card_hour_usd, seconds, recipe.resources.gpus or 1)
+            memory, tight = self._market.memory_of(recipe, size.longest(recipe.base_model))
+            row, over = replace(row, memory=memory), placed(self._file, tight)
+            cost = own(self._market.card_hour_usd, seconds, recipe.resources.gpus or 1)
         else:
             cost = self._market.cost_of(self._name, recipe, size.tokens(recipe.base_model))
             over += [found] if (found := dear(self._file, f"{self._name}/{recipe.base_model}", cost)) else []
@@ -251,6 +272,13 @@ class _Row:
             what = f"such a training has taken {least}, and limits.deadline is {limit / 3600:.1f} h"
             over.append(self._file.problem("E316", "limits.deadline", what, fix="raise it, or train on fewer rows"))
         return replace(row, cost=cost, seconds=seconds), over
+
+    def _served(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What can answer with the result, and what of it is set up here: gateways, and providers with credentials."""
+        every = tuple(each.at for each in self._sheet.served) if self._sheet else ()
+        found = {at: self._market.providers.get(at) for at in every}
+        ready = {at for at, each in found.items() if isinstance(each, Keyed) and not each.unconfigured()}
+        return every, tuple(at for at in every if at in ready or at in self._market.here)
 
     def _first(self, which: Literal["create_until", "serve_until"]) -> date | None:
         """The earlier day of the provider's and the model's."""
@@ -266,7 +294,7 @@ class _Row:
         )
 
 
-def _own(card_hour_usd: Decimal | None, seconds: tuple[float, float] | None, cards: int) -> Cost:
+def own(card_hour_usd: Decimal | None, seconds: tuple[float, float] | None, cards: int) -> Cost:
     """What own machines cost, by how long such trainings have taken on them."""
     if card_hour_usd is None:
         return _UNPRICED
@@ -274,10 +302,6 @@ def _own(card_hour_usd: Decimal | None, seconds: tuple[float, float] | None, car
         return Cost(basis=f"{card_hour_usd} an hour of a card, and none of this kind has trained here yet")
     low, high = ((Decimal(each) * cards / 3600 * card_hour_usd).quantize(_CENT, ROUND_UP) for each in seconds)
     return Cost(low_usd=low, high_usd=high, basis=f"{cards} x {card_hour_usd} an hour, by trainings that have run here")
-
-
-def _served(sheet: ProviderSheet | None) -> tuple[str, ...]:
-    return tuple(each.at for each in sheet.served) if sheet else ()
 
 
 def _elsewhere(sheet: ProviderSheet) -> Problem:

@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 from tests.support.servers import PostgresServer, RedisServer
 
@@ -20,8 +22,14 @@ _NO_WAY_OUT = "http://127.0.0.1:9"
 
 
 def pytest_configure() -> None:
-    """Before any import of the Hugging Face libraries, which read this once."""
+    """Before any import of torch and the Hugging Face libraries, which read these once."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # Of every process that computes, here and below: while the cores are busy, two threads that wait for each other at
+    # every small product burn up to twenty times the processor time of one.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    # How long an example takes says how busy the machine is. What has to be fast is measured where nothing else runs.
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,9 @@ Layout = Literal[
     "fireworks",
     "fireworks-dpo",
     "bedrock",
+    "completion",
     "local",
+    "local-dpo",
 ]
 
 METHODS: Final[tuple[Method, ...]] = ("sft", "dpo")

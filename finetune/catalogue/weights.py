@@ -26,13 +26,19 @@ def called(catalogue: Catalogue, name: str, base_model: str) -> str | None:
 
 
 def stand_in(catalogue: Catalogue, name: str, base_model: str) -> str | None:
-    """Open weights of the same family or maker that this target has, the first that a sheet names; None: none."""
+    """Open weights of the same family or maker that this target has, the first that a sheet names; None: none.
+
+    Never the model itself, under none of its names.
+    """
+    weights_of_it = _weights(catalogue, base_model)
     for sheet in catalogue.sheets.values():
         model = sheet.model(base_model)
         if model is None:
             continue
+        own = (base_model, model.name, weights_of_it)
         for weights in (*model.stands_in, *sheet.stands_in):
-            if there := called(catalogue, name, weights.value):
+            there = None if weights.value in own else called(catalogue, name, weights.value)
+            if there and there not in own:
                 return there
     return None
 

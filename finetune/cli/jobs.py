@@ -73,7 +73,7 @@ def _submit(recipes: list[Path], overrides: list[str], shown: Shown, *, force: b
 
     # All recipes are read before the first is submitted: a fault in the last must not leave half of them queued.
     begun = [Scope("ft submit") for _ in recipes]
-    with Reading() as reading:
+    with Reading(quiet=shown.quiet) as reading:
         desk = Desk(say=say, reading=reading.show)
         ready = [_ready(desk, path, overrides, scope) for path, scope in zip(recipes, begun, strict=True)]
     send(desk, ready, begun, shown, force=force, yes=yes)

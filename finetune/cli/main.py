@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.cli import catalogue, data, exports, hosted, jobs, models, plans, queue, recipes, releases, serve
+from finetune.cli import (
+    catalogue,
+    data,
+    estimates,
+    exports,
+    hosted,
+    jobs,
+    models,
+    plans,
+    queue,
+    recipes,
+    releases,
+    serve,
+)
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
@@ -44,10 +57,11 @@ _COMMANDS: tuple[tuple[str, Callable[..., object]], ...] = (
     ("init", recipes.init),
     ("validate", recipes.validate),
     ("plan", plans.plan),
+    ("estimate", estimates.estimate),
     ("submit", jobs.submit),
     ("retarget", plans.retarget),
     ("import", plans.take_in),
-    ("costs", plans.costs),
+    ("costs", estimates.costs),
     ("status", jobs.status),
     ("watch", jobs.watch),
     ("logs", jobs.logs),

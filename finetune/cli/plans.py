@@ -1,5 +1,6 @@
 """plan, retarget, import: every target side by side; a recipe for another one; what others have trained."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,12 @@ from finetune.cli.jobs import Shown, send
 from finetune.cli.output import must, out, out_json, paint, say, table, tell
 from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides, Yes, put
+from finetune.errors import AuthenticationFailed, FtError
 from finetune.wiring import Desk
 
 if TYPE_CHECKING:
     from finetune.importing import Imported
+    from finetune.retarget import Retarget
     from finetune.spec import RecipeFile
     from finetune.submission import Ready
     from finetune.targets import Target
@@ -66,28 +69,71 @@ def retarget(
     """Train a version again at another target: its rows, its gate, its alias.
 
     Shows what of the recipe changes, and why. The alias moves when the new version has passed the same gate; until then
-    the old one answers.
+    the old one answers. With --output the recipe is checked as well, and written only if nothing is against it.
 
     Examples: ft retarget support-bot --to local/Qwen/Qwen3-0.6B · ft retarget bot --to together --output bot.yaml
     """
     from finetune.traces import Scope
 
-    there = output is not None and output.exists()
-    must(not there, f"{output} exists already", "it would be lost", "name another file, or remove it")
+    if output is not None:
+        _must_be_free(output)
     begun = Scope("ft retarget")
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
-        file, made = desk.retarget(model, to, gateways, overrides or [])
-        ready = None if output else _ready(desk, file, begun)
-    rows = [(each.field, _short(each.before), _short(each.after), each.why) for each in made.changes]
-    table(("FIELD", "WAS", "IS", "BECAUSE"), rows, to=say)
-    if ready is None or output is not None:
-        assert output is not None
-        put(output, desk.written(file))
-        out(str(output))
+        file, made = desk.retarget(model, to, gateways, overrides or [], output)
+        rows = [(each.field, _short(each.before), _short(each.after), each.why) for each in made.changes]
+        table(("FIELD", "WAS", "IS", "BECAUSE"), rows, to=say)
+        ready = _ready(desk, file, begun, keyless=output is not None)
+    if output is not None:
+        _write(desk, ready, (file, made), output, as_json=as_json)
         return
+    assert ready is not None
     shown = Shown(follow=follow, as_json=as_json, quiet=False, rehearsed=False)
     send(desk, [ready], [begun], shown, force=False, yes=yes)
+
+
+def _must_be_free(output: Path) -> None:
+    there, folder = output.exists() or output.is_symlink(), output.parent
+    must(not there, f"{output} exists already", "it would be lost", "name another file, or remove it")
+    must(folder.is_dir(), f"there is no folder {folder}", f"{output} would be in it", f"make it: mkdir -p {folder}")
+
+
+def _ready(desk: Desk, file: "RecipeFile", begun: "Scope", *, keyless: bool) -> "Ready | None":
+    """The recipe, checked as `ft submit` does. `keyless`: None, with a warning, where only credentials are missing."""
+    try:
+        with begun:
+            return desk.submitter.ready(file)
+    except AuthenticationFailed as error:
+        if not keyless:
+            raise
+        # Who writes a recipe need not have the key.
+        for problem in error.problems:
+            tell(replace(problem, level="warning"))
+        return None
+    except FtError as error:
+        say("the new recipe cannot be taken as it is; `--set FIELD=VALUE` changes it:")
+        # It is in no file: nothing can be looked up at a line of it.
+        problems = (
+            replace(each, file=None, line=None, column=None) if each.file == str(file.path) else each
+            for each in error.problems
+        )
+        raise type(error)(*problems) from None
+
+
+def _write(
+    desk: Desk, ready: "Ready | None", new: "tuple[RecipeFile, Retarget]", output: Path, *, as_json: bool
+) -> None:
+    from finetune.spec import canonical
+
+    file, made = new
+    for warning in (*file.notes, *((*ready.plan.warnings, *ready.data.warnings) if ready else ())):
+        tell(warning)
+    put(output, desk.written(file))
+    if as_json:
+        changes = [asdict(each) for each in made.changes]
+        out_json({"output": str(output), "recipe": canonical(file.recipe), "changes": changes})
+    else:
+        out(str(output))
 
 
 def take_in(
@@ -103,7 +149,7 @@ def take_in(
     """Take the fine-tuning jobs of an account into the registry: models, hyperparameters, training files.
 
     From then on `ft retarget` trains them again elsewhere. Nothing there is changed, and nothing is paid. Again is the
-    same.
+    same, and adds training files that were not to be had before.
 
     Examples: ft import openai · ft import openai --from jobs.json --files training/
     """
@@ -117,51 +163,15 @@ def take_in(
             head,
             [(e.ref or "-", e.model, e.base_model, "gone" if e.rows is None else str(e.rows), _note(e)) for e in found],
         )
+        if any(each.ref and each.rows is None for each in found):
+            say("rows that are gone: `--files FOLDER` adds them, now or later, from files that are named by their ids")
         say("next: `ft expiring` tells until when they answer, `ft retarget NAME@vN --to TARGET` trains one elsewhere")
     else:
         say(f"{export or provider} has no fine-tuning job that has ended well")
 
 
-def costs(as_json: AsJson = False) -> None:
-    """Compare what trainings were reckoned to cost with what they have cost, by provider.
-
-    Counted by the provider or this machine; else the tokens that it has trained on, at the published price.
-
-    Examples: ft costs · ft costs --json
-    """
-    from finetune.spending import tallies
-
-    desk = Desk(say=say)
-    found = desk.spendings()
-    if as_json:
-        out_json([desk.views.spending(each) for each in found])
-        return
-    head = ("PROVIDER", "JOBS", "COMPARED", "ESTIMATED USD", "ACTUAL USD", "WITHIN", "MEAN ERROR")
-    rows = [
-        (
-            each.provider,
-            str(each.jobs),
-            str(each.compared),
-            f"{each.estimated_low}-{each.estimated_high}" if each.compared else "-",
-            f"{each.actual:.2f}" if each.compared else "-",
-            f"{each.within} of {each.compared}" if each.compared else "-",
-            "-" if each.mean_error is None else f"{each.mean_error:.0%}",
-        )
-        for each in tallies(found)
-    ]
-    if rows:
-        table(head, rows)
-    else:
-        say("no job has ended well yet: there is nothing to compare")
-
-
 def _note(one: "Imported") -> str:
-    return one.why or ("here already" if one.known else "")
-
-
-def _ready(desk: Desk, file: "RecipeFile", begun: "Scope") -> "Ready":
-    with begun:
-        return desk.submitter.ready(file)
+    return one.why or ("its rows were added" if one.added else "here already" if one.known else "")
 
 
 def _short(value: object) -> str:
@@ -183,6 +193,8 @@ def _draw(found: "list[Target]") -> None:
         head = ("TARGET", "MODEL", "COST", "TIME", "DATA", "CONTEXT", "SERVED BY", "ENDS", "VERDICT")
         table(head, [_cells(each) for each in able])
         for each in able:
+            if each.memory:
+                out(paint(f"  {each.name}: {span_text(*each.memory)} of memory; `ft estimate` shows what for", "dim"))
             for reason in each.reasons:
                 out(paint(f"  {each.name}: {reason.what}", "dim"))
     else:
@@ -199,11 +211,11 @@ def _cells(target: "Target") -> tuple[str, ...]:
     return (
         target.name,
         target.base_model or "-",
-        _cost(target),
-        _time(target),
+        cost_text(target),
+        time_text(target),
         "leaves" if target.leaves else "stays",
         f"{target.context:,}" if target.context else "?",
-        " ".join(target.served) or "?",
+        served_text(target),
         _ends(target),
         _WORDS[target.verdict],
     )
@@ -216,14 +228,22 @@ def _because(target: "Target") -> str:
     return f"{first.what}{way}{more}"
 
 
-def _cost(target: "Target") -> str:
+def cost_text(target: "Target") -> str:
+    """What it costs, at least and at most."""
     cost = target.cost
     if cost is None or cost.high_usd is None:
         return "?" if target.leaves else "own machines"
     return f"{cost.high_usd} USD" if cost.low_usd == cost.high_usd else f"{cost.low_usd}-{cost.high_usd} USD"
 
 
-def _time(target: "Target") -> str:
+def served_text(target: "Target") -> str:
+    """What can answer with its result: first what is set up here, the others in parentheses."""
+    here, others = " ".join(target.served_here), " ".join(at for at in target.served if at not in target.served_here)
+    return f"{here} ({others})" if here and others else here or (others and f"({others})") or "?"
+
+
+def time_text(target: "Target") -> str:
+    """How long it takes, at least and at most."""
     if target.seconds is None:
         return "?"
     low, high = (_span(each) for each in target.seconds)
@@ -239,3 +259,14 @@ def _span(seconds: float) -> str:
 def _ends(target: "Target") -> str:
     days = [each.isoformat() for each in (target.create_until, target.serve_until) if each]
     return min(days, default="-")
+
+
+def bytes_text(size: int) -> str:
+    """Memory as people read it."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def span_text(low: int, high: int) -> str:
+    """A range of it."""
+    least, most = bytes_text(low), bytes_text(high)
+    return least if least == most else f"{least} - {most}"

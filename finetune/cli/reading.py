@@ -1,5 +1,6 @@
 """How far the reading of training data is: a moving line on a terminal, now and then a line elsewhere."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -13,9 +14,10 @@ _EVERY_S = {True: 0.2, False: 10.0}
 class Reading:
     """Shows progress on stderr. A context manager: leaving it clears the line."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        """`quiet`: nothing is shown."""
         self._terminal = sys.stderr.isatty()
-        self._next = time.monotonic() + _QUIET_S[self._terminal]
+        self._next = math.inf if quiet else time.monotonic() + _QUIET_S[self._terminal]
         self._shown = False
 
     def __enter__(self) -> Self:

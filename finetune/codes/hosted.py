@@ -1,4 +1,4 @@
-"""E306 to E320, E405 to E416, E706, E708, E906: hosted providers, their dates and bills, and the sandbox."""
+"""E306 to E321, E405 to E416, E706, E708, E906: hosted providers, their dates and bills, and the sandbox."""
 
 from finetune.codes.text import CodeText
 
@@ -80,6 +80,12 @@ CODES: dict[str, CodeText] = {
         "A warning. More than 90 days have passed since somebody read the page that a price, date or limit comes from. "
         "It may say something else by now. Look at the page; what has changed goes into a sheet of your own, which "
         "FT_CATALOGUE names (docs/catalogue.md).",
+    ),
+    "E321": CodeText(
+        "a training that needs more memory than there is",
+        "A warning; with `provider: auto` it rules own machines out. By the base model's config.json, weights, "
+        "adapter, optimizer and a single row take more than `resources.memory` asks for, or than the largest card of "
+        "this machine and of living workers has. `ft estimate recipe.yaml` shows what takes how much.",
     ),
     "E405": CodeText(
         "a credential that is not accepted",

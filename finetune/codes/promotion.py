@@ -73,7 +73,8 @@ CODES: dict[str, CodeText] = {
         "The provider wants the tuned model deployed before it answers, and bills each hour of that, whether anybody "
         "asks it or not. So nothing is deployed unless the recipe (`register: {max_hosting: 3 USD}`) or `ft promote "
         '--max-hosting "3 USD"` agrees to that much an hour. A price that nobody publishes is never agreed to: say '
-        "what your contract has in AZURE_HOSTING_USD. As a warning it tells what will be billed.",
+        "what your contract has in AZURE_HOSTING_USD, FIREWORKS_HOSTING_USD or TOGETHER_HOSTING_USD. As a warning it "
+        "tells what will be billed.",
     ),
     "E844": CodeText(
         "being deployed, or undeployed",
@@ -85,8 +86,8 @@ CODES: dict[str, CodeText] = {
     "E845": CodeText(
         "nothing to export, or to fetch",
         "The version has no adapter on this machine. Its weights are at a hosted provider: `ft models fetch` brings "
-        "them here where it hands them out. Or `ft models gc --retired` has removed the files; the version itself "
-        "stays in the books.",
+        "them here where it hands them out, and not while the version answers from a deployment there. Or `ft models "
+        "gc --retired` has removed the files; the version itself stays in the books.",
     ),
     "E846": CodeText(
         "the place cannot be used",

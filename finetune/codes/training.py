@@ -58,7 +58,8 @@ CODES: dict[str, CodeText] = {
     ),
     "E610": CodeText(
         "prepared data broken",
-        'The trainer could not read the prepared data, or a line in it is not `{"messages": [...]}`. '
+        'The trainer could not read the prepared data, or a line in it is no row of the method: `{"messages": [...]}` '
+        'for sft, `{"prompt": [...], "chosen": [...], "rejected": [...]}` for dpo. '
         "Preparation writes these files, so something changed them since. Check the data with `ft data "
         "check` and submit again.",
     ),
@@ -70,8 +71,8 @@ CODES: dict[str, CodeText] = {
     ),
     "E612": CodeText(
         "nothing to learn",
-        "No row has an assistant message with a weight within `training.max_seq_length` tokens. Raise it, "
-        "or check the data with `ft validate`.",
+        "No row has an assistant message with a weight, or of preferences two answers that differ, within "
+        "`training.max_seq_length` tokens. Raise it, or check the data with `ft validate`.",
     ),
     "E613": CodeText(
         "unknown target module",

@@ -13,7 +13,7 @@ from finetune.data.parts import Progress, parts_of
 from finetune.data.report import DataReport
 from finetune.data.request import DataRequest
 from finetune.data.sides import Sides
-from finetune.data.walk import USUAL, Walk
+from finetune.data.walk import Walk, written_as
 from finetune.errors import DataError
 from finetune.files import sync
 from finetune.ports import PreparedData
@@ -59,7 +59,7 @@ def prepare(
     Idempotent, and safe for several at once: the folder appears whole or not at all. What a killed `prepare` left in
     `out` is removed after a day. Raises DataError with every fault found, StateError when `out` cannot be written.
     """
-    format = request.rules.format if request.rules else USUAL[request.kind or "chat"]
+    format = written_as(request)
     with writing(out):
         aside = folder_aside(out, _ASIDE)
     try:

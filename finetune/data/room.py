@@ -1,11 +1,11 @@
 """The data room as a submission sees it: where it writes, how it counts tokens, whom it tells how far it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from finetune.data.measure import total
+from finetune.data.measure import counted, longest, total
 from finetune.data.parts import Progress
 from finetune.data.preparing import inspect, prepare
 from finetune.data.report import DataReport
@@ -28,6 +28,10 @@ class Room:
         """Look at the rows."""
         return inspect(request, partial(self.tokens_of, base_model), progress=self.progress)
 
+    def count(self, request: DataRequest, base_models: Sequence[str]) -> tuple[DataReport, Mapping[str, Range]]:
+        """Count what `prepare` would write, for each of these."""
+        return counted(request, {name: self.tokens_of(name) for name in base_models}, self.progress)
+
     def prepare(self, request: DataRequest, base_model: str) -> PreparedData:
         """Write the rows down for their target."""
         return prepare(request, self.out, partial(self.tokens_of, base_model), progress=self.progress)
@@ -35,3 +39,7 @@ class Room:
     def tokens(self, data: PreparedData, base_model: str) -> Range:
         """Count what is trained on."""
         return total(data.train, data.format, self.tokens_of(base_model), self.progress)
+
+    def longest(self, data: PreparedData, base_model: str) -> int:
+        """Tokens of the longest row that is trained on, at most."""
+        return longest(data.train, data.format, self.tokens_of(base_model))

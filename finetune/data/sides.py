@@ -42,6 +42,11 @@ class Side:
             self.file.writelines(lines)
 
     @property
+    def wants(self) -> bool:
+        """Whether `add` needs the lines."""
+        return self.file is not None
+
+    @property
     def digest(self) -> str:
         """sha256 of the rows' sha256 so far."""
         return self._digest.hexdigest()

@@ -49,6 +49,11 @@ class _File:
     writer: Writer | None = None
 
 
+def written_as(request: DataRequest) -> str:
+    """The format in which rows are written for the target of the request."""
+    return request.rules.format if request.rules else USUAL[request.kind or "chat"]
+
+
 def format_of(first: Block, request: DataRequest) -> tuple[Format, bool]:
     """The format of a file by its first block, and whether it was found out from the rows."""
     if request.format != "auto":
@@ -150,7 +155,7 @@ class Walk:
             privacy=self._privacy,
             write=format.name if parts.write == "" else parts.write,
             redact=parts.redact,
-            keep=parts.sides.train.file is not None,
+            keep=parts.sides.train.wants,
             lossy=parts.lossy,
             longer=parts.lengths.longer if parts.lengths else None,
             near=self._near,

@@ -23,6 +23,10 @@ _FIXES: Final = {
     403: "check the key",
     404: f"{_FIX}; where models answer only once they are deployed, deploy it under this name",
 }
+#: Where OpenAI's key is for when no address is set.
+_VENDOR: Final = "https://api.openai.com/v1"
+#: The shortest value that may be a secret.
+_KEY_LEAST: Final = 8
 #: Why a choice may end without being an answer.
 _FILTERED: Final = "content_filter"
 
@@ -65,7 +69,7 @@ class Endpoint:
         openai = needed(_package, "ft-orchestrator[eval]")
         import httpx2
 
-        self._openai, self._key = openai, key
+        self._openai = openai
         self._client: Any = openai.OpenAI(
             api_key=key,
             base_url=at.base_url,
@@ -74,8 +78,13 @@ class Endpoint:
             # A redirect would take the key to a host that nobody has named.
             http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
+        headers = _account(at, environ)
         # The package takes these from the environment, whatever address and key it was given.
         self._client.organization = self._client.project = None
+        self._client._custom_headers = headers
+        # A gateway's header may hold a key; short values are none, and stand in many a word.
+        own = [value for value in headers.values() if len(value) >= _KEY_LEAST]
+        self._secrets = [key, *own] if at.key_env else own
         self._form = _Form()
 
     def answers(self, questions: Sequence[Question], max_tokens: int) -> list[Answer]:
@@ -165,10 +174,12 @@ class Endpoint:
         )
 
     def _clean(self, error: Any) -> str:
-        """What was said, on one line, without the key."""
+        """What was said, on one line, without the key and what else is secret."""
         body = getattr(error, "body", None)
         said = str(body.get("message") or error) if isinstance(body, dict) else str(error)
-        return " ".join(said.replace(self._key, "***").split())[:300] if self._key != "none" else said[:300]
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return " ".join(said.split())[:300]
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,24 @@ class _Form:
         if self.greedy and "temperature" in said and "support" in said.lower():
             return _Form(self.limit, False)
         return None
+
+
+def _account(at: Address, environ: Mapping[str, str]) -> dict[str, str]:
+    """Headers that choose the account, where OpenAI's own variables speak of this address and this key; else none.
+
+    A job that was created with them has a model that answers with them only.
+    """
+
+    def said(name: str) -> str:
+        return environ.get(name, "").strip()
+
+    theirs = said("OPENAI_BASE_URL") or _VENDOR
+    if at.key_env != "OPENAI_API_KEY" or at.base_url.rstrip("/") != theirs.rstrip("/"):
+        return {}
+    named = {"OpenAI-Organization": said("OPENAI_ORG_ID"), "OpenAI-Project": said("OPENAI_PROJECT_ID")}
+    lines = (line.partition(":") for line in said("OPENAI_CUSTOM_HEADERS").splitlines())
+    own = {name.strip(): value.strip() for name, colon, value in lines if colon}
+    return {**{name: value for name, value in named.items() if value}, **own}
 
 
 def _of(question: Question) -> dict[str, Any]:

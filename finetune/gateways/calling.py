@@ -19,6 +19,8 @@ _WORDS: Final = 400
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: A gateway may want time (a timeout at its side, too many calls): the same call may succeed later.
 _LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+#: Connections that were there and broke before the answer was whole.
+_BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,8 @@ class Chat:
 class Calls:
     """Calls of one gateway. Each takes a connection of its own, so a server that was restarted is met at once.
 
-    Safe for several threads. Nothing is repeated here, and no redirect is followed: a key goes nowhere else.
+    Safe for several threads. A GET whose connection breaks is sent once more at once; nothing else is repeated here. No
+    redirect is followed: a key goes nowhere else.
     """
 
     def __init__(self, place: Place, *, timeout_s: float = 30.0) -> None:
@@ -170,7 +173,13 @@ class Calls:
 
     def _sent(self, method: str, path: str, **more: Any) -> Answer:
         try:
-            answer = self._client.request(method, path, **more)
+            try:
+                answer = self._client.request(method, path, **more)
+            except _BROKEN:
+                # A question may be asked twice; whether what changes something was done, the caller finds out.
+                if method != "GET":
+                    raise
+                answer = self._client.request(method, path, **more)
         except httpx.TransportError as error:
             raise GatewayUnavailable(self._silence(f"{method} {path}", error)) from None
         headers = {name.lower(): value for name, value in answer.headers.items()}

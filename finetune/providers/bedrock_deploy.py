@@ -7,17 +7,19 @@ a custom model for on-demand inference" in Amazon's guide for which models, wher
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from finetune.abilities import Hosted, Hosting
 from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Json
-from finetune.providers.bedrock_wire import Wire, code_of, region
+from finetune.providers.bedrock_wire import REGIONS, Wire, code_of, everywhere, region_of
 
 if TYPE_CHECKING:
     from finetune.catalogue import ProviderSheet
+
+T = TypeVar("T")
 
 #: What begins the name of each of ours, and what begins its description, where the name that we gave stands whole.
 _PREFIX: Final = "ft-"
@@ -29,7 +31,6 @@ _FAILED: Final = "Failed"
 #: As the catalogue names it.
 _DEPLOYMENT: Final = "on-demand"
 _KIND: Final = "on demand, paid by the token"
-_REGIONS: Final = "Amazon's guide names us-east-1 and us-west-2 as the regions that can"
 #: How LiteLLM is told what a model behind an ARN can do, by the base in the ARN of the tuned model.
 _SPEAKS: Final[Mapping[str, str]] = {"amazon.nova-2-": "nova-2", "amazon.nova-": "nova"}
 _OTHERWISE: Final = "converse"
@@ -45,24 +46,25 @@ def hosting(sheet: "ProviderSheet | None", base_model: str) -> Hosting:
         said = f"Amazon's page {source.title!r}, read {source.read}"
         return Hosting(usd_per_hour=price.usd, source=said, kind=_KIND, fix="")
     why = f"Amazon's pages do not name {base_model} among the models that are hosted without an hourly price"
-    fix = "deploy it in Amazon's console, and put its address into the gateway yourself"
+    fix = "buy Provisioned Throughput for it in Amazon's console, and put its address into the gateway yourself"
     return Hosting(usd_per_hour=None, source=why, kind=_KIND, fix=fix)
 
 
 class Deployments:
-    """What `abilities.Deployable` is, for one account and region. Safe for threads."""
+    """What `abilities.Deployable` is, for one account. A model is deployed in its own region. Safe for threads."""
 
-    def __init__(self, wire: Wire, environ: Mapping[str, str]) -> None:
-        """Sends nothing."""
-        self._wire, self._region = wire, region(environ)
+    def __init__(self, wire: Callable[[str], Wire], own: str) -> None:
+        """`wire` gives what speaks to a region; `own` is looked at first. Sends nothing."""
+        self._wire, self._own = wire, own
 
     def deploy(self, name: str, model: str) -> Upstream | None:
         """Have the model (an ARN) deployed; None: it is under way. Raises ProviderError."""
-        there = self._look(_as_named(name))
+        where = region_of(model) or self._own
+        there = self._look(where, _as_named(name))
         if there is None:
-            self._create(name, model)
+            self._create(where, name, model)
             return None
-        if not _is_of(there, name) or there.get("modelArn") != model:
+        if _mark(there) != name or there.get("modelArn") != model:
             raise ProviderError(
                 Problem(
                     code="E407",
@@ -72,65 +74,81 @@ class Deployments:
                 )
             )
         if there.get("status") == _FAILED:
-            words = self._wire.clean(str(there.get("failureMessage") or "nothing"))
+            words = self._wire(where).clean(str(there.get("failureMessage") or "nothing"))
             what = f"Amazon Bedrock has not deployed {model}: its deployment {_as_named(name)} has failed"
-            fix = f"see the deployment in Amazon's console; {_REGIONS}"
+            can = f"by Amazon's guide {' and '.join(REGIONS)} can host it"
+            fix = f"delete it in Amazon's console and promote again; {can}"
             raise ProviderError(Problem(code="E407", what=what, why=f"it says: {words}", fix=fix))
-        return self._upstream(there) if there.get("status") == _READY else None
+        return _upstream(there) if there.get("status") == _READY else None
 
     def hosted_at(self, name: str) -> Upstream:
         """Where it answers: at an ARN that the service has chosen, so it is asked. Raises ProviderError."""
-        there = self._look(_as_named(name))
-        if there is None or not _is_of(there, name):
+        _, there = self._found(name)
+        if there is None:
             what = f"Amazon Bedrock has no deployment {_as_named(name)}"
             fix = "promote the version again, which deploys it"
             raise ProviderError(Problem(code="E402", what=what, why="it was deleted there", fix=fix))
-        return self._upstream(there)
+        return _upstream(there)
 
     def deployed(self) -> list[Hosted]:
         """See `Deployable.deployed`. Only a look at each tells whether it is ours."""
-        found = []
-        for row in self._rows():
-            there = self._look(str(row.get("customModelDeploymentArn") or ""))
-            if there is not None and (name := _mark(there)):
-                found.append(Hosted(name=name, state=str(there.get("status") or "unknown")))
-        return found
+        return list(everywhere(self._own, self._ours))
 
     def undeploy(self, name: str) -> None:
         """See `Deployable.undeploy`."""
-        there = self._look(_as_named(name))
-        if there is None or not _is_of(there, name):
+        where, there = self._found(name)
+        if there is None:
             return
-        arn = there["customModelDeploymentArn"]
-        self._ask(
+        arn, wire = there["customModelDeploymentArn"], self._wire(where)
+        _absent(
+            wire,
             "undo the deployment",
-            lambda: self._wire.jobs.delete_custom_model_deployment(customModelDeploymentIdentifier=arn),
+            lambda: wire.jobs.delete_custom_model_deployment(customModelDeploymentIdentifier=arn),
         )
 
-    def _create(self, name: str, model: str) -> None:
+    def _create(self, where: str, name: str, model: str) -> None:
         # No token of ours: one that was used for a deployment which has been deleted since would be ignored. That no
         # second one is made is held by the name, of which an account has one.
-        self._wire.ask(
+        wire = self._wire(where)
+        wire.ask(
             "deploy the model",
-            lambda: self._wire.jobs.create_custom_model_deployment(
+            lambda: wire.jobs.create_custom_model_deployment(
                 modelDeploymentName=_as_named(name), modelArn=model, description=f"{_MARK}{name}"
             ),
         )
 
-    def _look(self, known: str) -> Json | None:
+    def _found(self, name: str) -> tuple[str, Json | None]:
+        """Where our deployment of this name is, and what it is; None: it is nowhere. Raises ProviderError."""
+
+        def ask(where: str) -> list[tuple[str, Json | None]]:
+            there = self._look(where, _as_named(name))
+            return [(where, there)] if there is not None and _mark(there) == name else []
+
+        return next(everywhere(self._own, ask), (self._own, None))
+
+    def _look(self, where: str, known: str) -> Json | None:
         """The deployment of this name or ARN; None: it is not there. Raises ProviderError."""
-        doing = "look at the deployment"
-        there: Json | None = self._ask(
-            doing, lambda: self._wire.jobs.get_custom_model_deployment(customModelDeploymentIdentifier=known)
+        doing, wire = "look at the deployment", self._wire(where)
+        there: Json | None = _absent(
+            wire, doing, lambda: wire.jobs.get_custom_model_deployment(customModelDeploymentIdentifier=known)
         )
         if there is not None and not there.get("customModelDeploymentArn"):
-            raise self._wire.nonsense(doing, "the answer is no deployment")
+            raise wire.nonsense(doing, "the answer is no deployment")
         return there
 
-    def _rows(self) -> Iterator[Json]:
-        rows = self._wire.rows(
+    def _ours(self, where: str) -> list[Hosted]:
+        found = []
+        for row in self._rows(where):
+            there = self._look(where, str(row.get("customModelDeploymentArn") or ""))
+            if there is not None and (name := _mark(there)):
+                found.append(Hosted(name=name, state=str(there.get("status") or "unknown")))
+        return found
+
+    def _rows(self, where: str) -> Iterator[Json]:
+        wire = self._wire(where)
+        rows = wire.rows(
             "list the deployments",
-            self._wire.jobs.list_custom_model_deployments,
+            wire.jobs.list_custom_model_deployments,
             "modelDeploymentSummaries",
             nameContains=_PREFIX,
         )
@@ -138,20 +156,23 @@ class Deployments:
             if str(row.get("customModelDeploymentName") or "").startswith(_PREFIX):
                 yield row
 
-    def _ask(self, doing: str, call: Any) -> Any:
-        """As `Wire.ask`; None when it is not there."""
-        try:
-            return self._wire.ask(doing, call)
-        except ProviderError as error:
-            if code_of(error) != "E402":
-                raise
-            return None
 
-    def _upstream(self, there: Json) -> Upstream:
-        base = str(there.get("modelArn") or "").partition(":custom-model/")[2]
-        speaks = next((word for start, word in _SPEAKS.items() if base.startswith(start)), _OTHERWISE)
-        where = {"aws_region_name": self._region} if self._region else {}
-        return Upstream(kind="bedrock", model=f"{speaks}/{there['customModelDeploymentArn']}", params=where)
+def _absent(wire: Wire, doing: str, call: Callable[[], T]) -> T | None:
+    """As `Wire.ask`; None when it is not there."""
+    try:
+        return wire.ask(doing, call)
+    except ProviderError as error:
+        if code_of(error) != "E402":
+            raise
+        return None
+
+
+def _upstream(there: Json) -> Upstream:
+    base = str(there.get("modelArn") or "").partition(":custom-model/")[2]
+    speaks = next((word for start, word in _SPEAKS.items() if base.startswith(start)), _OTHERWISE)
+    arn = str(there["customModelDeploymentArn"])
+    where = region_of(arn)
+    return Upstream(kind="bedrock", model=f"{speaks}/{arn}", params={"aws_region_name": where} if where else {})
 
 
 def _as_named(name: str) -> str:
@@ -164,7 +185,3 @@ def _as_named(name: str) -> str:
 def _mark(one: Json) -> str:
     said = str(one.get("description") or "")
     return said.removeprefix(_MARK) if said.startswith(_MARK) else ""
-
-
-def _is_of(one: Json, name: str) -> bool:
-    return _mark(one) == name

@@ -1,13 +1,14 @@
 """A recipe as a customization job of Amazon Bedrock takes it: what it cannot take, and the request that is made of it.
 
-Ranges: https://docs.aws.amazon.com/bedrock/latest/userguide/custom-models-hp.html, read 2026-11-29. A model of which
-that page says nothing gets what the recipe says.
+Of Amazon's guide (https://docs.aws.amazon.com/bedrock/latest/userguide/), read 2026-11-29: custom-models-hp.html for
+ranges, custom-model-fine-tuning.html for regions, model-customization-prepare.html for layouts. A model of which a page
+says nothing gets what the recipe says.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -33,21 +34,30 @@ _WARMUP: Final = "learningRateWarmupSteps"
 
 
 @dataclass(frozen=True)
-class _Ranges:
-    """What one family of models takes, both ends in."""
+class _Family:
+    """What one family of models takes. None: Amazon's page does not speak of it."""
 
-    rate: tuple[float, float]
-    most_epochs: int
-    warmup: bool = False
+    region: str
+    #: Of its rows.
+    layout: str = "bedrock"
+    #: Both ends in.
+    rate: tuple[float, float] | None = None
+    most_epochs: int | None = None
+    warmup: bool | None = None
 
 
-_NOVA: Final = _Ranges(rate=(1e-6, 1e-4), most_epochs=5, warmup=True)
+_NOVA: Final = _Family(region="us-east-1", rate=(1e-6, 1e-4), most_epochs=5, warmup=True)
+_LLAMA: Final = _Family(region="us-west-2", rate=(5e-6, 0.1), most_epochs=10, warmup=False)
 #: By the beginning of a model's name.
-_FAMILIES: Final[Mapping[str, _Ranges]] = {
+_FAMILIES: Final[Mapping[str, _Family]] = {
     "amazon.nova-micro-": _NOVA,
     "amazon.nova-lite-": _NOVA,
     "amazon.nova-pro-": _NOVA,
-    "meta.llama3-2-": _Ranges(rate=(5e-6, 0.1), most_epochs=10),
+    "amazon.nova-2-": _Family(region="us-east-1"),
+    # Of prompts and completions: Amazon calls these two "non-conversational".
+    "meta.llama3-1-": replace(_LLAMA, layout="completion"),
+    "meta.llama3-2-": _LLAMA,
+    "meta.llama3-3-": _Family(region="us-west-2"),
 }
 
 
@@ -96,7 +106,28 @@ _OPTIONS: Final[Options] = {
 def problems(recipe: Recipe, region: str | None) -> list[Problem]:
     """All that Bedrock cannot do of it. `region` None: it is not set, which is said elsewhere."""
     where = Place("AWS_REGION", region, _within)
-    return [*_of_numbers(recipe), *of_options(TITLE, recipe, _OPTIONS, _elsewhere), *of_region(TITLE, recipe, where)]
+    return [
+        *misplaced(recipe, region),
+        *_of_numbers(recipe),
+        *of_options(TITLE, recipe, _OPTIONS, _elsewhere),
+        *of_region(TITLE, recipe, where),
+    ]
+
+
+def misplaced(recipe: Recipe, region: str | None) -> list[Problem]:
+    """That its model is not tuned in this region, as far as Amazon's pages tell. None: it is not set."""
+    family = _family(recipe.base_model)
+    if family is None or region in (None, family.region):
+        return []
+    why = f"Amazon tunes it in {family.region} only, and jobs run in {region} (AWS_REGION)"
+    fix = f"export AWS_REGION={family.region}, with a bucket in that region"
+    return [not_taken(TITLE, "base_model", recipe.base_model, why, fix)]
+
+
+def layout(base_model: str) -> str:
+    """The layout of the rows that this model learns from; of a model that nobody knows, conversations."""
+    family = _family(base_model)
+    return family.layout if family else "bedrock"
 
 
 def request(recipe: Recipe, data: Json, run_key: str, *, role: str, bucket: str) -> Json:
@@ -163,30 +194,29 @@ def _joined(text: str) -> str:
     return re.sub(r"[^0-9a-zA-Z]+", "-", text).strip("-")
 
 
-def _family(base_model: str) -> _Ranges | None:
-    return next((ranges for start, ranges in _FAMILIES.items() if base_model.startswith(start)), None)
+def _family(base_model: str) -> _Family | None:
+    return next((family for start, family in _FAMILIES.items() if base_model.startswith(start)), None)
 
 
 def _of_numbers(recipe: Recipe) -> list[Problem]:
-    ranges, found = _family(recipe.base_model), []
-    if ranges is None:
+    family, found = _family(recipe.base_model), []
+    if family is None:
         return []
     epochs, rate = recipe.training.epochs, explicit(recipe).get("training.learning_rate")
-    if epochs > ranges.most_epochs:
-        why = f"it trains this model for 1 to {ranges.most_epochs} epochs"
-        fix = f"set training.epochs to {ranges.most_epochs} or less; rows that are there twice count twice"
+    if family.most_epochs is not None and epochs > family.most_epochs:
+        why = f"it trains this model for 1 to {family.most_epochs} epochs"
+        fix = f"set training.epochs to {family.most_epochs} or less; rows that are there twice count twice"
         found.append(not_taken(TITLE, "training.epochs", str(epochs), why, fix))
-    low, high = ranges.rate
-    if rate is not None and not low <= rate <= high:
-        why = f"it takes rates from {low:g} to {high:g} for this model"
+    if rate is not None and family.rate is not None and not family.rate[0] <= rate <= family.rate[1]:
+        why = "it takes rates from {:g} to {:g} for this model".format(*family.rate)
         found.append(not_taken(TITLE, "training.learning_rate", str(rate), why, "write one of these, or leave it out"))
     return found
 
 
 def _elsewhere(recipe: Recipe, name: str) -> bool:
     """Whether the option belongs to other models only."""
-    ranges = _family(recipe.base_model)
-    return name == _WARMUP and ranges is not None and not ranges.warmup
+    family = _family(recipe.base_model)
+    return name == _WARMUP and family is not None and family.warmup is False
 
 
 def _within(region: str, wanted: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, TypeVar
@@ -17,6 +17,8 @@ T = TypeVar("T")
 _Teller = Callable[[str, Any, bool], ProviderError]
 
 TITLE: Final = "Amazon Bedrock"
+#: Regions that tune models, and host tuned ones on demand, by Amazon's guide (read 2026-11-29).
+REGIONS: Final = ("us-east-1", "us-west-2")
 _CONNECT_S: Final = 10.0
 #: An upload waits so long for its answer; S3 takes up to 5 GB in one request.
 _UPLOAD_S: Final = 600.0
@@ -177,6 +179,28 @@ def code_of(error: ProviderError) -> str:
 def region(environ: Mapping[str, str]) -> str | None:
     """The region that the environment names; None: none."""
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None
+
+
+def region_of(arn: str) -> str | None:
+    """The region of what an ARN of Bedrock's names; None: it is no such ARN."""
+    found = re.match(r"arn:aws[^:]*:bedrock:([a-z0-9-]+):", arn)
+    return found[1] if found else None
+
+
+def everywhere(own: str, ask: Callable[[str], Iterable[T]]) -> Iterator[T]:
+    """What is found in all regions, ours first, one after the other as it is wanted. Raises ProviderError.
+
+    Processes of one home may stand in several, as no region has every model. Another than ours may be out of reach, or
+    forbidden: then nothing is there.
+    """
+    for where in dict.fromkeys((own, *REGIONS)):
+        try:
+            found = list(ask(where))
+        except ProviderError:
+            if where == own:
+                raise
+            continue
+        yield from found
 
 
 @cache

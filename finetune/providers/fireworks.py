@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from finetune.abilities import RemoteFile
+from finetune.abilities import Hosted, Hosting, RemoteFile
 from finetune.deployments import Upstream
 from finetune.errors import AuthenticationFailed, OutcomeUnknown, Problem, ProviderError
 from finetune.files import write_whole
 from finetune.jobs import Event, Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
 from finetune.providers.fireworks_data import Datasets
+from finetune.providers.fireworks_deploy import Deployments, hosting, unusable
 from finetune.providers.fireworks_look import MEASURED, STATES, Cursor, Curve, curve, has_ended, observed, remote
 from finetune.providers.fireworks_terms import NUMBERS, WANDB_KEY, body, faults, job_id
 from finetune.providers.fireworks_weights import fetched, measured
@@ -34,6 +35,9 @@ _REACH_S: Final = 5.0
 _KINDS: Final = {"sft": ("supervisedFineTuningJobs", "supervisedFineTuningJobId"), "dpo": ("dpoJobs", "dpoJobId")}
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _JOB: Final = re.compile(r"accounts/[a-z0-9-]+/(?:supervisedFineTuningJobs|dpoJobs)/[a-z0-9-]+")
+#: When the API has an id and does not show the job: pauses before it is looked for again, seconds, two minutes in all.
+#: A look by id that lags behind for longer would be news; a job that somebody has deleted is never shown again.
+_LOOKS_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 #: How the API may say that a job is in another state than the wish needs.
 _OUT_OF_PLACE: Final = frozenset({400, 409, 412})
 _RESULTS: Final = "metrics.jsonl"
@@ -45,7 +49,7 @@ def build(kit: ProviderKit) -> Provider:
 
 
 class FireworksProvider:
-    """`ports.Provider`, with `abilities` Keyed, Storing, Reporting, Answering and Yielding."""
+    """`ports.Provider`, with `abilities` Keyed, Storing, Reporting, Yielding and Deployable."""
 
     name = "fireworks"
     #: How soon a job is found by its id is not published. Until then a second create is refused, so this is short.
@@ -54,7 +58,7 @@ class FireworksProvider:
     honours = HONOURED | frozenset(NUMBERS.values())
 
     def __init__(self, kit: ProviderKit, *, read_s: float = _READ_S) -> None:
-        """`read_s` bounds the wait for an answer, in seconds; uploads and adapters have ten minutes."""
+        """`read_s` bounds the wait for an answer, in seconds; an upload has ten minutes, an adapter half an hour."""
         self._kit, self._read_s = kit, read_s
         self._opened: Opened[Wire] = Opened()
 
@@ -87,10 +91,9 @@ class FireworksProvider:
 
     def find(self, run_key: str) -> list[RemoteJob]:
         """See `ports.Provider.find`: looks the id up, of either kind."""
-        now = self._kit.clock.now()
         names = [f"accounts/{self._account}/{kind}/{job_id(run_key)}" for kind, _ in _KINDS.values()]
         found = [self._wire.known("look for the job", name) for name in names]
-        return sorted((remote(job, now) for job in found if job is not None), key=lambda job: job.created_at)
+        return sorted((self._remote(job) for job in found if job is not None), key=lambda job: job.created_at)
 
     def create(self, recipe: Recipe, data: RemoteData, run_key: str) -> RemoteJob:
         """See `ports.Provider.create`. A second one of the same key finds the first."""
@@ -110,13 +113,13 @@ class FireworksProvider:
         made = self._wire.read(doing, answer, creating=True)
         if made.get("name") != name:
             raise self._wire.troubles.nonsense(doing, "the answer is about another job, or none", creating=True)
-        return remote(made, self._kit.clock.now())
+        return self._remote(made)
 
     def poll(self, remote_id: str, cursor: str | None) -> Observation:
         """See `ports.Provider.poll`. Measured values stand in a file that grows; without it the job goes on."""
         job, now = self._job(remote_id), self._kit.clock.now()
         values, lost = self._curve(job)
-        seen = observed(job, values, Cursor.of(cursor), now)
+        seen = observed(job, values, Cursor.of(cursor), now=now, clean=self._wire.troubles.clean)
         if lost and has_ended(job):
             told = Event(kind="warning", message=f"the measured values were not read: {lost}", at=now)
             seen = replace(seen, events=(*seen.events, told))
@@ -156,18 +159,39 @@ class FireworksProvider:
         """See `abilities.Yielding`."""
         return fetched(self._wire, str(artifact["model"]), folder)
 
-    def answers_at(self, artifact: Json) -> Upstream:
-        """See `abilities.Answering`: nowhere, until somebody has it deployed."""
-        raise ProviderError(
-            Problem(
-                code="E837",
-                what=f"{artifact['model']} answers nowhere at {TITLE} yet",
-                why="a tuned adapter answers there on a deployment of its own, which bills by the second of its GPUs",
-                fix="serve the adapter with a server of your own, or deploy it: `firectl deployment create MODEL`",
-            )
-        )
+    def hosting(self, base_model: str) -> Hosting:
+        """See `abilities.Deployable`: by what it runs on, whatever the base."""
+        return hosting(self._kit.sheet(self.name), base_model, self._kit.environ)
+
+    def undeployable(self) -> list[Problem]:
+        """See `abilities.Deployable`."""
+        return [*self.unconfigured(), *unusable(self._kit.environ)]
+
+    def deploy(self, name: str, artifact: Json) -> Upstream | None:
+        """See `abilities.Deployable`. Never on GPUs that are no GPUs."""
+        if problems := self.undeployable():
+            raise ProviderError(*problems)
+        return self.hosted_at(name) if self._deployments.deploy(name, str(artifact["model"])) else None
+
+    def hosted_at(self, name: str) -> Upstream:
+        """See `abilities.Deployable`. It speaks OpenAI's protocol, with the deployment in place of a model."""
+        if problems := self.unconfigured():
+            raise ProviderError(*problems)
+        model, address = self._deployments.model(name), f"{self._address}/inference/v1"
+        return Upstream(kind="fireworks_ai", model=model, api_base=address, key_env=_KEY)
+
+    def deployed(self) -> list[Hosted]:
+        """See `abilities.Deployable`."""
+        return self._deployments.deployed()
+
+    def undeploy(self, name: str) -> None:
+        """See `abilities.Deployable`."""
+        self._deployments.undeploy(name)
 
     # Inside.
+
+    def _remote(self, job: Json) -> RemoteJob:
+        return remote(job, now=self._kit.clock.now(), clean=self._wire.troubles.clean)
 
     def _set(self, name: str) -> str:
         return self._kit.environ.get(name, "").strip()
@@ -200,17 +224,33 @@ class FireworksProvider:
     def _datasets(self) -> Datasets:
         return Datasets(self._wire, self._account, self._kit.clock)
 
+    @property
+    def _deployments(self) -> Deployments:
+        return Deployments(self._wire, self._account, self._kit.environ, self._kit.clock)
+
     def _taken(self, name: str) -> RemoteJob:
-        """The job that has the id already: an earlier create of this key was carried out after all."""
-        doing = "create the job"
-        try:
-            found = self._wire.known(doing, name)
-        except ProviderError as error:
-            # Whatever stands against the look: the job is there.
-            raise OutcomeUnknown(*error.problems) from None
-        if found is None:
-            raise self._wire.troubles.refused(doing, 409, "the id is taken, and nobody shows the job", creating=True)
-        return remote(found, self._kit.clock.now())
+        """The job that has the id already: an earlier create of this key was carried out after all.
+
+        Blocks for two minutes while it is not shown. Then it is an error for good: the lifecycle looks for it for an
+        hour more, and cancels it should it turn up.
+        """
+        for pause_s in (0.0, *_LOOKS_S):
+            self._kit.clock.sleep(pause_s)
+            try:
+                found = self._wire.known("create the job", name)
+            except ProviderError as error:
+                # Whatever stands against the look: the job is there.
+                raise OutcomeUnknown(*error.problems) from None
+            if found is not None:
+                return self._remote(found)
+        raise ProviderError(
+            Problem(
+                code="E407",
+                what=f"{TITLE} has had a job {name.rpartition('/')[2]} and does not show it",
+                why=f"its id is taken, and {sum(_LOOKS_S):.0f} s of looks found nothing: it was deleted, or is hidden",
+                fix="look for it in the console; if nothing trains under this id, `ft submit --force` trains anew",
+            )
+        )
 
     def _named(self, remote_id: str) -> str:
         if not _JOB.fullmatch(remote_id):

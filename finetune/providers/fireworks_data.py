@@ -1,7 +1,7 @@
 """Fireworks' data sets: one for each side of prepared data, named by its digest, made and filled only once."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -76,7 +76,7 @@ class Datasets:
             return name
         if there is None:
             raise self._wire.troubles.nonsense(_DOING, "the data set that was made is not shown yet")
-        _check_plain(there)
+        _check_plain(there, self._wire.troubles.clean)
         self._filled(name, path)
         answer = self._validated(name)
         if answer.status in _REFUSED:
@@ -133,14 +133,14 @@ class Datasets:
         return ProviderError(Problem(code="E413", what=f"{TITLE} refuses the training data", why=why, fix=fix))
 
 
-def _check_plain(dataset: Json) -> None:
+def _check_plain(dataset: Json, clean: Callable[[str], str]) -> None:
     """Raises ProviderError when the account wants its data encrypted before it is sent, which only firectl does.
 
     As the vendor's own package does it (1.2): what it does not know counts as encrypted.
     """
     said = dataset.get("encryptionState")
     if said not in _PLAIN:
-        what = f"{TITLE} wants the data encrypted with a key of your own ({str(said)[:60]})"
+        what = f"{TITLE} wants the data encrypted with a key of your own ({clean(str(said))[:60]})"
         why, fix = "ft would send the rows as they are", "use an account without such keys, or another provider"
         raise ProviderError(Problem(code="E414", what=what, why=why, fix=fix))
 

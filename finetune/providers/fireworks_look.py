@@ -1,7 +1,7 @@
 """A job of Fireworks', as one look at it tells, in our words. It has no events: what has happened stands in the job."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -53,11 +53,13 @@ class Cursor(Bookmark):
 
 #: A step, and what was measured there.
 Curve = Sequence[tuple[int, Json]]
+#: The API's own words on one line, shortened, without secrets.
+Clean = Callable[[str], str]
 
 
-def remote(job: Json, now: datetime) -> RemoteJob:
+def remote(job: Json, *, now: datetime, clean: Clean) -> RemoteJob:
     """The job in short; `now` stands in where the API says no moment."""
-    raw = str(job.get("state"))
+    raw = clean(str(job.get("state")))
     created = _at(job.get("createTime")) or now
     return RemoteJob(remote_id=job["name"], raw_state=raw, created_at=created, ended=has_ended(job))
 
@@ -83,11 +85,11 @@ def curve(content: bytes) -> Curve:
     return sorted(found.items())
 
 
-def observed(job: Json, measured: Curve, cursor: Cursor, now: datetime) -> Observation:
-    """What one poll saw."""
-    raw = str(job.get("state"))
+def observed(job: Json, measured: Curve, cursor: Cursor, *, now: datetime, clean: Clean) -> Observation:
+    """What one poll saw. `clean` is for all words of the API that come out of here."""
+    raw = clean(str(job.get("state")))
     state = STATES.get(raw) or cursor.state or "queued"
-    events, after = _news(job, state, cursor, now)
+    events, after = _news({**job, "state": raw}, cursor, state, now=now, clean=clean)
     if raw not in STATES and raw != cursor.odd:
         events.append(unknown(raw, now))
         after = replace(after, odd=raw)
@@ -100,23 +102,25 @@ def observed(job: Json, measured: Curve, cursor: Cursor, now: datetime) -> Obser
         metrics=tuple(_metrics(measured, cursor.step)),
         progress=_progress(job, measured),
         artifact=_artifact(job) if state == "succeeded" else None,
-        problem=_problem(raw, job) if state == "failed" else None,
+        problem=_problem(raw, _reason(job, clean)) if state == "failed" else None,
     )
 
 
-def _news(job: Json, state: ProviderState, cursor: Cursor, now: datetime) -> tuple[list[Event], Cursor]:
+def _news(
+    job: Json, cursor: Cursor, state: ProviderState, *, now: datetime, clean: Clean
+) -> tuple[list[Event], Cursor]:
     """The three things that happen to a job, each told once: it is made, its cost is known, it ends."""
     events: list[Event] = []
     created = _at(job.get("createTime")) or now
     if not cursor.created:
-        events.append(Event(kind="provider", message=f"created {job.get('name')}", at=created))
+        events.append(Event(kind="provider", message=clean(f"created {job.get('name')}"), at=created))
     cost = _usd(job)
     if cost is not None and not cursor.cost:
         events.append(Event(kind="provider", message=f"the provider expects it to cost {cost} US dollars", at=created))
     ended = state in _ENDED
     if ended and not cursor.ended:
         kind: Any = "error" if state == "failed" else "provider"
-        said = ": ".join(each for each in (str(job.get("state")), _reason(job)) if each)
+        said = ": ".join(each for each in (job["state"], _reason(job, clean)) if each)
         events.append(Event(kind=kind, message=said, at=_at(job.get("completedTime")) or now))
     told = replace(cursor, created=True, cost=cursor.cost or cost is not None, ended=cursor.ended or ended)
     return events, told
@@ -150,8 +154,7 @@ def _artifact(job: Json) -> Json:
     return {"model": model, "job": job["name"]}
 
 
-def _problem(raw: str, job: Json) -> Problem | None:
-    reason = _reason(job)
+def _problem(raw: str, reason: str | None) -> Problem | None:
     if raw == "JOB_STATE_EXPIRED":
         why = f"it says: {reason}" if reason else "it says no more than that"
         return Problem(code="E415", what=f"the job ended at the provider as {raw}", why=why, fix=_AGAIN)
@@ -163,10 +166,10 @@ def _problem(raw: str, job: Json) -> Problem | None:
 _AGAIN: Final = "`ft submit --force` tries again"
 
 
-def _reason(job: Json) -> str | None:
+def _reason(job: Json, clean: Clean) -> str | None:
     status = job.get("status")
     said = status.get("message") if isinstance(status, dict) else None
-    return said if isinstance(said, str) and said else None
+    return (clean(said) or None) if isinstance(said, str) else None
 
 
 def _usd(job: Json) -> Decimal | None:

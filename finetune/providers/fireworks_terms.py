@@ -140,6 +140,10 @@ def _of_target(recipe: Recipe) -> Iterator[Problem]:
     if not (_MODEL if "/" in written else _NAME).fullmatch(written):
         why = "its models are named like accounts/fireworks/models/qwen3-8b, or qwen3-8b for short"
         yield _not_taken("base_model", written, why, "take the name from Fireworks' model library")
+    elif "/" not in written and recipe.register and recipe.register.gateways:
+        # Better said before the training is paid for than when the version is measured over its base.
+        why = "a version that is served is measured over its base, which answers by its whole name only"
+        yield _not_taken("base_model", written, why, f"write {base(recipe)}")
     if recipe.method not in ("sft", "dpo"):
         yield _not_taken("method", recipe.method, "ft has sft and dpo there", "write one of these")
 

@@ -1,10 +1,8 @@
 """What a training at Fireworks leaves: its measured values, and the adapter as PEFT keeps it."""
 
 import json
-import os
 import posixpath
 import re
-import struct
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +10,13 @@ from finetune.errors import Problem, ProviderError, ProviderUnavailable, StateEr
 from finetune.files import ADAPTER_FILES, sync, unwritable, write_whole
 from finetune.jobs import Json
 from finetune.providers.fireworks_wire import TITLE, Ask, Wire
+from finetune.providers.weights import MOST_WEIGHTS, fault_of
 
 _CONFIG, _WEIGHTS = ADAPTER_FILES
 _DOING: Final = "fetch the adapter"
 _MEASURED: Final = "read the measured values"
 _MOST_MEASURED: Final = 32 << 20
 _MOST_CONFIG: Final = 1 << 20
-_MOST_HEADER: Final = 64 << 20
 _HUB: Final = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?")
 #: What can stand in a path. A name of a model comes from the API.
 _MODEL: Final = re.compile(r"accounts/[\w.-]+/models/[\w.-]+")
@@ -49,7 +47,7 @@ def fetched(wire: Wire, model: str, folder: Path) -> bool:
     if told.get("kind") not in (None, "HF_PEFT_ADDON"):
         return False
     if told.get("state") not in (None, "READY"):
-        why = f"it is {told.get('state')}"
+        why = f"it is {wire.troubles.clean(str(told.get('state')))}"
         raise ProviderUnavailable(
             Problem(code="E403", what=f"{TITLE} still writes the model", why=why, fix="ft tries again by itself")
         )
@@ -61,9 +59,9 @@ def fetched(wire: Wire, model: str, folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _CONFIG).unlink(missing_ok=True)
-        wire.download(_DOING, urls[_WEIGHTS], partly)
-        if fault := _fault(partly):
-            raise wire.troubles.nonsense(_DOING, f"{_WEIGHTS}: {fault}")
+        wire.download(_DOING, urls[_WEIGHTS], partly, most=MOST_WEIGHTS)
+        if fault := fault_of(partly):
+            raise wire.troubles.nonsense(_DOING, f"{_WEIGHTS} {fault}")
         sync(partly)
         partly.replace(folder / _WEIGHTS)
     except OSError as error:
@@ -121,22 +119,3 @@ def _on_hub(wire: Wire, model: Json) -> str | None:
         return None
     named = _HUB.fullmatch(str(told.get("huggingFaceUrl")))
     return named[1] if named else None
-
-
-def _fault(path: Path) -> str | None:
-    """Why the file is no whole file of safetensors; None: it is one."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > min(size - 8, _MOST_HEADER):
-            return "it does not begin as such a file does"
-        try:
-            header: Any = json.loads(file.read(length))
-            ends = [int(each["data_offsets"][1]) for name, each in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            return "its header cannot be read"
-        there = os.fstat(file.fileno()).st_size - 8 - length
-    if not ends:
-        return "there is no tensor in it"
-    return None if max(ends) == there else f"{there} bytes of tensors, and its header says {max(ends)}"

@@ -9,7 +9,9 @@ import json
 import re
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
 TITLE: Final = "Fireworks"
 VENDOR: Final = "https://api.fireworks.ai"
 CONNECT_S: Final = 10.0
-#: For a data set of a gigabyte, or an adapter.
+#: For a data set of a gigabyte.
 _TRANSFER_S: Final = 600.0
+#: For an adapter, from the first byte to the last.
+_DOWNLOAD_S: Final = 1800.0
 #: Rows of a page of a list, the API's most.
 _PAGE: Final = 200
-_PIECE: Final = 1 << 20
+#: Of a refusal of the storage, bytes: an XML document of a few lines.
+_MOST_WORDS: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,36 +138,54 @@ class Wire(Listener):
 
     def get(self, doing: str, url: object, *, most: int) -> bytes | None:
         """What is there, at most so many bytes; None: nothing is there (yet). Raises ProviderError."""
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            with self._storage.stream("GET", self._checked(doing, url), timeout=self._timeout(self._read_s)) as got:
-                if got.status_code == 404:
-                    return None
-                if got.status_code >= 300:
-                    raise self._stored(doing, got.status_code, got.read().decode("utf-8", "replace"))
-                for piece in got.iter_bytes(_PIECE):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > most:
-                        raise self.troubles.nonsense(doing, f"more than {most} bytes")
-        except self._httpx.RequestError as error:
-            raise self._silence(doing, error) from None
-        return b"".join(pieces)
+        with self._kept_at(doing, url) as got:
+            if got.status_code == 404:
+                return None
+            return b"".join(self._pieces(doing, got, most=most, within_s=self._read_s))
 
-    def download(self, doing: str, url: object, path: Path) -> None:
-        """Write what is there to a file. Raises ProviderError, StateError."""
+    def download(self, doing: str, url: object, path: Path, *, most: int) -> None:
+        """Write what is there to a file, at most so many bytes, within half an hour. Raises ProviderError, StateError.
+
+        What was written before an error stays.
+        """
         try:
-            with self._storage.stream("GET", self._checked(doing, url)) as got:
-                if got.status_code >= 300:
-                    raise self._stored(doing, got.status_code, got.read().decode("utf-8", "replace"))
-                with path.open("wb") as file:
-                    for piece in got.iter_bytes(_PIECE):
-                        file.write(piece)
-        except self._httpx.RequestError as error:
-            raise self._silence(doing, error) from None
+            with self._kept_at(doing, url) as got, path.open("wb") as file:
+                for piece in self._pieces(doing, got, most=most, within_s=_DOWNLOAD_S):
+                    file.write(piece)
         except OSError as error:
             raise StateError(unwritable(path.parent, error)) from None
+
+    @contextmanager
+    def _kept_at(self, doing: str, url: object) -> "Iterator[httpx.Response]":
+        """What the storage answers; its content comes while it is read."""
+        # Packed content could be a thousand times what came over the wire.
+        headers, timeout = {"Accept-Encoding": "identity"}, self._timeout(self._read_s)
+        try:
+            with self._storage.stream("GET", self._checked(doing, url), headers=headers, timeout=timeout) as got:
+                yield got
+        except self._httpx.RequestError as error:
+            raise self._silence(doing, error) from None
+
+    def _pieces(self, doing: str, got: "httpx.Response", *, most: int, within_s: float) -> Iterator[bytes]:
+        """The content of a good answer, piece by piece. Raises ProviderError, also when it is too long or too slow."""
+        until = self._clock.now() + timedelta(seconds=within_s)
+        if got.status_code >= 300:
+            words = b"".join(self._within(doing, got, _MOST_WORDS, until)).decode("utf-8", "replace")
+            raise self._stored(doing, got.status_code, words)
+        if got.headers.get("content-encoding", "identity") != "identity":
+            raise self.troubles.nonsense(doing, f"packed as {got.headers['content-encoding']}, unasked")
+        yield from self._within(doing, got, most, until)
+
+    def _within(self, doing: str, got: "httpx.Response", most: int, until: datetime) -> Iterator[bytes]:
+        size = 0
+        # As it comes: what trickles would never fill a piece of a chosen size, and the time would not be looked at.
+        for piece in got.iter_raw():
+            size += len(piece)
+            if size > most:
+                raise self.troubles.nonsense(doing, f"more than {most} bytes")
+            if self._clock.now() > until:
+                raise self.troubles.unreachable(doing, f"too slow: {size} bytes so far", sent=True)
+            yield piece
 
     def _checked(self, doing: str, url: object) -> str:
         """The address, which is as safe as the API's own."""

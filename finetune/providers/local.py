@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Event, Json, Metric, ProviderState
@@ -22,6 +22,7 @@ from finetune.runs import Run
 from finetune.spec import Recipe, canonical
 from finetune.tasks import TRAIN
 
+_METHODS: Final = ("sft", "dpo")
 _STATES: dict[str, ProviderState] = {
     "queued": "queued",
     "running": "running",
@@ -49,7 +50,7 @@ class LocalProvider:
     max_poll_s = 1.0
     honours = frozenset(
         {
-            *("base_model", "method", "seed", "lora", "local", "resources"),
+            *("base_model", "method", "seed", "lora", "dpo", "local", "resources"),
             *("training.epochs", "training.batch_size", "training.learning_rate", "training.max_seq_length"),
             *("training.warmup_ratio", "training.weight_decay", "training.lr_scheduler", "training.max_grad_norm"),
             # What training here costs is counted while it runs (FT_GPU_HOUR_USD), and the data stays here.
@@ -63,7 +64,7 @@ class LocalProvider:
     def check(self, recipe: Recipe) -> list[Problem]:
         """See `ports.Provider.check`."""
         found = []
-        if recipe.method != "sft":
+        if recipe.method not in _METHODS:
             found.append(_method(recipe.method))
         if recipe.base_model.startswith(BUILTIN):
             if recipe.base_model.removeprefix(BUILTIN) not in BUILTINS:
@@ -126,6 +127,7 @@ class LocalProvider:
         training = recipe.training.model_dump(
             exclude={"packing", "learning_rate_multiplier"}, exclude_none=True, mode="json"
         )
+        of_method = {"dpo": recipe.dpo.model_dump(mode="json")} if recipe.method == "dpo" else {}
         return {
             "run_key": run_key,
             "base_model": recipe.base_model,
@@ -134,6 +136,7 @@ class LocalProvider:
             "data_digest": data.ids["digest"],
             "recipe_digest": hashlib.sha256(json.dumps(canonical(recipe), sort_keys=True).encode()).hexdigest(),
             "method": recipe.method,
+            **of_method,
             "seed": recipe.seed,
             "training": {"learning_rate": 2e-4, **training},
             "lora": recipe.lora.model_dump(mode="json"),
@@ -207,8 +210,8 @@ def _method(method: str) -> Problem:
     return Problem(
         code="E303",
         what=f"the local provider cannot train by {method}",
-        why="its trainer does supervised fine-tuning with LoRA",
-        fix="write `method: sft`",
+        why=f"its trainer knows {' and '.join(_METHODS)}, with LoRA",
+        fix="write one of these",
         field="method",
         value=method,
     )

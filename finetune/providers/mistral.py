@@ -116,7 +116,7 @@ class MistralProvider:
     def poll(self, remote_id: str, cursor: str | None) -> Observation:
         """See `ports.Provider.poll`. Events and checkpoints come with the job itself."""
         job = self._job(remote_id)
-        seen = observed(job, Cursor.of(cursor), self._kit.clock.now())
+        seen = observed(job, Cursor.of(cursor), self._kit.clock.now(), self._wire.troubles.clean)
         if seen.artifact is not None and not isinstance(seen.artifact["model"], str):
             raise self._wire.troubles.nonsense("look at the job", "it has succeeded, and its model has no name")
         return seen

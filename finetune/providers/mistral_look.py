@@ -1,6 +1,6 @@
 """A job of Mistral's, as one look at it tells, in our words."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
@@ -51,12 +51,12 @@ def remote(job: Json) -> RemoteJob:
     return RemoteJob(remote_id=job["id"], raw_state=raw, created_at=_at(job.get("created_at")), ended=ended)
 
 
-def observed(job: Json, cursor: Cursor, now: datetime) -> Observation:
-    """What one poll saw."""
+def observed(job: Json, cursor: Cursor, now: datetime, clean: Callable[[str], str]) -> Observation:
+    """What one poll saw; `clean` makes the API's words fit to be shown."""
     rows, measured = _in_order(job.get("events")), _checkpoints(job)
-    raw = str(job.get("status"))
+    raw = clean(str(job.get("status")))
     state = STATES.get(raw) or cursor.state or _last_known(rows)
-    events = [_event(row) for row in rows[cursor.events :]]
+    events = [_event(row, clean) for row in rows[cursor.events :]]
     after = Cursor(
         events=max(cursor.events, len(rows)),
         step=max([cursor.step, *(step for step, _ in measured)]),
@@ -74,7 +74,7 @@ def observed(job: Json, cursor: Cursor, now: datetime) -> Observation:
         metrics=tuple(_metrics(each for each in measured if each[0] > cursor.step)),
         progress=_progress(job, measured),
         artifact=_artifact(job) if state == "succeeded" else None,
-        problem=_problem(raw, rows) if state == "failed" else None,
+        problem=_problem(raw, rows, clean) if state == "failed" else None,
         quote=_quote(job) if raw == "VALIDATED" and job.get("auto_start") is not True else None,
     )
 
@@ -104,11 +104,11 @@ def _last_known(rows: Sequence[Json]) -> ProviderState:
     return known[-1] if known else "queued"
 
 
-def _event(row: Json) -> Event:
+def _event(row: Json, clean: Callable[[str], str]) -> Event:
     status, reason = _status(row), _reason(row)
     kind: Literal["error", "provider"] = "error" if status in _FAILURES else "provider"
     message = ": ".join(each for each in (str(row.get("name")), status, reason) if each)
-    return Event(kind=kind, message=message, at=_at(row.get("created_at")))
+    return Event(kind=kind, message=clean(message), at=_at(row.get("created_at")))
 
 
 def _reason(row: Json) -> str | None:
@@ -160,8 +160,9 @@ def _money(value: Any) -> str | None:
         return None
 
 
-def _problem(raw: str, rows: Sequence[Json]) -> Problem | None:
-    reason = next((_reason(row) for row in reversed(rows) if _reason(row)), None)
+def _problem(raw: str, rows: Sequence[Json], clean: Callable[[str], str]) -> Problem | None:
+    said = next((reason for row in reversed(rows) if (reason := _reason(row))), None)
+    reason = clean(said) if said else None
     if raw == "FAILED_VALIDATION":
         fix = "`ft validate` shows what it can see of that; mend the data and submit again"
         why = f"it says: {reason}" if reason else "it says no more than that"

@@ -54,7 +54,9 @@ class OpenAiProvider:
     #: A list may miss what was created a moment ago.
     grace_s = 20.0
     max_poll_s = 60.0
-    honours = HONOURED | {"seed", "training.epochs", "training.batch_size", "training.learning_rate_multiplier"}
+    honours = HONOURED | {
+        *("seed", "dpo.beta", "training.epochs", "training.batch_size", "training.learning_rate_multiplier")
+    }
 
     def __init__(self, kit: ProviderKit, *, read_s: float = READ_S) -> None:
         """`read_s` bounds the wait for an answer, in seconds."""
@@ -296,6 +298,8 @@ class OpenAiProvider:
                 numbers[theirs] = getattr(recipe.training, ours)
         if "beta" in options:
             numbers["beta"] = options["beta"]
+        elif recipe.method == "dpo" and "dpo.beta" in wanted:
+            numbers["beta"] = recipe.dpo.beta
         method = {"sft": "supervised", "dpo": "dpo"}[recipe.method]
         body: Json = {
             "model": recipe.base_model,

@@ -14,7 +14,7 @@ SUFFIX_MOST: Final = 64
 _BETA_MOST: Final = 2
 _INTEGRATIONS_MOST: Final = 5
 #: Recipe fields and the most that the API takes of each; the least is the recipe's own.
-_MOST: Final = {"training.epochs": 50, "training.batch_size": 256, "seed": 2**31 - 1}
+_MOST: Final = {"training.epochs": 50, "training.batch_size": 256, "seed": 2**31 - 1, "dpo.beta": _BETA_MOST}
 #: Sent even when the recipe does not set it: the price is counted from it.
 _ALWAYS_SENT: Final = "training.epochs"
 _WANDB: Final[Mapping[str, type]] = {"project": str, "name": str, "entity": str, "tags": list}
@@ -26,7 +26,7 @@ def numbers(title: str, recipe: Recipe) -> Iterator[Problem]:
     wanted = {_ALWAYS_SENT: recipe.training.epochs, **explicit(recipe)}
     for field, most in _MOST.items():
         value = wanted.get(field)
-        if isinstance(value, int) and value > most:
+        if isinstance(value, int | float) and value > most:
             yield not_taken(field, str(value), f"{title} takes at most {most:,}", f"write {most} or less")
 
 
@@ -37,6 +37,8 @@ def options(title: str, known: Mapping[str, type], recipe: Recipe) -> Iterator[P
         if kind is None:
             # It may be a secret in the wrong place, so it is not shown.
             yield not_taken(place, None, f"{title} has {', '.join(sorted(known))}", "remove it")
+        elif name == "beta" and "dpo.beta" in explicit(recipe):
+            yield not_taken(place, str(value)[:40], "the recipe's `dpo.beta` says it", "remove one of the two")
         elif why := _fault(name, kind, value, recipe.method):
             yield not_taken(place, None if kind is list else str(value)[:40], why, "correct it")
 

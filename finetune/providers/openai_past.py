@@ -36,13 +36,10 @@ def _past(row: Json, run_key: str) -> Past:
     method = _of(row, "method", dict) or {}
     kind = _of(method, "type", str, row) or "supervised"
     inside = _of(method, kind, dict, row) or {}
-    numbers = _of(inside, "hyperparameters", dict, row) or _of(row, "hyperparameters", dict) or {}
-    training = {
-        ours: as_type(numbers[theirs])
-        for theirs, (ours, as_type) in _NUMBERS.items()
-        # "auto": the vendor's choice, which it does not always tell.
-        if _is_number(numbers.get(theirs))
-    }
+    # What was left to the vendor ("auto") it tells as a number afterwards, at one of two places or at both, or never.
+    told = (_of(row, "hyperparameters", dict) or {}, _of(inside, "hyperparameters", dict, row) or {})
+    numbers = {name: value for each in told for name, value in each.items() if _is_number(value)}
+    training = {ours: as_type(numbers[theirs]) for theirs, (ours, as_type) in _NUMBERS.items() if theirs in numbers}
     parts = row["fine_tuned_model"].split(":")
     created = _at(row, "created_at")
     return Past(
@@ -52,6 +49,7 @@ def _past(row: Json, run_key: str) -> Past:
         artifact={"model": row["fine_tuned_model"], "trained_tokens": _of(row, "trained_tokens", int)},
         label=parts[3] if len(parts) == _PARTS and parts[3] else None,
         training=training,
+        beta=float(numbers["beta"]) if kind == "dpo" and "beta" in numbers else None,
         seed=_of(row, "seed", int),
         train_file=_text(row, "training_file"),
         validation_file=_text(row, "validation_file") if row.get("validation_file") is not None else None,

@@ -6,7 +6,6 @@ Nothing in an archive decides where a file goes: two names are known, and only t
 import gzip
 import json
 import shutil
-import struct
 import tarfile
 import tempfile
 import zlib
@@ -17,10 +16,13 @@ from typing import IO, Any, Final, cast
 
 from finetune.errors import Problem, ProviderError, StateError
 from finetune.files import ADAPTER_FILES, sync, unwritable
+from finetune.providers.weights import MOST_WEIGHTS, fault_of
 
 CONFIG, WEIGHTS = ADAPTER_FILES
 #: What may come out of an archive, bytes: a file that unpacks to more is no adapter.
-_MOST: Final = {CONFIG: 1024 * 1024, WEIGHTS: 64 * 2**30}
+_MOST: Final = {CONFIG: 1024 * 1024, WEIGHTS: MOST_WEIGHTS}
+#: What an archive may have, bytes: those two, and room for the files that are left out (tokenizer, notes).
+ARCHIVE_MOST: Final = sum(_MOST.values()) + 2**30
 #: What `zstd` takes without `--long`; a frame that asks for more memory is refused.
 _WINDOW_BYTES: Final = 128 * 1024 * 1024
 _ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
@@ -29,8 +31,6 @@ _HEADS: Final = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE}
 )
 _MOST_HEAD: Final = 1024 * 1024
-#: Of the head of a safetensors file, bytes.
-_HEAD_BYTES: Final = 100_000_000
 
 
 class Unpacked(Exception):
@@ -150,27 +150,8 @@ def _check(there: Path) -> None:
     config = _object((there / CONFIG).read_bytes())
     if config is None or config.get("peft_type") != "LORA":
         raise Unpacked(f"its {CONFIG} is not that of a LoRA")
-    if fault := _fault_of_weights(there / WEIGHTS):
+    if fault := fault_of(there / WEIGHTS):
         raise Unpacked(f"its {WEIGHTS} {fault}")
-
-
-def _fault_of_weights(path: Path) -> str | None:
-    """What is wrong with a safetensors file: its head names every tensor's place, and the places fill the file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(8)
-        length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
-        if length > min(_HEAD_BYTES, size - 8):
-            return "is no safetensors file"
-        head = _object(file.read(length))
-    tensors = {name: each for name, each in (head or {}).items() if name != "__metadata__"}
-    if not tensors:
-        return "has no tensors"
-    try:
-        ends = max(int(each["data_offsets"][1]) for each in tensors.values())
-    except (KeyError, IndexError, TypeError, ValueError):
-        return "is no safetensors file"
-    return None if 8 + length + ends == size else "breaks off, or has more bytes than tensors"
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

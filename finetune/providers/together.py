@@ -8,25 +8,27 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Final
 
-from finetune.abilities import RemoteFile
+from finetune.abilities import Hosted, Hosting, RemoteFile
 from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
 from finetune.providers.keyed import HONOURED, Opened, host, of_address, of_key
-from finetune.providers.packed import Unpacked, present, unpack
+from finetune.providers.packed import ARCHIVE_MOST, Unpacked, present, unpack
+from finetune.providers.together_deploy import Deployments
 from finetune.providers.together_files import Files, kept, not_ready
-from finetune.providers.together_look import ENDED, IDLE, STATES, Cursor, observed, remote
+from finetune.providers.together_hosting import KEY, hosting, missing_for
+from finetune.providers.together_look import ENDED, IDLE, STATES, Cursor, Seen, observed, remote
 from finetune.providers.together_terms import FIELDS, SHAPED, faults, priced, wanted
-from finetune.providers.together_wire import VENDOR, Call, Wire, part
+from finetune.providers.together_wire import VENDOR, Bounds, Call, Wire, part
 from finetune.spec import Recipe
 
 _TITLE: Final = "Together"
-_KEY: Final = "TOGETHER_API_KEY"
 _ADDRESS: Final = "TOGETHER_BASE_URL"
 _READ_S: Final = 60.0
 _UPLOAD_S: Final = 600.0
+_DOWNLOAD: Final = Bounds(bytes=ARCHIVE_MOST, seconds=3600.0)
 #: For connecting and for reading each, so that both end within ten.
 _REACH_S: Final = 5.0
 _JOBS: Final = "/v1/fine-tunes"
@@ -42,7 +44,7 @@ def build(kit: ProviderKit) -> Provider:
 
 
 class TogetherProvider:
-    """`ports.Provider`, with `abilities` Keyed, Storing, Answering and Yielding."""
+    """`ports.Provider`, with `abilities` Keyed, Storing, Deployable and Yielding."""
 
     name = "together"
     #: A list may miss what was created a moment ago; how long is not published.
@@ -50,9 +52,9 @@ class TogetherProvider:
     max_poll_s = 60.0
     honours = HONOURED | frozenset(FIELDS.values()) | SHAPED
 
-    def __init__(self, kit: ProviderKit, *, read_s: float = _READ_S) -> None:
-        """`read_s` bounds the wait for an answer, in seconds; uploads have ten minutes."""
-        self._kit, self._read_s = kit, read_s
+    def __init__(self, kit: ProviderKit, *, read_s: float = _READ_S, download: Bounds = _DOWNLOAD) -> None:
+        """`read_s` bounds the wait for an answer, in seconds; uploads have ten minutes. `download`: of an adapter."""
+        self._kit, self._read_s, self._download = kit, read_s, download
         self._opened: Opened[Wire] = Opened()
 
     def check(self, recipe: Recipe) -> list[Problem]:
@@ -61,7 +63,7 @@ class TogetherProvider:
 
     def unconfigured(self) -> list[Problem]:
         """See `abilities.Keyed`."""
-        return [*of_key(_KEY, self._key()), *of_address(_ADDRESS, self._address(), VENDOR)]
+        return [*of_key(KEY, self._key()), *of_address(_ADDRESS, self._address(), VENDOR)]
 
     def reach(self) -> str:
         """See `abilities.Keyed`: lists the jobs, as no shorter question is sure to need the key."""
@@ -95,7 +97,8 @@ class TogetherProvider:
         job = self._job(remote_id)
         events = self._wire.rows(Call(doing="look at the job's events", path=f"{path}/events"), self._read_s)
         measured = [] if job["status"] in IDLE else self._measured(path, known.step)
-        seen = observed(job, events, measured, known, self._kit.clock.now())
+        look = Seen(job=job, events=events, metrics=measured)
+        seen = observed(look, known, now=self._kit.clock.now(), clean=self._wire.troubles.clean)
         if seen.artifact is not None and not isinstance(seen.artifact["model"], str):
             raise self._wire.troubles.nonsense("look at the job", "it has succeeded, and its model has no name")
         return seen
@@ -122,16 +125,29 @@ class TogetherProvider:
         """See `abilities.Storing`."""
         return kept(data)
 
-    def answers_at(self, artifact: Json) -> Upstream:
-        """See `abilities.Answering`: always E837, as tuned models answer there from a dedicated endpoint only."""
-        raise ProviderError(
-            Problem(
-                code="E837",
-                what=f"{artifact.get('model')} does not answer at {_TITLE} yet",
-                why="a tuned model has to be put on a dedicated endpoint there, which is billed by the minute",
-                fix="serve its adapter yourself, or make the endpoint at Together and put it into the gateway yourself",
-            )
-        )
+    def hosting(self, base_model: str) -> Hosting:
+        """See `abilities.Deployable`: by the hardware, whatever the base."""
+        return hosting(self._kit.environ, self._kit.sheet(self.name), base_model)
+
+    def undeployable(self) -> list[Problem]:
+        """See `abilities.Deployable`."""
+        return [*self.unconfigured(), *missing_for(self._kit.environ)]
+
+    def deploy(self, name: str, artifact: Json) -> Upstream | None:
+        """See `abilities.Deployable`."""
+        return self._deployments.deploy(name, artifact)
+
+    def hosted_at(self, name: str) -> Upstream:
+        """See `abilities.Deployable`."""
+        return self._deployments.hosted_at(name)
+
+    def deployed(self) -> list[Hosted]:
+        """See `abilities.Deployable`."""
+        return self._deployments.deployed()
+
+    def undeploy(self, name: str) -> None:
+        """See `abilities.Deployable`."""
+        self._deployments.undeploy(name)
 
     def fetch_adapter(self, artifact: Json, folder: Path) -> bool:
         """See `abilities.Yielding`. The archive's other files (tokenizer, notes) are left out."""
@@ -150,7 +166,7 @@ class TogetherProvider:
             query={"ft_id": artifact["job"], "checkpoint": "adapter"},
         )
         try:
-            answer = self._wire.fetch(call, archive, self._read_s)
+            answer = self._wire.fetch(call, archive, self._read_s, self._download)
             if answer.status == 404:
                 return False
             if not answer.good:
@@ -165,7 +181,7 @@ class TogetherProvider:
     # Inside.
 
     def _key(self) -> str:
-        return self._kit.environ.get(_KEY, "").strip()
+        return self._kit.environ.get(KEY, "").strip()
 
     def _address(self) -> str:
         # Version 3 of the vendor's package wants it without the version of the API, the ones before with it.
@@ -178,6 +194,10 @@ class TogetherProvider:
     @property
     def _files(self) -> Files:
         return Files(self._wire, read_s=self._read_s, upload_s=_UPLOAD_S)
+
+    @property
+    def _deployments(self) -> Deployments:
+        return Deployments(self._wire, self._kit, address=self._address(), read_s=self._read_s)
 
     def _open(self) -> Wire:
         return Wire(_TITLE, self._kit.clock, address=self._address(), key=self._key(), per_s=self._kit.requests_per_s)

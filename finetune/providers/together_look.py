@@ -1,7 +1,7 @@
 """A job of Together's, as one look at it tells, in our words."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -59,12 +59,23 @@ def remote(job: Json) -> RemoteJob:
     return RemoteJob(remote_id=job["id"], raw_state=raw, created_at=_at(job.get("created_at")), ended=ended)
 
 
-def observed(job: Json, told: Sequence[Json], measured: Sequence[Json], cursor: Cursor, now: datetime) -> Observation:
-    """What one poll saw: the job, all its events, and the rows of metrics from the cursor's step on."""
-    rows, news = _in_order(told), _new(measured, cursor)
-    raw = str(job.get("status"))
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What one look brought."""
+
+    job: Json
+    #: All of the job's events, in any order.
+    events: Sequence[Json]
+    #: The rows of metrics from the cursor's step on.
+    metrics: Sequence[Json]
+
+
+def observed(seen: Seen, cursor: Cursor, *, now: datetime, clean: Callable[[str], str]) -> Observation:
+    """What one poll saw; `clean` makes the API's words fit to be shown."""
+    job, rows, news = seen.job, _in_order(seen.events), _new(seen.metrics, cursor)
+    raw = clean(str(job.get("status")))
     state = STATES.get(raw) or cursor.state or _guessed(rows)
-    events = [_event(row, now) for row in rows[cursor.events :]]
+    events = [_event(row, now, clean) for row in rows[cursor.events :]]
     after = _after(replace(cursor, events=max(cursor.events, len(rows)), state=state), news)
     if raw not in STATES and raw != cursor.told:
         events.append(unknown(raw, now))
@@ -77,7 +88,7 @@ def observed(job: Json, told: Sequence[Json], measured: Sequence[Json], cursor: 
         metrics=tuple(metric for step, row in news for metric in _metrics(step, row)),
         progress=_progress(job, rows, after),
         artifact=_artifact(job) if state == "succeeded" else None,
-        problem=_problem(rows) if state == "failed" else None,
+        problem=_problem(rows, clean) if state == "failed" else None,
         spent_usd=_spent(job) if state in ("succeeded", "cancelled") else None,
     )
 
@@ -143,7 +154,7 @@ def _guessed(rows: Sequence[Json]) -> ProviderState:
     return "running" if any(row.get("type") not in (None, "job_pending") for row in rows) else "queued"
 
 
-def _event(row: Json, now: datetime) -> Event:
+def _event(row: Json, now: datetime, clean: Callable[[str], str]) -> Event:
     level = str(row.get("level") or "").lower()
     kind: Literal["error", "warning", "provider"] = "provider"
     if level.endswith("error"):
@@ -151,26 +162,28 @@ def _event(row: Json, now: datetime) -> Event:
     elif level.endswith("warning"):
         kind = "warning"
     message = str(row.get("message") or row.get("type") or "an event without words")
-    return Event(kind=kind, message=message, at=_at(row.get("created_at"), now))
+    return Event(kind=kind, message=clean(message), at=_at(row.get("created_at"), now))
 
 
 def _artifact(job: Json) -> Json:
-    kind = job.get("training_type")
+    kind, kept = job.get("training_type"), job.get("model_object_id")
     return {
         "model": job.get("model_output_name"),
         "job": job["id"],
         "trained_tokens": job.get("token_count"),
         # `Lora` or `Full`; the API trains a LoRA where nobody says.
         "tuning": kind.get("type") if isinstance(kind, dict) else None,
+        # What a deployment is made of; left out by the API when its registry has not got the weights.
+        "object": kept if isinstance(kept, str) else None,
     }
 
 
-def _problem(rows: Sequence[Json]) -> Problem | None:
+def _problem(rows: Sequence[Json], clean: Callable[[str], str]) -> Problem | None:
     errors = [row for row in rows if str(row.get("level") or "").lower().endswith("error")]
     told = errors or [row for row in rows if str(row.get("type", "")).lower().endswith("_error")]
     if not told or not told[-1].get("message"):
         return None
-    why, fix = f"it says: {told[-1]['message']}", "`ft submit --force` tries again"
+    why, fix = f"it says: {clean(str(told[-1]['message']))}", "`ft submit --force` tries again"
     return Problem(code="E401", what="the training failed at the provider", why=why, fix=fix)
 
 

@@ -22,7 +22,7 @@ FIELDS: Final = {
     "random_seed": "seed",
 }
 #: Further recipe fields that it does something about.
-SHAPED: Final = frozenset({"training.lr_scheduler", "lora"})
+SHAPED: Final = frozenset({"training.lr_scheduler", "lora", "dpo.beta"})
 #: What an estimate of the price looks at.
 _PRICED: Final = (
     *("training_file", "validation_file", "model", "n_epochs", "n_evals", "training_method", "training_type"),
@@ -140,7 +140,8 @@ def _method(recipe: Recipe) -> Json:
     options = recipe.provider_options
     if recipe.method == "sft":
         return {"method": "sft", "train_on_inputs": options.get("train_on_inputs", "auto")}
-    out = {"method": "dpo", **{name: options[name] for name in _DPO if name in options}}
+    beta = {"dpo_beta": recipe.dpo.beta} if "dpo.beta" in explicit(recipe) else {}
+    out = {"method": "dpo", **beta, **{name: options[name] for name in _DPO if name in options}}
     if options.get("simpo_gamma"):
         # SimPO has no reference model and counts by length. together 3.1.1, lib/resources/fine_tuning.py.
         out |= {"dpo_reference_free": True, "dpo_normalize_logratios_by_length": True}
@@ -190,6 +191,8 @@ def _of_options(recipe: Recipe) -> Iterator[Problem]:
             why = _NOT_HANDED_OVER.get(name, f"the API has {', '.join(OPTIONS)}")
             # It may be a secret in the wrong place, so it is not shown.
             yield _not_taken(place, None, why, "remove it")
+        elif name == "dpo_beta" and "dpo.beta" in explicit(recipe):
+            yield _not_taken(place, value, "the recipe's `dpo.beta` says it", "remove one of the two")
         elif fault := option.fault(value, recipe.method):
             yield _not_taken(place, value, fault, "correct it")
         elif name == "n_evals" and value and recipe.validation is None:

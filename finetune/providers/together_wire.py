@@ -5,11 +5,12 @@ import re
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
-from finetune.errors import StateError
+from finetune.errors import Problem, ProviderError, StateError
 from finetune.files import unwritable
 from finetune.jobs import Json
 from finetune.ports import Clock
@@ -25,6 +26,8 @@ _PIECE: Final = 1024 * 1024
 #: As often may the place of a file's bytes be elsewhere.
 _HOPS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: Of a storage's refusal so much is read, bytes.
+_REFUSAL: Final = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,14 @@ class Call:
     form: Mapping[str, str] | None = None
     #: Whether it would start something that costs.
     creating: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How long and how much one download may be, however steadily it comes."""
+
+    bytes: int
+    seconds: float
 
 
 class Wire(Listener):
@@ -113,13 +124,17 @@ class Wire(Listener):
             url = urljoin(url, response.headers["location"])
         raise self.troubles.nonsense(call.doing, "the storage sends us from place to place")
 
-    def fetch(self, call: Call, into: Path, wait_s: float) -> Answer:
+    def fetch(self, call: Call, into: Path, wait_s: float, most: Bounds) -> Answer:
         """Write the body of a good answer to a file, piece by piece; the answer's text is empty then.
 
-        A place elsewhere is asked without the key. Raises ProviderError, StateError.
+        Each piece is waited for `wait_s` at most. A place elsewhere is asked without the key. Raises ProviderError:
+        for good when it is too much, ProviderUnavailable when it takes too long; StateError.
         """
-        url, headers, query = f"{self._address}{call.path}", self._headers(), call.query
+        # What a server packs on its way would be counted unpacked, and may be more than was ever sent.
+        plain = {"Accept-Encoding": "identity"}
+        url, headers, query = f"{self._address}{call.path}", {**self._headers(), **plain}, call.query
         self._pace.take()
+        ends = self._clock.now() + timedelta(seconds=most.seconds)
         for _ in range(_HOPS):
             try:
                 with self._client.stream(
@@ -128,10 +143,13 @@ class Wire(Listener):
                     if response.status_code in _REDIRECTS and "location" in response.headers:
                         there = urljoin(url, response.headers["location"])
                         self._check_place(call, there)
-                        headers = headers if _origin(there) == _origin(url) else {}
+                        headers = headers if _origin(there) == _origin(url) else plain
                         url, query = there, None
                         continue
-                    return self._heard(_written(response, into))
+                    if not 200 <= response.status_code < 300:
+                        return self._heard(self._told(response, ends))
+                    self._write(call, response, into, (most, ends))
+                    return Answer(response.status_code, dict(response.headers))
             except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                 raise self._silence(call.doing, error, creating=call.creating) from None
         raise self.troubles.nonsense(call.doing, "the storage sends us from place to place")
@@ -143,6 +161,36 @@ class Wire(Listener):
 
     def _timeout(self, wait_s: float) -> "httpx.Timeout":
         return self._httpx.Timeout(wait_s, connect=min(CONNECT_S, wait_s))
+
+    def _told(self, response: "httpx.Response", ends: datetime) -> Answer:
+        """A refusal, of which the beginning is read."""
+        read = b""
+        for piece in response.iter_bytes():
+            read += piece
+            if len(read) >= _REFUSAL or self._clock.now() > ends:
+                break
+        return Answer(response.status_code, dict(response.headers), read[:_REFUSAL].decode(errors="replace"))
+
+    def _write(self, call: Call, response: "httpx.Response", into: Path, bounds: tuple[Bounds, datetime]) -> None:
+        (most, ends), written = bounds, 0
+        try:
+            with into.open("wb") as file:
+                # As they come: to wait for a piece of some size would let a slow server hold us for ever.
+                for piece in response.iter_bytes():
+                    written += len(piece)
+                    if written > most.bytes:
+                        raise self._too_much(call, most)
+                    if self._clock.now() > ends:
+                        words = f"after {most.seconds:.0f} s it is not done, with {written} bytes"
+                        raise self.troubles.unreachable(call.doing, words, sent=True)
+                    file.write(piece)
+        except OSError as error:
+            raise StateError(unwritable(into.parent, error)) from None
+
+    def _too_much(self, call: Call, most: Bounds) -> ProviderError:
+        what = f"what Together sends is no archive of an adapter ({call.doing})"
+        why, fix = f"it is more than {most.bytes} bytes", "look at the job's files in Together's console"
+        return ProviderError(Problem(code="E411", what=what, why=why, fix=fix))
 
     def _check_place(self, call: Call, url: str) -> None:
         """An address for a file is encrypted, but where the API itself is not."""
@@ -178,19 +226,6 @@ def part(name: str) -> str:
 
 def _answer(response: "httpx.Response") -> Answer:
     return Answer(response.status_code, dict(response.headers), response.text)
-
-
-def _written(response: "httpx.Response", into: Path) -> Answer:
-    if not 200 <= response.status_code < 300:
-        response.read()
-        return _answer(response)
-    try:
-        with into.open("wb") as file:
-            for piece in response.iter_bytes(_PIECE):
-                file.write(piece)
-    except OSError as error:
-        raise StateError(unwritable(into.parent, error)) from None
-    return Answer(response.status_code, dict(response.headers))
 
 
 def _origin(url: str) -> tuple[str, str]:

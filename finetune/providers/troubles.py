@@ -86,7 +86,8 @@ class Troubles:
             code="E403",
             what=f"{self._title} cannot be reached ({doing})",
             why=self.clean(words),
-            fix="nothing was done; ft tries again by itself",
+            # Of a request that was sent nobody knows. What is sent here can be sent twice, or it would be `creating`.
+            fix="ft tries again by itself" if sent else "nothing was done; ft tries again by itself",
         )
         return ProviderUnavailable(problem)
 

@@ -19,6 +19,7 @@ from finetune.spec.model import (
     Validation,
 )
 from finetune.spec.reader import OVERRIDE, RecipeFile, parse, read
+from finetune.spec.rooting import rooted
 from finetune.spec.starter import starter
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "json_schema",
     "parse",
     "read",
+    "rooted",
     "starter",
 ]

@@ -57,6 +57,10 @@ ALIASES: Final[Mapping[str, Alias]] = {
     "lora_target_modules": _alias("lora.target_modules", _AXOLOTL, _TRL),
     "lora_target": _alias("lora.target_modules", _FACTORY),
     "lora_trainable_modules": _alias("lora.target_modules", _TOGETHER),
+    "beta": _alias("dpo.beta", _TRL, _OPENAI),
+    "dpo_beta": _alias("dpo.beta", _TOGETHER),
+    "pref_beta": _alias("dpo.beta", _FACTORY),
+    "rl_beta": _alias("dpo.beta", _AXOLOTL),
     "micro_batch_size": _alias("local.micro_batch_size", _AXOLOTL),
     "per_device_train_batch_size": _alias("local.micro_batch_size", _FACTORY, _TRL),
 }

@@ -196,6 +196,17 @@ class Lora(Section):
     )
 
 
+class Dpo(Section):
+    """What only `method: dpo` has."""
+
+    beta: float = Field(
+        default=0.1,
+        gt=0,
+        le=100,
+        description="How closely the model is held to its base: the smaller, the further preferences move it.",
+    )
+
+
 class Limits(Section):
     """What the job may not exceed, and what its target must have."""
 
@@ -333,6 +344,7 @@ with warnings.catch_warnings():
         seed: int = Field(default=42, ge=0, le=2**32 - 1, description="Seed of everything random in the training.")
         training: Training = Field(default_factory=Training, description="How to train.")
         lora: Lora = Field(default_factory=Lora, description="The adapter that is trained.")
+        dpo: Dpo = Field(default_factory=Dpo, description="What only dpo has.")
         limits: Limits = Field(default_factory=Limits, description="What the job may not exceed.")
         privacy: Literal["off", "warn", "strict"] = Field(
             default="off", description="Look for personal data in the rows: off, warn, or strict (refuse)."
@@ -356,6 +368,13 @@ with warnings.catch_warnings():
             description="Fields that the target may ignore; otherwise that is an error.",
             examples=[["lora.r"]],
         )
+
+        @model_validator(mode="after")
+        def _of_its_method(self) -> Self:
+            if self.method != "dpo" and self.dpo != Dpo():
+                why, fix = "It is about learning preferences", "remove it, or write method: dpo"
+                refuse(CONTRADICTION, f"cannot stand beside `method: {self.method}`", why, fix, "dpo")
+            return self
 
         @property
         def target(self) -> str:

@@ -18,7 +18,7 @@ from finetune.files import unwritable
 from finetune.store.straight import Straight
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
-REVISION = "0005"
+REVISION = "0010"
 _BUSY_S = 15.0
 #: A connection to a server that lay idle for so long is tried before it is used: a firewall may have forgotten it.
 _IDLE_S = 30.0

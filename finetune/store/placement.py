@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, select, text, update
 
+from finetune.ids import new_token
 from finetune.jobs import Due
 from finetune.placement import WARM, Need, Scene, Share, Site, Taken, Waiting, choices, from_row, to_row
-from finetune.runs import Run
+from finetune.runs import Run, Seat
 from finetune.store.beats import beat_of
 from finetune.store.database import Database, taken_over
 from finetune.store.runs import COLUMNS, run_of, seated, waiting
@@ -72,7 +73,7 @@ class SqlPlacements:
         found = choices(waiting, self.site, _scene(connection, self.site, now), now)
         return [(Due(each.key, tokens[each.key]), each, share) for each, share in found if not each.measures]
 
-    def sit(self, ref: str, need: Need, now: datetime, ttl: timedelta) -> Share | None:
+    def sit(self, ref: str, need: Need, now: datetime, ttl: timedelta) -> Seat | None:
         """See `runs.Seats.sit`."""
         mine = self._seat(ref)
         with self._db.write() as connection:
@@ -85,24 +86,27 @@ class SqlPlacements:
                 asks = {"devices": [each.id for each in self.site.devices], "need": vars(need), "since": now}
                 row = {"ref": ref, "worker": self.site.worker, "lease_until": now + ttl, **asks}
                 connection.execute(insert(seats).values(row))
-            waiting = [*_measuring(connection, self.site, now), *map(_waiting, connection.execute(_in_turn(now)))]
+            rows = connection.execute(_in_turn(now).limit(_LONGEST))
+            waiting = [*_measuring(connection, self.site, now), *map(_waiting, rows)]
             found = choices(waiting, self.site, _scene(connection, self.site, now), now)
             share = next((share for each, share in found if each.key == f"{self.site.worker} {ref}"), None)
-            taken = {"placed": None if share is None else to_row(share), "lease_until": now + ttl}
-            connection.execute(update(seats).where(mine).values(taken))
-        return share
+            seat = None if share is None else Seat(ref=ref, share=share, token=new_token())
+            taken = {"placed": to_row(seat.share), "token": seat.token} if seat else {}
+            connection.execute(update(seats).where(mine).values(**taken, lease_until=now + ttl))
+        return seat
 
-    def stay(self, ref: str, now: datetime, ttl: timedelta) -> None:
+    def stay(self, seat: Seat, now: datetime, ttl: timedelta) -> None:
         """See `runs.Seats.stay`."""
-        mine = and_(self._seat(ref), seats.c.placed.is_not(None))
+        # After its time a training may have the card, and a training has no row here.
+        mine = and_(self._seat(seat.ref), seats.c.token == seat.token, seats.c.lease_until > now)
         with self._db.write() as connection:
             if not connection.execute(update(seats).where(mine).values(lease_until=now + ttl)).rowcount:
-                raise taken_over(f"the card of {ref}")
+                raise taken_over(f"the card of {seat.ref}")
 
-    def leave(self, ref: str) -> None:
+    def leave(self, seat: Seat) -> None:
         """See `runs.Seats.leave`."""
         with self._db.write() as connection:
-            connection.execute(delete(seats).where(self._seat(ref)))
+            connection.execute(delete(seats).where(self._seat(seat.ref), seats.c.token == seat.token))
 
     def _seat(self, ref: str) -> ColumnElement[bool]:
         return and_(seats.c.worker == self.site.worker, seats.c.ref == ref)

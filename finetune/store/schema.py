@@ -64,6 +64,7 @@ jobs = Table(
     Column("create_sent_at", Utc),
     Column("doubt_until", Utc),
     Column("cost", _Json),
+    Column("estimate", _Json),
     Column("progress", _Json),
     Column("artifact", _Json),
     Column("model", String(128)),
@@ -236,6 +237,8 @@ seats = Table(
     Column("devices", _Json, nullable=False),
     Column("need", _Json, nullable=False),
     Column("placed", _Json),
+    # Of who sits there; no number, as the row is gone before the next one sits.
+    Column("token", String(16)),
     Column("since", Utc, nullable=False),
     Column("lease_until", Utc, nullable=False),
 )

@@ -1,4 +1,4 @@
-"""From examples to padded tensors: which examples go through the model together, and what they weigh."""
+"""From units to padded tensors: which of them go through the model together, and what they weigh."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from finetune.training.examples import IGNORED, Example
-
-#: Most padded tokens in an automatic micro-batch, where the vocabulary does not set a tighter bound.
-_MOST_TOKENS = 8192
-#: Most logits in an automatic micro-batch: 1 GiB of fp32, which the backward pass needs a few times over.
-_MOST_LOGITS = 2**28
+from finetune.memory import MOST_LOGITS, MOST_TOKENS
+from finetune.training.examples import IGNORED, Unit
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """B examples, padded on the right to T tokens."""
+    """B conversations, padded on the right to T tokens: first the first ones of all units, then the second ones."""
 
     #: Token ids, int64 [B, T].
     ids: Tensor
@@ -24,6 +20,8 @@ class MicroBatch:
     mask: Tensor
     #: The id where supervised, else IGNORED; int64 [B, T]. Not shifted.
     labels: Tensor
+    #: Supervised tokens of each conversation.
+    supervised: list[int]
     #: Real tokens in it, padding not counted.
     tokens: int
 
@@ -32,9 +30,9 @@ class MicroBatch:
 class Limits:
     """How much goes through the model at once."""
 
-    #: Examples.
+    #: Units.
     rows: int
-    #: Padded tokens; one example may exceed it. None: no bound.
+    #: Padded tokens; one unit may exceed it. None: no bound.
     tokens: int | None
 
 
@@ -42,39 +40,40 @@ def limits(micro_batch_size: int | str, batch_size: int, vocabulary: int) -> Lim
     """The limits that a recipe's `micro_batch_size` stands for."""
     if isinstance(micro_batch_size, int):
         return Limits(min(micro_batch_size, batch_size), None)
-    return Limits(batch_size, min(_MOST_TOKENS, max(1, _MOST_LOGITS // vocabulary)))
+    return Limits(batch_size, min(MOST_TOKENS, max(1, MOST_LOGITS // vocabulary)))
 
 
-def split(examples: Sequence[Example], limits: Limits) -> list[list[Example]]:
-    """All examples, longest first to pad little, in groups within the limits. Every group has at least one."""
-    groups: list[list[Example]] = []
-    for example in sorted(examples, key=lambda example: -len(example.ids)):
+def split(units: Sequence[Unit], limits: Limits) -> list[list[Unit]]:
+    """All units, longest first to pad little, in groups within the limits. Every group has at least one."""
+    groups: list[list[Unit]] = []
+    for unit in sorted(units, key=lambda unit: -unit.longest):
         group = groups[-1] if groups else []
-        grown = (len(group) + 1) * len((group or [example])[0].ids)
+        grown = (len(group) + 1) * len(unit.parts) * (group or [unit])[0].longest
         if not group or len(group) == limits.rows or (limits.tokens is not None and grown > limits.tokens):
-            groups.append([example])
+            groups.append([unit])
         else:
-            group.append(example)
+            group.append(unit)
     return groups
 
 
-def deal(examples: Sequence[Example], count: int) -> list[list[Example]]:
-    """All examples in `count` shares of about as many tokens: longest first, back and forth. Some may be empty."""
-    shares: list[list[Example]] = [[] for _ in range(count)]
-    for number, example in enumerate(sorted(examples, key=lambda example: -len(example.ids))):
+def deal(units: Sequence[Unit], count: int) -> list[list[Unit]]:
+    """All units in `count` shares of about as many tokens: longest first, back and forth. Some may be empty."""
+    shares: list[list[Unit]] = [[] for _ in range(count)]
+    for number, unit in enumerate(sorted(units, key=lambda unit: -unit.tokens)):
         turn, place = divmod(number, count)
-        shares[place if turn % 2 == 0 else count - 1 - place].append(example)
+        shares[place if turn % 2 == 0 else count - 1 - place].append(unit)
     return shares
 
 
-def collate(group: Sequence[Example], pad_id: int, device: torch.device) -> MicroBatch:
+def collate(group: Sequence[Unit], pad_id: int, device: torch.device) -> MicroBatch:
     """The group as tensors on `device`."""
-    lengths = [len(example.ids) for example in group]
-    ids = torch.full((len(group), max(lengths)), pad_id, dtype=torch.int64)
+    rows = [part for place in zip(*(unit.parts for unit in group), strict=True) for part in place]
+    ids = torch.full((len(rows), max(row.tokens for row in rows)), pad_id, dtype=torch.int64)
     labels = torch.full_like(ids, IGNORED)
     mask = torch.zeros_like(ids)
-    for row, (example, length) in enumerate(zip(group, lengths, strict=True)):
-        ids[row, :length] = example.ids
-        labels[row, :length] = example.labels
-        mask[row, :length] = 1
-    return MicroBatch(ids.to(device), mask.to(device), labels.to(device), sum(lengths))
+    for number, row in enumerate(rows):
+        ids[number, : row.tokens] = row.ids
+        labels[number, : row.tokens] = row.labels
+        mask[number, : row.tokens] = 1
+    supervised, tokens = [row.supervised for row in rows], sum(row.tokens for row in rows)
+    return MicroBatch(ids.to(device), mask.to(device), labels.to(device), supervised, tokens)

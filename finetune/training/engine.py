@@ -1,22 +1,23 @@
 """One optimiser step, and one evaluation: the mathematics of training.
 
-The loss of a step is the sum of the negative log-likelihoods of all supervised tokens of its examples, divided by their
-number: the same value and the same gradients however the examples are cut into micro-batches, and dealt to processes.
+The loss of a step is a sum over its units, conversations or pairs of them, divided by what the objective counts,
+tokens or pairs: the same value and the same gradients however the units are cut into micro-batches, and dealt to
+processes.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from finetune.errors import Problem, TrainingError
 from finetune.training import batches
 from finetune.training.batches import Limits, MicroBatch
-from finetune.training.examples import IGNORED, Example
+from finetune.training.examples import Unit
+from finetune.training.objectives import Likelihood, Objective
 from finetune.training.ranks import ALONE, Ranks
 from finetune.training.request import Training
 from finetune.training.schedule import stream
@@ -27,20 +28,26 @@ from finetune.training.stop import Interrupted
 class StepResult:
     """What one optimiser step measured."""
 
-    #: Mean negative log-likelihood per supervised token, in nats, before the step's update.
+    #: The objective's mean, in nats, before the step's update.
     loss: float
     #: L2 norm of all gradients before clipping.
     grad_norm: float
-    #: Real tokens that went through the model.
+    #: Real tokens of the units.
     tokens: int
+    #: What the objective tells beside its loss, by its names, before the step's update.
+    more: Mapping[str, float]
 
 
-def nll_sum(model: Any, batch: MicroBatch) -> Tensor:
-    """Sum of the negative log-likelihoods of the batch's supervised tokens, fp32 scalar, in nats."""
-    logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits  # [B, T, V]
-    targets = batch.labels[:, 1:]
-    supervised = targets != IGNORED
-    return functional.cross_entropy(logits[:, :-1][supervised].float(), targets[supervised], reduction="sum")
+@dataclass(frozen=True)
+class Measured:
+    """The means over some units; of one process the part that the parts of all processes add up to."""
+
+    #: In nats.
+    loss: float
+    #: As in StepResult.
+    more: Mapping[str, float]
+    #: Real tokens of the units.
+    tokens: int
 
 
 class Engine:
@@ -51,13 +58,23 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, training: Training, seed: int, pad_id: int, limits: Limits, *, ranks: Ranks = ALONE
+        self,
+        model: Any,
+        training: Training,
+        seed: int,
+        pad_id: int,
+        limits: Limits,
+        *,
+        objective: Objective | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        """`objective` None: supervised fine-tuning."""
         self.model = model
         self.limits = limits
         self._training = training
         self._seed = seed
         self._pad_id = pad_id
+        self._objective: Objective = objective or Likelihood()
         self._ranks = ranks
         self._device = next(model.parameters()).device
         #: Trainable parameters by name, in the model's order.
@@ -70,90 +87,94 @@ class Engine:
 
     def step(
         self,
-        examples: Sequence[Example],
+        units: Sequence[Unit],
         step: int,
         learning_rate: float,
         check: Callable[[], None],
         say: Callable[[str], None],
     ) -> StepResult:
-        """Do optimiser step `step` (from 0) with all `examples`, of which each process takes its share.
+        """Do optimiser step `step` (from 0) with all `units`, of which each process takes its share.
 
         Calls `check` after each micro-batch. If it raises Interrupted, in any process, that is raised in all of them,
         and nothing has changed. When memory runs out the step starts over with micro-batches half as large, and `say`
         is told.
-        Raises TrainingError: E620 for a loss that is not finite, E621 when one example alone does not fit.
+        Raises TrainingError: E620 for a loss that is not finite, E621 when one unit alone does not fit.
         """
         self.model.train()
-        while (measured := self._try_gradients(examples, step, check, say)) is None:
+        while (measured := self._try_gradients(units, step, check, say)) is None:
             pass
-        loss, tokens = measured
         most = self._training.max_grad_norm or math.inf
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), most).item()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise _diverged(step, loss, norm)
+        if not (math.isfinite(measured.loss) and math.isfinite(norm)):
+            raise _diverged(step, measured.loss, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepResult(loss, norm, tokens)
+        return StepResult(measured.loss, norm, measured.tokens, measured.more)
 
-    def gradients(
-        self, examples: Sequence[Example], step: int, check: Callable[[], None] = lambda: None
-    ) -> tuple[float, int]:
-        """Set the gradients of this process's share of the examples' loss.
-
-        Returns its part of the loss, which the parts of all processes add up to, and its number of real tokens.
-        """
+    def gradients(self, units: Sequence[Unit], step: int, check: Callable[[], None] = lambda: None) -> Measured:
+        """Set the gradients of this process's share of the units' loss; returns its part of the means."""
         self.optimizer.zero_grad()
         torch.manual_seed(stream(self._seed, "dropout", step, *self._ranks.label))
-        supervised = sum(example.supervised for example in examples)
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        size = self._objective.size(units)
+        total = self._nothing()
         tokens = 0
-        for batch in self._share(examples, check):
-            nll = nll_sum(self.model, batch)
-            (nll / supervised).backward()  # type: ignore[no-untyped-call]
-            total += nll.detach()
+        for batch in self._share(units, check):
+            loss, more = self._objective(self.model, batch)
+            (loss / size).backward()  # type: ignore[no-untyped-call]
+            total += torch.cat([loss.detach().reshape(1), more])
             tokens += batch.tokens
-        return total.item() / supervised, tokens
+        return self._measured((total / size).tolist(), tokens)
 
     @torch.no_grad()
-    def evaluate(self, examples: Sequence[Example], check: Callable[[], None] = lambda: None) -> float:
-        """Mean negative log-likelihood per supervised token, in nats, without dropout. `check` as in `step`."""
+    def evaluate(self, units: Sequence[Unit], check: Callable[[], None] = lambda: None) -> Measured:
+        """The means over all units, without dropout. `check` as in `step`."""
         self.model.eval()
-        total, stopped = 0.0, False
+        total, tokens, stopped = self._nothing(), 0, False
         try:
-            for batch in self._share(examples, check):
-                total += nll_sum(self.model, batch).item()
+            for batch in self._share(units, check):
+                loss, more = self._objective(self.model, batch)
+                total += torch.cat([loss.reshape(1), more])
+                tokens += batch.tokens
         except Interrupted:
             stopped = True
-        total, anyone_stopped = self._ranks.total((total, stopped))
+        anyone_stopped, all_tokens, *sums = self._ranks.total((stopped, tokens, *total.tolist()))
         if anyone_stopped:
             raise Interrupted
-        return total / sum(example.supervised for example in examples)
+        size = self._objective.size(units)
+        return self._measured([each / size for each in sums], int(all_tokens))
 
-    def _share(self, examples: Sequence[Example], check: Callable[[], None]) -> Iterator[MicroBatch]:
+    def _nothing(self) -> Tensor:
+        """Room for the sums of the loss and of what is told beside it."""
+        return torch.zeros(1 + len(self._objective.names), dtype=torch.float64, device=self._device)
+
+    def _measured(self, means: Sequence[float], tokens: int) -> Measured:
+        return Measured(means[0], dict(zip(self._objective.names, means[1:], strict=True)), tokens)
+
+    def _share(self, units: Sequence[Unit], check: Callable[[], None]) -> Iterator[MicroBatch]:
         """This process's share as micro-batches; calls `check` after each, or once when there is none."""
-        groups = self._groups(examples)[self._ranks.rank]
+        groups = self._groups(units)[self._ranks.rank]
         for group in groups:
             yield batches.collate(group, self._pad_id, self._device)
             check()
         if not groups:
             check()
 
-    def _groups(self, examples: Sequence[Example]) -> list[list[list[Example]]]:
-        return [batches.split(share, self.limits) for share in batches.deal(examples, self._ranks.count)]
+    def _groups(self, units: Sequence[Unit]) -> list[list[list[Unit]]]:
+        return [batches.split(share, self.limits) for share in batches.deal(units, self._ranks.count)]
 
     def _try_gradients(
-        self, examples: Sequence[Example], step: int, check: Callable[[], None], say: Callable[[str], None]
-    ) -> tuple[float, int] | None:
-        """Loss, tokens and gradients of the whole step.
+        self, units: Sequence[Unit], step: int, check: Callable[[], None], say: Callable[[str], None]
+    ) -> Measured | None:
+        """The means and gradients of the whole step.
 
         None when that failed for a reason that has been removed, so that another try may do.
         """
-        loss, tokens = 0.0, 0.0
+        part = self._measured(self._nothing().tolist(), 0)
         stopped = out_of_memory = unsteady = False
         try:
-            loss, tokens = self.gradients(examples, step, check)
+            part = self.gradients(units, step, check)
         except Interrupted:
             stopped = True
         except RuntimeError as error:  # torch.OutOfMemoryError is one
@@ -162,24 +183,24 @@ class Engine:
             if not (out_of_memory or unsteady):
                 raise
         # Out here the failed pass, which the exception held, is freed.
-        happened = self._ranks.total((loss, tokens, stopped, out_of_memory, unsteady))
-        loss, tokens, anyone_stopped, anyone_full, anyone_unsteady = happened
+        happened = (part.tokens, stopped, out_of_memory, unsteady, part.loss, *part.more.values())
+        tokens, anyone_stopped, anyone_full, anyone_unsteady, *means = self._ranks.total(happened)
         if anyone_stopped:
             raise Interrupted
         if anyone_full:
-            self._halve(examples, say)
+            self._halve(units, say)
         elif anyone_unsteady:
             torch.use_deterministic_algorithms(True, warn_only=True)
             say("the base model uses an operation that does not repeat exactly here: nor will this training")
         else:
             self._ranks.sum_gradients(list(self.parameters.values()))
-            return loss, int(tokens)
+            return self._measured(means, int(tokens))
         return None
 
-    def _halve(self, examples: Sequence[Example], say: Callable[[str], None]) -> None:
-        rows = max(len(group) for groups in self._groups(examples) for group in groups)
+    def _halve(self, units: Sequence[Unit], say: Callable[[str], None]) -> None:
+        rows = max(len(group) for groups in self._groups(units) for group in groups)
         if rows == 1:
-            raise _too_long(max(len(example.ids) for example in examples))
+            raise _too_long(max(unit.longest for unit in units))
         self.limits = replace(self.limits, rows=rows // 2)
         self.optimizer.zero_grad()
         if self._device.type == "cuda":

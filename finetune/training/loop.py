@@ -72,8 +72,8 @@ class Loop:
         return done
 
     def _step(self, done: int, rate: float) -> StepResult:
-        examples = [self.train.rows[index] for index in self.steps.examples(done)]
-        return self.engine.step(examples, done, rate, self.stop.check, self._warn)
+        units = [self.train.rows[index] for index in self.steps.examples(done)]
+        return self.engine.step(units, done, rate, self.stop.check, self._warn)
 
     def _due(self, done: int, since_s: float) -> bool:
         if self.steps.ends_epoch(done):
@@ -84,8 +84,9 @@ class Loop:
 
     def _evaluate(self, done: int) -> None:
         if self.validation is not None and self.steps.ends_epoch(done):
-            loss = self.engine.evaluate(self.validation.rows, self.stop.check)
-            self.reporter.metric(done, {"eval_loss": loss}, None)
+            measured = self.engine.evaluate(self.validation.rows, self.stop.check)
+            values = {"loss": measured.loss, **measured.more}
+            self.reporter.metric(done, {f"eval_{name}": value for name, value in values.items()}, None)
 
     def _tell(self, done: int, rate: float, result: StepResult, took_s: float, per_step_s: float) -> None:
         tokens_per_s = result.tokens / max(took_s, 1e-9)
@@ -94,6 +95,7 @@ class Loop:
             "learning_rate": rate,
             "grad_norm": result.grad_norm,
             "tokens_per_s": tokens_per_s,
+            **result.more,
         }
         progress: Json = {
             "step": done,

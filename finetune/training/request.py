@@ -4,9 +4,9 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from finetune.errors import Problem, TrainingError
@@ -61,6 +61,14 @@ class Local:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Dpo:
+    """What only `method: dpo` has."""
+
+    #: How much the adapter is held to the base model: factor on the log-ratios of the two.
+    beta: Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Request:
     """One training, whole."""
 
@@ -69,25 +77,35 @@ class Request:
     base_model: Annotated[str, Field(min_length=1)]
     #: Commit or branch on the hub; None: its default branch. Not used for folders.
     revision: str | None = None
-    #: JSON lines of `{"messages": [...]}`.
+    #: JSON lines of `{"messages": [...]}`, or of `{"prompt": [...], "chosen": [...], "rejected": [...]}` for dpo.
     train: Path
     #: The same; None: no validation.
     validation: Path | None = None
     data_digest: str
     recipe_digest: str
-    method: Literal["sft"]
+    method: Literal["sft", "dpo"]
     seed: Annotated[int, Field(ge=0)]
     training: Training
+    #: None: the method is another one.
+    dpo: Dpo | None = None
     lora: Lora
     local: Local
     #: Where built-in bases are kept.
     cache: Path
+
+    @model_validator(mode="after")
+    def _has_its_own(self) -> Self:
+        if (self.dpo is None) != (self.method != "dpo"):
+            raise ValueError("the section `dpo` goes with the method dpo")
+        return self
 
     def settings_digest(self) -> str:
         """sha256 over everything here that changes the adapter, apart from data and base model."""
         training = asdict(self.training)
         del training["checkpoint_every"]
         parts = [self.method, self.seed, training, asdict(self.lora), asdict(self.local)]
+        if self.dpo is not None:
+            parts.append(asdict(self.dpo))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

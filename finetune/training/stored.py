@@ -7,6 +7,7 @@ and no network. What comes out is kept in the cache: the backend as JSON, the te
 
 import contextlib
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -75,6 +76,42 @@ def find(base_model: str, *, cache: Path, revision: str | None = None, trust_rem
     whose = hashlib.sha256(base_model.encode()).hexdigest()[:16]
     kept = cache / f"tokenizer-{whose}-{key.hexdigest()[:24]}"
     return _read(kept) or _load(wanted, kept, f"tokenizer-{whose}-*")
+
+
+def config(base_model: str, *, cache: Path, revision: str | None = None) -> dict[str, Any]:
+    """The config.json of a base model, as `find` finds its tokenizer. Never downloads. Raises NotHere."""
+    if base_model.startswith(BUILTIN):
+        name = base_model.removeprefix(BUILTIN)
+        built = sorted(cache.glob(f"{name}-*/config.json"), key=lambda path: path.stat().st_mtime)
+        if name not in BUILTINS or not built:
+            raise NotHere(f"{base_model} is not built yet", "ft builds it for its first training")
+        path = built[-1]
+    else:
+        path = _place(base_model, revision)[1] / "config.json"
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        raise NotHere(
+            f"{base_model} has no config.json here that can be read", f"hf download {base_model} config.json"
+        ) from None
+    if not isinstance(found, dict):
+        raise NotHere(f"the config.json of {base_model} is no object")
+    return found
+
+
+def fetch_config(base_model: str, *, revision: str | None = None) -> None:
+    """Have the config.json of a base model on the hub in the hub's cache. Blocks. Raises NotHere."""
+    if base_model.startswith(BUILTIN) or folder_of(base_model):
+        return
+    try:
+        from huggingface_hub import errors, hf_hub_download  # an extra
+    except ModuleNotFoundError:
+        raise NotHere("the library of the model hub is not installed", _EXTRA) from None
+    try:
+        hf_hub_download(base_model, "config.json", revision=revision)
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError, OSError) as error:
+        said = str(error).strip().split("\n", 1)[0][:200]
+        raise NotHere(f"the config.json of {base_model} cannot be fetched: {said}") from None
 
 
 def _built_in(name: str, cache: Path) -> tuple[_Wanted, Iterator[bytes]]:

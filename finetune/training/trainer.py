@@ -2,12 +2,14 @@
 
 import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 import transformers
+from peft import PeftModel
 
 from finetune import __version__, traces
 from finetune.report import Json, Reporter
@@ -15,8 +17,11 @@ from finetune.training import adapter, bases, batches, examples
 from finetune.training.bases import Loaded
 from finetune.training.checkpoint import Checkpoints
 from finetune.training.engine import Engine
-from finetune.training.examples import Examples
+from finetune.training.examples import ChatEncoder, Encoder, Examples
 from finetune.training.loop import Loop
+from finetune.training.objectives import Likelihood, Objective, Preference
+from finetune.training.peak import Peak
+from finetune.training.preferences import PairEncoder
 from finetune.training.ranks import ALONE, Ranks
 from finetune.training.request import Request
 from finetune.training.schedule import Steps
@@ -29,6 +34,7 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
     Resumes from the newest checkpoint in `run_dir`. Idempotent: run again, it ends with the same bytes.
     Raises TrainingError, and Interrupted when asked to stop. Ranks other than 0 return an empty artifact.
     """
+    peak = Peak(ranks.device)
     with ranks.sole_owner(run_dir):
         _make_deterministic()
         with traces.span("load base"):
@@ -37,7 +43,7 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
             train_rows, validation = _read_data(asked, loaded, reporter)
         steps = Steps(len(train_rows.rows), asked.seed, asked.training)
         model = adapter.attach(loaded.model, asked.lora, asked.seed)
-        engine = Engine(model, asked.training, asked.seed, _pad_id(loaded), _limits(asked, loaded), ranks=ranks)
+        engine = _engine(model, asked, loaded, ranks)
         reporter.event(
             f"training {len(train_rows.rows)} rows, {steps.total} steps of {asked.training.batch_size} on "
             f"{_devices(ranks)} with {torch.get_num_threads()} threads{' each' if ranks.count > 1 else ''}, "
@@ -62,7 +68,8 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
             return {}
         lineage = _lineage(asked, loaded, steps.total) | _made_by(ranks)
         with traces.span("write adapter"):
-            return adapter.write(model, asked, lineage, run_dir / "adapter")
+            artifact = adapter.write(model, asked, lineage, run_dir / "adapter")
+        return artifact | {"peak_memory_bytes": peak.bytes()}
 
 
 def _load(asked: Request, reporter: Reporter, ranks: Ranks) -> Loaded:
@@ -95,10 +102,21 @@ def _read_data(asked: Request, loaded: Loaded, reporter: Reporter) -> tuple[Exam
     if isinstance(context, int) and context < most:
         warn(f"max_seq_length = {most} exceeds the base model's context; using {context}")
         most = context
-    train_rows = examples.load(asked.train, loaded.tokenizer, most, warn)
+    encoder = _encoder(asked, loaded)
+    train_rows = examples.load(asked.train, encoder, most, warn)
     if asked.validation is None:
         return train_rows, None
-    return train_rows, examples.load(asked.validation, loaded.tokenizer, most, warn)
+    return train_rows, examples.load(asked.validation, encoder, most, warn)
+
+
+def _encoder(asked: Request, loaded: Loaded) -> Encoder:
+    return ChatEncoder(loaded.tokenizer) if asked.dpo is None else PairEncoder(loaded.tokenizer)
+
+
+def _engine(model: PeftModel, asked: Request, loaded: Loaded, ranks: Ranks) -> Engine:
+    objective: Objective = Likelihood() if asked.dpo is None else Preference(asked.dpo.beta)
+    limits = _limits(asked, loaded)
+    return Engine(model, asked.training, asked.seed, _pad_id(loaded), limits, objective=objective, ranks=ranks)
 
 
 def _pad_id(loaded: Loaded) -> int:
@@ -155,6 +173,8 @@ def _lineage(asked: Request, loaded: Loaded, total_steps: int) -> Json:
         "run_key": asked.run_key,
         "recipe_digest": asked.recipe_digest,
         "data_digest": asked.data_digest,
+        "method": asked.method,
+        **({} if asked.dpo is None else asdict(asked.dpo)),
         "base_model": asked.base_model,
         "base_revision": loaded.revision,
         "chat_template_digest": loaded.template_digest,

@@ -81,6 +81,11 @@ class Exports(Releases):
         model = self.registry.version(ref)
         if "path" in model.artifact and self.adapters.place(model.artifact).is_dir():
             return model
+        if self._host_of(model) and any(
+            (each.name, each.version, each.gateway) == (model.name, model.version, model.provider)
+            for each in self.promotions.placed()
+        ):
+            raise UsageError(_deployed_there(model))
         provider, folder = self.provider(model.provider), self.settings.adapters_dir
         aside = folder / f".{model.job_id}-{os.getpid()}"
         try:
@@ -174,6 +179,15 @@ def _kept_there(model: "ModelVersion") -> Problem:
         what=f"the weights of {model.ref} are not to be had",
         why=f"{model.provider} keeps what it trains, or has none of this job",
         fix=f"`ft retarget {model.ref} --to local` trains it on weights that stay here",
+    )
+
+
+def _deployed_there(model: "ModelVersion") -> Problem:
+    return Problem(
+        code="E845",
+        what=f"{model.ref} answers from a deployment at {model.provider}",
+        why="with its weights here it would be a version of this machine, and its gateways could not find it any more",
+        fix=f"take it from its gateways first: promote another version, or `ft models retire {model.ref}`",
     )
 
 

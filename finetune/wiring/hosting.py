@@ -61,9 +61,9 @@ class Hostings(Parts):
 
         if recipe.provider != AUTO:
             return recipe
-        file, market = RecipeFile(recipe=recipe, path=Path()), self._market
+        file, terms = RecipeFile(recipe=recipe, path=Path()), self._conditions
         try:
-            choice = choose(file, self.providers, market.eligible, called=market.called)
+            choice = choose(file, self.providers, terms.eligible, called=terms.called)
         except NotEligible:
             return recipe
         return recipe.model_copy(update={"provider": choice.provider, "base_model": choice.base_model})
@@ -80,4 +80,4 @@ class Hostings(Parts):
         hosting = host.hosting(recipe.base_model)
         accepted = dollars(wanted.max_hosting) if wanted.max_hosting else None
         problem = against(recipe.name, hosting, accepted) or notice(recipe.name, hosting)
-        return [replace(problem, field="register.max_hosting")]
+        return [replace(problem, field="register.max_hosting")] if problem else []

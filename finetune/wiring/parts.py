@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from finetune.clock import SystemClock
     from finetune.data.room import Room
     from finetune.data.tokens import Tokens
+    from finetune.estimates import Estimate
     from finetune.jobs import Lease
     from finetune.lifecycle import Lifecycle
     from finetune.metrics import Metrics
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
         SqlRuns,
         SqlTurns,
     )
-    from finetune.submission import Market, Submitter
+    from finetune.submission import Conditions, Submitter
     from finetune.training.supervisor import Supervisor
 
 
@@ -145,7 +146,6 @@ class Parts:
     @cached_property
     def providers(self) -> "Mapping[str, Provider]":
         """All installed ones, by name: ours and those of other packages come in by the same door."""
-        from decimal import Decimal
         from importlib.metadata import entry_points
 
         from finetune.ports import ProviderKit
@@ -159,7 +159,7 @@ class Parts:
             runs=lambda: self.runs,
             read_report=read,
             environ=os.environ,
-            gpu_hour_usd=Decimal(price) if (price := self.settings.gpu_hour_usd) else None,
+            gpu_hour_usd=self.settings.card_hour_usd,
             uploads_dir=self.settings.home / "uploads",
             requests_per_s=self.settings.requests_per_s,
             sheet=lambda name: self.catalogue.provider(name),
@@ -224,7 +224,7 @@ class Parts:
             self.queue,
             self.clock,
             data=self.data,
-            market=self._market,
+            conditions=self._conditions,
             providers=self.providers,
             new_id=new_job_id,
         )
@@ -244,19 +244,26 @@ class Parts:
         return load(own=self.settings.catalogue)
 
     @cached_property
-    def _market(self) -> "Market":
+    def _conditions(self) -> "Conditions":
         from finetune.catalogue.weights import called
-        from finetune.submission import Market
+        from finetune.submission import Conditions
         from finetune.targets import reckoned
 
-        return Market(
+        return Conditions(
             rules_of=self._rules_of,
             eligible=self._eligible,
             cost_of=partial(reckoned, self.catalogue),
             called=partial(called, self.catalogue),
             servable=self._servable,
             caps=self.settings.limits,
+            foresee=self._foresee,
         )
+
+    def _foresee(self, recipe: "Recipe", rows: int, longest: Callable[[], int]) -> "Estimate":
+        """What a training is foreseen to take: where nothing is planned, nothing is."""
+        from finetune.estimates import Estimate
+
+        return Estimate()
 
     def _servable(self, recipe: "Recipe") -> "list[Problem]":
         """What stands against measuring and serving what the recipe makes: where nothing promotes, nothing does."""

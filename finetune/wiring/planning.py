@@ -1,13 +1,12 @@
 """The parts that compare targets, plan a version's recipe again, and take in what was trained elsewhere."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import NotEligible, Problem
-from finetune.wiring.exports import Exports
+from finetune.wiring.foresight import Foreseen, Foresight
 
 if TYPE_CHECKING:
     from finetune.catalogue import Cost
@@ -18,13 +17,10 @@ if TYPE_CHECKING:
     from finetune.retarget import Retarget
     from finetune.spec import Recipe, RecipeFile
     from finetune.spending import Spending
-    from finetune.targets import Target
-
-#: Jobs that say how long trainings take here.
-_LOOKED_BACK = 500
+    from finetune.targets import Size, Target
 
 
-class Planning(Exports):
+class Planning(Foresight):
     """The parts, with those."""
 
     @cached_property
@@ -36,50 +32,85 @@ class Planning(Exports):
 
     def targets(self, file: "RecipeFile") -> "list[Target]":
         """See `targets.compare`. Raises DataError, StateError; NotFound for a provider that nobody knows."""
-        from finetune.submission import rooted
-        from finetune.targets import Market, compare, pace, reckoned
+        return self._compared(file)[0]
+
+    def estimate(self, file: "RecipeFile", *, fetch: bool = False) -> Foreseen:
+        """What the recipe takes at its target, or at the one that would be chosen. Sends nothing.
+
+        With `fetch` the config.json of a base model that is not here is read from the model hub. Raises DataError,
+        StateError, NotFound, NotEligible where none would be chosen.
+        """
+        from finetune.plan import steps
+
+        rows, size = self._compared(file)
+        target = next((each for each in rows if each.name == file.recipe.provider or each.verdict == "chosen"), None)
+        if target is None or target.base_model is None:
+            raise NotEligible(*(reason for each in rows if each.kind == "trainer" for reason in each.reasons))
+        recipe = file.recipe.model_copy(update={"provider": target.name, "base_model": target.base_model})
+        longest = size.longest(target.base_model)
+        return Foreseen(
+            target=target,
+            size=size,
+            tokens=size.tokens(target.base_model),
+            longest=longest,
+            steps=steps(recipe, size.train_rows, hosted=bool(target.leaves)),
+            needs=self.needs(recipe, longest, fetch=fetch),
+            cards_mb=self.cards_mb,
+        )
+
+    def _compared(self, file: "RecipeFile") -> "tuple[list[Target], Size]":
+        from finetune.spec import rooted
+        from finetune.targets import Market, compare, reckoned
 
         if file.recipe.provider not in ("auto", *self.catalogue.sheets):
             self._named(file.recipe.provider)
+        file = rooted(file)
+        size = self.submitter.size(file)
         market = Market(
             catalogue=self.catalogue,
             providers=self.providers,
-            eligible=self._eligible_or_aged,
+            eligible=partial(self._eligible_or_aged, file.recipe.provider),
             cost_of=partial(reckoned, self.catalogue),
-            time_of=pace(self.jobs.recent(limit=_LOOKED_BACK), self._took),
+            time_of=self._pace(self._looked_back()),
             servable=self._servable,
-            card_hour_usd=Decimal(price) if (price := self.settings.gpu_hour_usd) else None,
+            here=self._set_up(),
+            card_hour_usd=self.settings.card_hour_usd,
+            memory_of=self.memory_of,
         )
-        return compare(rooted(file), self.submitter.size(file), market)
+        return compare(file, size, market), size
 
-    def _took(self, job: "Job") -> float | None:
-        """Seconds of a training; None: it was not ours. At a hosted provider with its own queue, here without."""
-        from finetune.placement import from_row
+    def _set_up(self) -> frozenset[str]:
+        from importlib.metadata import entry_points
 
-        if job.run_key is None or job.finished_at is None or job.admitted_at is None:
-            return None
-        if run := self.runs.get_run(job.run_key):
-            return run.card_s / (len(from_row(run.placed).devices) or 1)
-        return (job.finished_at - job.admitted_at).total_seconds()
+        from finetune.wiring.here import set_up
 
-    def _eligible_or_aged(self, provider: str, recipe: "Recipe") -> "list[Problem]":
-        """The same, and whether what is known of the target was read long ago."""
+        return set_up(entry_points(group="ft.gateways"), self._gateway_kit)
+
+    def _eligible_or_aged(self, asked: str, provider: str, recipe: "Recipe") -> "list[Problem]":
+        """The same for a recipe that asked for this provider, and whether what is known was read long ago."""
         from finetune.catalogue.ages import aged
 
         sheet = self.catalogue.provider(provider)
         old = aged(sheet, sheet.model(recipe.base_model), self.clock.now().date()) if sheet else None
+        recipe = recipe.model_copy(update={"provider": asked})
         return [*self._eligible(provider, recipe), *([old] if old else [])]
 
     def retarget(
-        self, ref: str, to: str, gateways: "Sequence[str] | None", overrides: "Sequence[str]"
+        self,
+        ref: str,
+        to: str,
+        gateways: "Sequence[str] | None",
+        overrides: "Sequence[str]",
+        at: Path | None = None,
     ) -> "tuple[RecipeFile, Retarget]":
         """The recipe of this version, or of the one with this alias, for another target, and what changes.
 
         `to` is `provider/base_model`, or a provider that has the same weights, or open weights that stand in for them.
-        Raises NotFound, NotEligible, RecipeError.
+        `at` is where its file will be; relative paths start there. Raises NotFound, NotEligible, RecipeError; DataError
+        where the version's rows are gone.
         """
         from finetune.names import PRODUCTION
-        from finetune.retarget import retargeted
+        from finetune.retarget import must_have_rows, retargeted
         from finetune.spec import parse
 
         model = self.registry.version(ref)
@@ -92,8 +123,9 @@ class Planning(Exports):
         there = self.places.gateways(model.name, alias) if gateways is None else tuple(gateways)
         hosts = [each for each in there if not self.places.hosts(each)]
         made = retargeted(job, provider, base_model, honours=honours, alias=alias, gateways=hosts or None)
-        text = _yaml(made.recipe)
-        return parse(text, Path(f"{model.name}-{provider}.yaml").absolute(), overrides), made
+        file = parse(_yaml(made.recipe), (at or Path(f"{model.name}-{provider}.yaml")).absolute(), overrides)
+        must_have_rows(job, model.ref, file.recipe)
+        return file, made
 
     def _named(self, provider: str) -> "Provider":
         """The installed provider that a user has named. Raises NotFound."""
@@ -113,13 +145,14 @@ class Planning(Exports):
     def take_in(self, provider: str, export: Path | None, files: Path | None) -> "list[Imported]":
         """See `importing.Importer.take`: the jobs of an account, or of a file that has them.
 
-        `files`: a folder with their training files, which are then not asked for. Raises NotFound, ProviderError,
-        UsageError.
+        `files`: a folder with their training files, which are copied, and then not asked for. Raises NotFound,
+        ProviderError, UsageError, DataError, StateError.
         """
         from finetune.abilities import Importable, Keyed
         from finetune.errors import AuthenticationFailed, UsageError
         from finetune.ids import login, new_job_id
-        from finetune.importing import Importer, exported
+        from finetune.importing import Files, Importer, exported, from_folder
+        from finetune.store.imported import SqlImports
 
         found = self._named(provider)
         if not isinstance(found, Importable):
@@ -134,10 +167,11 @@ class Planning(Exports):
         missing = found.unconfigured() if isinstance(found, Keyed) else []
         if missing and rows is None:
             raise AuthenticationFailed(*missing)
-        folder = files or self.settings.data_dir / "imported"
-        fetch = (lambda file_id, to: False) if missing or files else found.fetch_file
-        taker = Importer(self.jobs, self.models, self.clock, folder=folder.absolute(), owner=login(), new_id=new_job_id)
-        return taker.take(provider, found.past(rows), fetch)
+        asks = found.fetch_file if not missing else lambda file_id, to: False
+        kept = Files((self.settings.data_dir / "imported").absolute(), from_folder(files) if files else asks)
+        books = SqlImports(self.database)
+        taker = Importer(self.jobs, self.models, books, self.clock, owner=login(), new_id=new_job_id)
+        return taker.take(provider, found.past(rows), kept)
 
     def spendings(self) -> "list[Spending]":
         """See `spending.spendings`: of all jobs, newest first."""
@@ -148,7 +182,7 @@ class Planning(Exports):
             method = job.recipe.get("method", "sft")
             return by_tokens(self.catalogue, job.provider, method, job.base_model, (tokens, tokens), 1)
 
-        return spendings(self.jobs.recent(), price_of)
+        return spendings(self.jobs.recent(), price_of, self._took)
 
     def written(self, file: "RecipeFile") -> str:
         """The recipe as a file."""

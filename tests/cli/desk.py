@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import typer.main
 
 from finetune.cli.main import app, guarded
 from finetune.jobs import Change, Event, Job
@@ -18,7 +21,7 @@ from finetune.placement import Device
 from finetune.runs import Beat
 from finetune.store import SqlBeats
 from finetune.testing import STRAIGHT, FakeProvider
-from tests.support.jobs import World
+from tests.support.jobs import World, furnish, sqlite
 from tests.support.process import FT, ft_environment, run_ft
 
 RECIPE = """\
@@ -108,7 +111,7 @@ class Desk:
 
     def call(self, *args: str | Path) -> Ran:
         """`ft ARGS` in this process: everything but the start of Python and the shell's side of it."""
-        return called(lambda: app([str(arg) for arg in args], prog_name="ft"))
+        return called(lambda: _command()([str(arg) for arg in args], prog_name="ft"))
 
     def run(self, *args: str | Path, timeout: float = 30, stdin: str | None = None, **env: str) -> Ran:
         """`ft ARGS` as a process. Whatever happens, no traceback is shown."""
@@ -145,6 +148,8 @@ class Desk:
 
     def submit(self, *args: str | Path) -> str:
         """The id of the job that answers for the recipe."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        furnish(sqlite(self.home))
         ran = self.call("submit", self.recipe, "-q", *args)
         assert ran.code == 0, ran
         return ran.out.strip()
@@ -152,7 +157,7 @@ class Desk:
     @contextmanager
     def world(self, *script: Any) -> Iterator[World]:
         """A lifecycle over this FT_HOME's jobs that needs no trainer: whatever their provider, a fake answers."""
-        world = World(f"sqlite:///{self.home / 'ft.db'}", FakeProvider(script=script or STRAIGHT))
+        world = World(sqlite(self.home), FakeProvider(script=script or STRAIGHT))
         # Never behind the clock of the `ft` that submitted.
         world.clock.sleep(max(0.0, (datetime.now(UTC) - world.clock.now()).total_seconds() + 3600))
         try:
@@ -191,6 +196,12 @@ class Desk:
             now = world.clock.now()
             beat = Beat(worker="test", queues=names, host="here", pid=1, seen_at=now, devices=(card,))
             SqlBeats(world.database).beat(beat)
+
+
+@cache
+def _command() -> Any:
+    """The tree of commands, which `app` would build anew at every call; a process builds it once anyhow."""
+    return typer.main.get_command(app)
 
 
 def called(command: Callable[[], object]) -> Ran:

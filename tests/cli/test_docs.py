@@ -1,8 +1,10 @@
 """docs/cli.md and docs/json.md say what the code does."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -23,12 +25,13 @@ from finetune.promotions import Wanted, begun
 from finetune.sandbox.openai.sandbox import OpenAiSandbox
 from finetune.sandbox.server import Server
 from finetune.spec import Recipe
-from finetune.spending import Spending
+from finetune.spending import Held, Spending
 from finetune.store import SqlPromotions
 from finetune.versions import Placed
 from tests.cli.desk import CLOSED, RECIPE, Desk
 from tests.support import tiny
 from tests.support.jobs import RECIPE as RECIPE_OF
+from tests.unit.memory.test_shape import LLAMA
 
 #: A model whose context and dates are published, and one with open weights of a known size.
 TUNED, SIZED = "gpt-4.1-mini-2025-04-14", "Qwen/Qwen3.5-9B"
@@ -148,9 +151,14 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         drifts = desk.call("models", "sync", "--dry-run", "--json").json
         gated = Recipe.model_validate({**RECIPE_OF, "gate": {"metric": "exact_match"}})
         under_way = begun(gated, Wanted(max_hosting="3 USD"), 1, promotion_id="pr_1", by="me", now=now)
-    planned = [
-        desk.call("plan", "recipe.yaml", *more, "--json").json for more in ((), ("--set", f"base_model={TUNED}"))
-    ]
+    (desk.folder / "layers").mkdir()
+    (desk.folder / "layers" / "config.json").write_text(json.dumps(LLAMA))
+    mini = ("--set", "provider=openai", "--set", "base_model=gpt-4o-mini")
+    layers = ("--set", "base_model=./layers")
+    asked = ((), ("--set", f"base_model={TUNED}"), layers)
+    planned = [desk.call("plan", "recipe.yaml", *more, "--json").json for more in asked]
+    changes = ((), layers, mini)
+    foreseen = [desk.call("estimate", "recipe.yaml", *more, "--json").json for more in changes]
     known = [desk.call("catalogue", "show", *more, "--json").json for more in ((), (TUNED,), (SIZED,))]
     day = {"what": "serve_until", "day": date(2027, 1, 14), "at_least": False, "days": 46}
     where = {"provider": "openai", "base_model": TUNED, "source": "https://example.org", "fix": "plan anew"}
@@ -159,6 +167,10 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     imported = [Imported(**told, ref="bot@v1", rows=3), Imported(**told, ref=None, rows=None, why="no such method")]
     one, two = Decimal("1.00"), Decimal("2.00")
     spent = Spending(job_id="ft_1", provider="openai", low=one, high=two, actual=two, how="counted")
+    held = replace(spent, seconds=Held(low=1.0, high=2.0, actual=1.5), memory=Held(low=1, high=2, actual=3))
+    there = ("--to", "local/builtin:tiny-llama", "--output", "new.yaml")
+    retargeted = desk.call("retarget", "bot@v1", *there, "--json").json
+    retargeted["changes"].append({**retargeted["changes"][0], "after": None})
     problems = [problem for report in reports for problem in report["problems"]]
     return {
         "Job": jobs,
@@ -177,8 +189,11 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         "Target": [one for rows in planned for one in rows],
         "Entry": [one for rows in known for one in rows],
         "Ending": [views.ending(ending)],
+        "Foreseen": [{key: one[key] for key in one.keys() - planned[0][0].keys()} for one in foreseen],
         "Imported": [views.imported(each) for each in imported],
-        "Spending": [*desk.call("costs", "--json").json, views.spending(spent)],
+        "Retargeted": [retargeted],
+        "Change": retargeted["changes"],
+        "Spending": [*desk.call("costs", "--json").json, *map(views.spending, (spent, held))],
         "File": [file for survey in surveys for file in survey["files"]],
         "Survey": surveys,
         # Faults of recipes and data are always in a file.
@@ -207,9 +222,14 @@ _TYPES: dict[str, Any] = {
     "list of models": lambda value: isinstance(value, list) and all("methods" in one for one in value),
     "list of devices": lambda value: isinstance(value, list) and all({"id", "free_mb"} <= set(one) for one in value),
     "list of problems": lambda value: isinstance(value, list) and all("code" in one for one in value),
+    "list of changes": lambda value: isinstance(value, list) and all({"before", "after"} <= set(one) for one in value),
+    "anything": lambda value: value is not None,
 }
 #: Their content is not ours alone.
 _OPEN = {
+    "before",
+    "after",
+    "recipe",
     "gate",
     "evidence",
     "shares",

@@ -417,6 +417,18 @@ def test_a_cost_that_is_agreed_to_is_told_before_the_training(desk: Desk, deploy
     assert deployable.deployments.book == []
 
 
+def test_a_deployment_that_costs_nothing_by_the_hour_is_no_matter_for_a_warning(
+    desk: Desk, deployable: AzureSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_HOSTING_USD", "0")
+    ran = desk.call("validate", "recipe.yaml")
+    assert ran.code == 0, ran.err
+    assert "E843" not in ran.err
+    monkeypatch.setenv("AZURE_HOSTING_USD", "0.01")
+    told = desk.call("validate", "recipe.yaml", "--set", "register.max_hosting=2 USD")
+    assert "warning E843: bot will be deployed, at 0.01 USD an hour" in told.err
+
+
 def test_what_auto_has_chosen_is_asked_for_its_cost_by_the_hour(desk: Desk, deployable: AzureSandbox) -> None:
     # What this machine does nothing about leaves hosted APIs, of which only azure is set up.
     auto = ("--set", "provider=auto", "--set", "training.learning_rate_multiplier=2.0")

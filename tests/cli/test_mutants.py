@@ -89,7 +89,9 @@ def _validated(path: Path, *options: str) -> Ran:
     return called(lambda: app(["validate", str(path), *options], prog_name="ft"))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(content=_mutants(), as_json=st.booleans())
 def test_a_mutated_recipe_is_judged(desk: Desk, content: bytes, as_json: bool) -> None:
     desk.recipe.write_bytes(content)
@@ -107,7 +109,9 @@ def test_a_mutated_recipe_is_judged(desk: Desk, content: bytes, as_json: bool) -
         assert ran.codes
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(field=st.sampled_from(["seed", "lora.r", "dataset", "dataset.path", "limits.data", "x", ""]), value=st.text())
 def test_any_override_is_judged(desk: Desk, field: str, value: str) -> None:
     ran = _validated(desk.recipe, "--set", f"{field}={value}")

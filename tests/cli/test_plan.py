@@ -1,7 +1,13 @@
 """plan, retarget, import and costs from the command line: what is shown, which exit code, and what is refused."""
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 from finetune.catalogue import load
 from tests.cli.desk import Desk, write_rows
@@ -26,6 +32,26 @@ def test_the_quickstart_has_a_verdict_for_everybody(desk: Desk) -> None:
         assert any(line.startswith(f"{name} ") for line in ran.out.splitlines()), name
 
 
+def test_what_is_set_up_here_stands_out_among_what_can_serve(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def local() -> tuple[list[str], list[str]]:
+        row = next(each for each in desk.call("plan", "recipe.yaml", "--json").json if each["target"] == "local")
+        line = next(each for each in desk.call("plan", "recipe.yaml").out.splitlines() if each.startswith("local "))
+        cell = re.search(r"  ([^(]+?) \((.+)\)", line)
+        assert cell
+        here, others = cell[1].split("  ")[-1].split(), cell[2].split()
+        assert here == row["served_here"]
+        assert sorted([*here, *others]) == sorted(row["served_by"])
+        return here, others
+
+    here, others = local()
+    assert here == ["embedded"]
+    assert {"vllm", "litellm"} <= set(others)
+    monkeypatch.setenv("LITELLM_URL", "http://127.0.0.1:9")
+    here, others = local()
+    assert here == ["embedded", "litellm"]
+    assert "litellm" not in others
+
+
 def test_exit_codes_tell_what_is_in_the_way(desk: Desk) -> None:
     write_rows(desk.folder / "data.jsonl", 40)
     mini = ("--set", "provider=openai", "--set", "base_model=gpt-4o-mini")
@@ -48,27 +74,123 @@ def test_what_cannot_be_imported_is_told(desk: Desk) -> None:
     assert desk.call("import", "nobody").code_and_fault == (5, "E708")
     (desk.folder / "jobs.json").write_text("[3]")
     assert desk.call("import", "openai", "--from", "jobs.json").code_and_fault == (1, "E416")
+    assert desk.call("import", "openai", "--from", "nowhere.json").code_and_fault == (2, "E901")
+    assert desk.call("import", "openai", "--from", ".").code_and_fault == (2, "E901")
     assert desk.call("import", "openai").code == 9, "there is no key"
     (desk.folder / "jobs.json").write_text("[]")
     assert desk.call("import", "openai", "--from", "jobs.json", "--files", "typo").code_and_fault == (2, "E901")
 
 
-def test_an_export_is_taken_in_without_a_key_and_trained_elsewhere(desk: Desk) -> None:
+PAST: dict[str, Any] = {
+    "id": "ftjob-1",
+    "model": "gpt-4o-mini-2024-07-18",
+    "status": "succeeded",
+    "fine_tuned_model": "ft:gpt-4o-mini-2024-07-18:acme:helper:1",
+    "training_file": "file-1",
+    "created_at": 1_760_000_000,
+    "finished_at": 1_760_000_100,
+    "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
+}
+EXPORT = ("import", "openai", "--from", "jobs.json")
+BUILT_IN = ("retarget", "helper@v1", "--to", "local/builtin:tiny-llama")
+
+
+@pytest.fixture
+def training(desk: Desk) -> Path:
+    """A folder with the training file of a job that somebody has exported."""
     files = desk.folder / "training"
     files.mkdir()
     write_rows(files / "file-1.jsonl", 12)
-    job = {
-        "id": "ftjob-1",
-        "model": "gpt-4o-mini-2024-07-18",
-        "status": "succeeded",
-        "fine_tuned_model": "ft:gpt-4o-mini-2024-07-18:acme:helper:1",
-        "training_file": "file-1",
-        "created_at": 1_760_000_000,
-        "finished_at": 1_760_000_100,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
-    }
-    (desk.folder / "jobs.json").write_text(json.dumps([job]))
-    took = desk.call("import", "openai", "--from", "jobs.json", "--files", "training")
+    (desk.folder / "jobs.json").write_text(json.dumps([PAST]))
+    return files
+
+
+def test_training_files_can_be_given_later_and_the_folder_may_go(desk: Desk, training: Path) -> None:
+    without = desk.call(*EXPORT)
+    assert "gone" in without.out
+    assert "`--files FOLDER` adds them" in without.err
+    lost = desk.call(*BUILT_IN, "--output", "new.yaml")
+    assert lost.code_and_fault == (2, "E201")
+    assert "the rows that helper@v1 was trained on are gone" in lost.err
+    assert "openai calls them file-1" in lost.err
+    assert desk.call(*BUILT_IN).code_and_fault == (2, "E201")
+    added = desk.call(*EXPORT, "--files", "training")
+    assert "its rows were added" in added.out
+    shutil.rmtree(training)
+    (told,) = desk.call(*EXPORT, "--json").json
+    assert (told["model"], told["rows"], told["known"]) == ("helper@v1", 12, True)
+    assert len(desk.call("status", "--json").json) == 1
+    assert desk.call(*BUILT_IN, "--output", "new.yaml").code == 0
+    assert desk.call("validate", "new.yaml").code == 0
+
+
+def test_other_rows_can_take_the_place_of_lost_ones(desk: Desk, training: Path) -> None:
+    desk.call(*EXPORT)
+    (desk.folder / "below").mkdir()
+    write_rows(desk.folder / "below" / "mine.jsonl", 12)
+    wrote = desk.call(*BUILT_IN, "--set", "dataset.path=mine.jsonl", "--output", "below/new.yaml")
+    assert wrote.code == 0, wrote.err
+    assert desk.call("validate", "below/new.yaml").code == 0
+
+
+def test_a_recipe_is_checked_before_it_is_written(desk: Desk, training: Path) -> None:
+    desk.call(*EXPORT, "--files", "training")
+    before = sorted(desk.folder.iterdir())
+
+    def refused(*more: str, to: str = "local/builtin:tiny-llama") -> tuple[int, list[str]]:
+        ran = desk.call("retarget", "helper@v1", "--to", to, *more, "--output", "new.yaml")
+        assert ran.out == ""
+        assert "FIELD" in ran.err, "what changes is told all the same"
+        assert "new.yaml" not in ran.err, "nothing is there to look at"
+        return ran.code, re.findall(r"error (E\d{3}):", ran.err)
+
+    assert refused(to="vertex/nonsense") == (6, ["E306"])
+    assert refused("--set", "gate.metric=nonsense") == (6, ["E850", "E851"])
+    write_rows(desk.folder / "few.jsonl", 2)
+    few = ("--set", "dataset.path=few.jsonl", "--set", "limits.max_cost=5 USD")
+    assert refused(*few, to="openai/gpt-4.1-mini-2025-04-14")[0] == 2
+    (desk.folder / "few.jsonl").unlink()
+    assert sorted(desk.folder.iterdir()) == before
+    assert len(desk.call("status", "--json").json) == 1, "nothing was submitted"
+
+
+def test_who_writes_a_recipe_needs_no_key_and_who_submits_it_does(desk: Desk, training: Path) -> None:
+    desk.call(*EXPORT, "--files", "training")
+    there = ("retarget", "helper@v1", "--to", "together")
+    wrote = desk.call(*there, "--output", "new.yaml")
+    assert (wrote.code, wrote.out.strip()) == (0, "new.yaml")
+    assert "warning E412" in wrote.err
+    assert desk.call(*there).code == 9
+
+
+def test_a_dear_recipe_is_not_written(desk: Desk, training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "nobody's")
+    desk.call(*EXPORT, "--files", "training")
+    dear = desk.call(
+        "retarget", "helper@v1", "--to", "openai", "--set", "limits.max_cost=0 USD", "--output", "new.yaml"
+    )
+    assert (dear.code, dear.out, (desk.folder / "new.yaml").exists()) == (7, "", False)
+
+
+def test_a_recipe_in_a_folder_that_is_not_there_is_told_first(desk: Desk, training: Path) -> None:
+    desk.call(*EXPORT, "--files", "training")
+    assert desk.call(*BUILT_IN, "--output", "nowhere/new.yaml").code_and_fault == (2, "E901")
+
+
+def test_what_is_written_as_json(desk: Desk, training: Path) -> None:
+    desk.call(*EXPORT, "--files", "training")
+    wrote = desk.call(*BUILT_IN, "--set", "seed=9", "--output", "new.yaml", "--json")
+    assert wrote.code == 0
+    assert wrote.json["output"] == "new.yaml"
+    assert wrote.json["recipe"] == yaml.safe_load((desk.folder / "new.yaml").read_text())
+    assert wrote.json["recipe"]["seed"] == 9
+    target = {each["field"]: (each["before"], each["after"]) for each in wrote.json["changes"]}["provider"]
+    assert target == ("openai", "local")
+    assert all(each["why"] for each in wrote.json["changes"])
+
+
+def test_an_export_is_taken_in_without_a_key_and_trained_elsewhere(desk: Desk, training: Path) -> None:
+    took = desk.call(*EXPORT, "--files", "training")
     assert took.code == 0
     assert "helper@v1" in took.out
     there = desk.call("retarget", "helper@v1", "--to", "local/builtin:tiny-llama", "--output", "new.yaml")

@@ -4,11 +4,13 @@ import threading
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event, insert
 
 from finetune.errors import LeaseLost
 from finetune.placement import Device, Need, Share, Site, from_row
 from finetune.runs import Beat
 from finetune.store import Database, SqlBeats, SqlPlacements, SqlRuns
+from finetune.store.schema import runs
 from tests.support.jobs import World, sqlite
 
 TTL = timedelta(seconds=15)
@@ -121,24 +123,74 @@ def test_the_last_four_base_models_are_known_and_a_beat_forgets_none(world):
 
 
 def sit(world, worker, *devices, need=Need(gpus=1), ref="bot@v1"):  # noqa: B008 -- frozen
-    share = world.placements(worker, *devices).sit(ref, need, world.clock.now(), TTL)
-    return share and share.devices
+    seat = seat_of(world, worker, *devices, need=need, ref=ref)
+    return seat and seat.share.devices
+
+
+def seat_of(world, worker, *devices, need=Need(gpus=1), ref="bot@v1"):  # noqa: B008 -- frozen
+    return world.placements(worker, *devices).sit(ref, need, world.clock.now(), TTL)
 
 
 def test_an_evaluation_has_a_card_until_it_leaves_or_is_not_heard_of(world):
     add(world, "k")
-    assert sit(world, "e", CARDS[0]) == ("a",)
+    seat = seat_of(world, "e", CARDS[0])
+    assert seat.share == Share(("a",))
     assert claim(world, "w", CARDS[0]) is None
     assert [(each.key, each.share.devices) for each in world.runs.measuring(world.clock.now())] == [("bot@v1", ("a",))]
     seats = world.placements("e", CARDS[0])
     world.clock.sleep(TTL.total_seconds() - 1)
-    seats.stay("bot@v1", world.clock.now(), TTL)
+    seats.stay(seat, world.clock.now(), TTL)
     world.clock.sleep(TTL.total_seconds() - 1)
     assert claim(world, "w", CARDS[0]) is None
-    seats.leave("bot@v1")
+    seats.leave(seat)
     assert claim(world, "w", CARDS[0]) == ("k", ("a",))
     with pytest.raises(LeaseLost):
-        seats.stay("bot@v1", world.clock.now(), TTL)
+        seats.stay(seat, world.clock.now(), TTL)
+
+
+def test_who_was_away_for_too_long_keeps_and_frees_nobodys_card(world):
+    """Two threads of one worker measure one version; the first is not heard of for longer than its lease."""
+    seats, first = world.placements("e", CARDS[0]), seat_of(world, "e", CARDS[0])
+    world.clock.sleep(TTL.total_seconds())
+    second = seat_of(world, "e", CARDS[0])
+    assert second.share == first.share
+    world.clock.sleep(TTL.total_seconds() - 1)
+    with pytest.raises(LeaseLost):
+        seats.stay(first, world.clock.now(), TTL)
+    seats.leave(first)
+    seats.stay(second, world.clock.now(), TTL)
+    world.clock.sleep(TTL.total_seconds() - 1)
+    assert [each.key for each in world.runs.measuring(world.clock.now())] == ["bot@v1"]
+
+
+def test_who_was_away_for_too_long_does_not_take_a_card_back_from_a_training(world):
+    seats, seat = world.placements("e", CARDS[0]), seat_of(world, "e", CARDS[0])
+    add(world, "k")
+    world.clock.sleep(TTL.total_seconds())
+    assert claim(world, "w", CARDS[0]) == ("k", ("a",))
+    with pytest.raises(LeaseLost):
+        seats.stay(seat, world.clock.now(), TTL)
+    assert world.runs.measuring(world.clock.now()) == []
+
+
+def test_who_asks_for_a_card_reads_no_more_runs_than_it_must(world):
+    now = world.clock.now()
+    need = {"gpus": 0, "memory_mb": None, "base_model": "m"}
+    row = {"state": "queued", "request": {}, "need": need, "created_at": now, "lease_token": 0}
+    row |= dict.fromkeys(("cancel_requested", "hold_requested"), False) | dict.fromkeys(("starts", "deaths"), 0)
+    with world.database.write() as connection:
+        connection.execute(insert(runs), [{"run_key": f"k{number:04}", **row} for number in range(2_100)])
+    asked = []
+    event.listen(
+        world.database._engine,
+        "before_cursor_execute",
+        lambda c, cursor, text, values, *more: asked.append((text, values)),
+    )
+    assert sit(world, "e", CARDS[0]) == ("a",)
+    read = [each for each in asked if each[0].startswith("SELECT runs.")]
+    with world.database.read() as connection:
+        counts = [len(connection.exec_driver_sql(text, values).all()) for text, values in read]
+    assert max(counts) == 2_000
 
 
 def test_the_card_of_one_that_is_gone_is_free(world):
@@ -156,12 +208,13 @@ def test_an_evaluation_that_waits_has_the_next_card_while_it_asks(world):
     world.runs.update_run(world.runs.get_run("k"), world.clock.now(), state="succeeded")
     assert claim(world, "w", CARDS[0]) is None, "kept for the evaluation"
     assert claim(world, "w", CARDS[1]) == ("l", ("b",)), "not where it does not wait"
-    assert sit(world, "e", CARDS[0]) == ("a",)
+    mine = seat_of(world, "e", CARDS[0])
+    assert mine.share.devices == ("a",)
     assert sit(world, "e", CARDS[0]) is None, "once a version"
     assert sit(world, "another", *CARDS) == ("c",), "any number of processes"
     add(world, "m")
     assert sit(world, "late", CARDS[0]) is None
-    world.placements("e", CARDS[0]).leave("bot@v1")
+    world.placements("e", CARDS[0]).leave(mine)
     world.runs.update_run(world.runs.get_run("l"), world.clock.now(), state="succeeded")
     world.clock.sleep(TTL.total_seconds())
     assert claim(world, "w", CARDS[0]) == ("m", ("a",)), "it does not ask any more"

@@ -58,6 +58,7 @@ PROVIDERS = {
     "mistral": hosted_mistral.rig,
     "vertex": hosted_vertex.rig,
     "bedrock": hosted_bedrock.rig,
+    "bedrock-llama": hosted_bedrock.llama,
     "fireworks": hosted_fireworks.rig,
     "together": hosted_together.rig,
 }

@@ -32,6 +32,8 @@ SECRETS = {name: f"{name.lower().replace('_', '')}7" for name in ("POSTGRES_PASS
 SECRETS["LITELLM_MASTER_KEY"] = "sk-litellm"
 #: The page with the same commands.
 DEPLOY = (DOCKER.parent / "docs" / "deploy.md").read_text()
+#: What keeps this process, and so those that it starts, from the network and from more than one core.
+_WALL = re.compile(r"_proxy$|^OMP_", re.IGNORECASE)
 #: Start, training and registration on a busy machine.
 _END_S = 150
 HOSTED = """\
@@ -94,7 +96,7 @@ class Installation:
 
     def environment(self, name: str) -> dict[str, str]:
         """The service's own, with our addresses, and what the image brings along. Nothing of this process but walls."""
-        walls = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+        walls = {name: value for name, value in os.environ.items() if _WALL.search(name)}
         image = {"PATH": f"{FT.parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.home), "HF_HUB_OFFLINE": "1"}
         listed = self.services[name].environment
         return {**walls, **image, **{key: self.moved(value) for key, value in listed.items()}}

@@ -35,12 +35,17 @@ SCHEMAS: dict[str, tuple[dict[str, Any], str, str]] = {
         "dpo_job_get_metrics_file_endpoint_response",
         "DpoJobGetMetricsFileEndpointResponse",
     ),
+    "create deployment": (ours.CREATE_DEPLOYMENT, "deployment_create_params", "DeploymentCreateParams"),
+    "deployment": (ours.DEPLOYMENT, "deployment", "Deployment"),
+    "replicas": (ours.REPLICAS, "deployment", "ReplicaStats"),
     "urls": (ours.URLS, "model_get_download_endpoint_response", "ModelGetDownloadEndpointResponse"),
 }
 CHOICES = {
     "states": (ours.STATES, "supervised_fine_tuning_job", "SupervisedFineTuningJob", "state"),
     "codes": (ours.CODES, "shared/status", "Status", "code"),
     "formats": (ours.FORMATS, "dataset", "Dataset", "format"),
+    "gpus": (ours.GPUS, "deployment", "Deployment", "accelerator_type"),
+    "deployment states": (ours.DEPLOYMENT_STATES, "deployment", "Deployment", "state"),
     "suspended": (ours.SUSPENDED, "account", "Account", "suspend_state"),
 }
 #: What the package reads itself, and its types do not have.

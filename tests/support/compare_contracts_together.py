@@ -30,7 +30,9 @@ BODIES = {"create": ("/fine-tunes", ours.JOB_IN), "estimate": ("/fine-tunes/esti
 #: What the package has and the description has not.
 NEWER = {
     "FileResponse": {"processing_status", "validation_report"},
-    "FinetuneResponse": {"user_id", "adapter_object_name"},
+    "FinetuneResponse": {
+        *("user_id", "adapter_object_name", "model_object_id", "model_object_name", "model_object_revision_id"),
+    },
     "FineTuneCheckpoint": {"checkpoint"},
     "FineTuneModelLimits": {
         *("max_num_checkpoints", "min_max_seq_length", "max_seq_length_sft", "max_seq_length_dpo"),

@@ -25,6 +25,7 @@ ROWS = {
     "fireworks-dpo": _PREFERENCE,
     "together": _CHAT,
     "together-preference": _PREFERENCE,
+    "completion": '{"prompt": "What is %d?", "completion": "It is %d."}',
     "bedrock": (
         '{"schemaVersion": "bedrock-conversation-2024", "messages": ['
         '{"role": "user", "content": [{"text": "What is %d?"}]}, '

@@ -11,6 +11,9 @@ from tests.support.hosted import Rig, data, kit, recipe, served
 from tests.support.watched import Remembering
 
 MODEL = "amazon.nova-micro-v1:0:128k"
+#: Another region, another layout, and another least number of rows.
+LLAMA = "meta.llama3-1-8b-instruct-v1:0:128k"
+LLAMA_REGION = "us-west-2"
 JOBS = "/model-customization-jobs"
 
 
@@ -25,6 +28,14 @@ def rig(tmp_path: Path, **sandbox_arguments: Any) -> Rig:
     """The rig of the contract suite; the caller stops its server."""
     server = served(Watched(**sandbox_arguments))
     return Rig(server, provider(tmp_path, server.environment), recipe("bedrock", MODEL), data(tmp_path, "bedrock"))
+
+
+def llama(tmp_path: Path, **sandbox_arguments: Any) -> Rig:
+    """The same for a model of prompts and completions."""
+    server = served(Watched(**sandbox_arguments))
+    environ = {**server.environment, "AWS_REGION": LLAMA_REGION}
+    rows = data(tmp_path, "completion", rows=100)
+    return Rig(server, provider(tmp_path, environ), recipe("bedrock", LLAMA), rows)
 
 
 def provider(tmp_path: Path, environ: dict[str, str], read_s: float = 10.0) -> BedrockProvider:

@@ -14,10 +14,10 @@ from finetune.providers.mistral import MistralProvider
 from finetune.providers.openai import OpenAiProvider
 from finetune.providers.together import TogetherProvider
 from finetune.providers.vertex import VertexProvider
-from finetune.store import Database, SqlJobs, SqlModels
+from finetune.store import SqlJobs, SqlModels
 from finetune.testing import ListQueue
 from tests.support import hosted
-from tests.support.jobs import sqlite
+from tests.support.jobs import opened, sqlite
 from tests.support.travel import Traveller
 
 ADAPTERS: dict[str, Callable[..., Provider]] = {
@@ -46,7 +46,7 @@ class HostedWorld:
 
     def __init__(self, name: str, folder: Path, environ: dict[str, str], clock: Traveller, *, read_s: float) -> None:
         self.name, self.folder, self.clock = name, folder, clock
-        self.database = Database.open(sqlite(folder))
+        self.database = opened(sqlite(folder))
         self.jobs, self.models, self.queue = SqlJobs(self.database), SqlModels(self.database), ListQueue()
         self.provider = ADAPTERS[name](hosted.kit(folder, environ, clock), read_s=read_s)
 

@@ -1,6 +1,8 @@
 """Jobs and stores for tests of the core."""
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from finetune.jobs import Event, Job, JobState
@@ -23,7 +25,7 @@ class World:
 
     def __init__(self, url: str, provider: FakeProvider | None = None) -> None:
         self.url = url
-        self.database = Database.open(url)
+        self.database = opened(url)
         self.jobs, self.models = SqlJobs(self.database), SqlModels(self.database)
         self.turns = SqlTurns(self.database, self.jobs)
         self.clock, self.queue = ManualClock(), ListQueue()
@@ -81,3 +83,24 @@ class World:
 
 def sqlite(folder: Path) -> str:
     return f"sqlite:///{folder / 'ft.db'}"
+
+
+def opened(url: str) -> Database:
+    """`Database.open`, after `furnish`."""
+    furnish(url)
+    return Database.open(url)
+
+
+def furnish(url: str) -> None:
+    """Put a file with today's schema where SQLite has none yet: few tests have a use for the migrations before it."""
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and path.parent.is_dir() and not path.exists():
+        path.write_bytes(_migrated())
+
+
+@cache
+def _migrated() -> bytes:
+    """A file that the migrations have made."""
+    with tempfile.TemporaryDirectory(prefix="ft-test-schema-") as folder:
+        Database.open(sqlite(Path(folder))).close()
+        return (Path(folder) / "ft.db").read_bytes()

@@ -12,10 +12,10 @@ from finetune.placement import Device, Site
 from finetune.ports import Clock, ProviderKit
 from finetune.providers.local import LocalProvider
 from finetune.report import read
-from finetune.store import Database, SqlPlacements, SqlRuns
+from finetune.store import SqlPlacements, SqlRuns
 from finetune.testing import ListQueue
 from finetune.training.supervisor import Supervisor
-from tests.support.jobs import sqlite
+from tests.support.jobs import opened, sqlite
 from tests.support.process import wait_until
 
 _TRAINER = str(Path(__file__).with_name("trainer.py"))
@@ -26,7 +26,7 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.clock, self.queue = folder, SystemClock(), ListQueue()
-        self.database = Database.open(sqlite(folder))
+        self.database = opened(sqlite(folder))
         self.runs = SqlRuns(self.database)
         self.kit = ProviderKit(
             runs_dir=folder / "runs",

@@ -5,6 +5,7 @@ A server that already runs on this machine is never touched.
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -20,13 +21,20 @@ from tests.support.process import Child, remove_folder, scratch_folder, wait_unt
 
 HOST = "127.0.0.1"
 START_S = 180
+#: Not the shared generator: Hypothesis seeds that, and all processes of a run would draw the same.
+_CHANCE = random.SystemRandom()
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now; another process may take it before you do."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        port: int = listener.getsockname()[1]
+    """A loopback port that nobody listens on now; another process may take it before you do, a client never does."""
+    while True:
+        # Below those that the system gives to connections and to whoever asks for any port: there are many of these.
+        port = _CHANCE.randrange(15_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind((HOST, port))
+            except OSError:
+                continue
         return port
 
 

@@ -211,7 +211,8 @@ class Stage:
 
     def _up(self) -> Child:
         self.home.mkdir(parents=True)
-        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG") if name in os.environ}
+        names = ("PATH", "PYTHONPATH", "HOME", "LANG", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         nowhere = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
         env = {**kept, **nowhere, "no_proxy": "127.0.0.1,localhost", "HF_HUB_OFFLINE": "1", **self.env}
         log = self._stack.enter_context((self.folder / "up.log").open("wb"))

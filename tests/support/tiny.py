@@ -31,6 +31,20 @@ CHATS: Sequence[Sequence[str]] = (
 )
 
 
+#: Prompts as in CHATS, each with a better and a worse answer.
+PAIRS: Sequence[tuple[Sequence[str], str, str]] = (
+    (("be short", "one?"), "yes", "it is quite possible that it is"),
+    (("", "what is two plus three?"), "five, sir", "six"),
+    (("", "hi", "hello there, how can I help?", "bye"), "good bye, sir", "bye"),
+    (("answer in words", "7"), "seven, sir", "7"),
+    (("", "a longer question about nothing much at all"), "a longer answer too, sir", "no"),
+    (("", "colour?"), "blue, sir", "blue"),
+    (("be rude", "thanks"), "no, sir", "you are welcome"),
+    (("", "x"), "y, sir", "what?"),
+    (("", "say a b c"), "a b c, sir", "a"),
+)
+
+
 def tokenizer(template: str | None = MARKED) -> Any:
     """One token per byte, plus the three special ones; vocabulary of 259."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -86,6 +100,29 @@ def write_rows(path: Path, rows: Sequence[Sequence[dict[str, Any]]]) -> Path:
     """JSON lines of these conversations."""
     path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     return path
+
+
+def pair(row: tuple[Sequence[str], str, str]) -> dict[str, Any]:
+    """A row of PAIRS as the trainer reads it."""
+    answers = {"chosen": row[1], "rejected": row[2]}
+    said = {key: [{"role": "assistant", "content": text}] for key, text in answers.items()}
+    return {"prompt": messages(row[0]), **said}
+
+
+def write_pairs(path: Path, rows: Sequence[tuple[Sequence[str], str, str]]) -> Path:
+    """JSON lines of these rows of PAIRS."""
+    path.write_text("".join(json.dumps(pair(row)) + "\n" for row in rows))
+    return path
+
+
+def request_dpo(run_dir: Path, base: Path | str, **changes: Any) -> dict[str, Any]:
+    """As `request`: to train all PAIRS but the last two, and to measure by those."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    files = {
+        "train": str(write_pairs(run_dir / "pairs.jsonl", PAIRS[:-2])),
+        "validation": str(write_pairs(run_dir / "held-out.jsonl", PAIRS[-2:])),
+    }
+    return request(run_dir, base, **{"method": "dpo", "dpo": {"beta": 0.1}, **files, **changes})
 
 
 def request(run_dir: Path, base: Path | str, **changes: Any) -> dict[str, Any]:

@@ -8,25 +8,32 @@ message is the function's, and some want it.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from finetune.data.example import Chat, Message
+from finetune.data.example import Chat, Message, Preference
 from finetune.data.formats import exchanges, losses, openai
 from finetune.data.formats.base import Format
 from finetune.data.formats.calls import object_or_text
 
+Row = TypeVar("Row", Chat, Preference)
+
 
 def write(chat: Chat) -> dict[str, Any]:
     """The row, of a conversation without losses the whole."""
-    row: dict[str, Any] = {"messages": [dict(_message(each)) for each in chat.messages]}
+    row: dict[str, Any] = {"messages": [message(each) for each in chat.messages]}
     if chat.tools:
         row["tools"] = msgspec.to_builtins(chat.tools)
     return row
 
 
-def _message(message: Message) -> Iterator[tuple[str, Any]]:
+def message(each: Message) -> dict[str, Any]:
+    """The message as chat templates expect it."""
+    return dict(_fields(each))
+
+
+def _fields(message: Message) -> Iterator[tuple[str, Any]]:
     yield "role", message.role
     said = exchanges.said(msgspec.structs.replace(message, tool_calls=None))
     # Templates tell an answer that only calls by the missing content.
@@ -45,6 +52,17 @@ def _message(message: Message) -> Iterator[tuple[str, Any]]:
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     call["function"]["arguments"] = object_or_text(call["function"]["arguments"])
     return call
+
+
+def again(raw: bytes, kind: type[Row]) -> Row:
+    """What was written, for those who count its tokens: a Chat, or a Preference by its own keys."""
+    row = msgspec.json.decode(raw)
+    for part in row.values():
+        for each in part if isinstance(part, list) else ():
+            for call in each.get("tool_calls") or ():
+                if not isinstance(said := call["function"]["arguments"], str):
+                    call["function"]["arguments"] = msgspec.json.encode(said).decode()
+    return msgspec.convert(row, kind)
 
 
 FORMAT: Final = Format(

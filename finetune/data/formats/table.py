@@ -13,6 +13,7 @@ from finetune.data.formats import (
     gemini_preference,
     kto,
     local,
+    local_dpo,
     mistral,
     openai,
     openai_dpo,
@@ -46,6 +47,7 @@ FORMATS: Final[Mapping[str, Format]] = {
         fireworks.FORMAT,
         # Only written.
         local.FORMAT,
+        local_dpo.FORMAT,
     )
 }
 

@@ -115,6 +115,7 @@ _FAMILIES: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, tuple[float, f
     "amazon.nova-": (("us-east-1",), _NOVA),
     "meta.llama3-": (("us-west-2",), _LLAMA),
 }
+REGIONS: Final = frozenset(region for regions, _ in _FAMILIES.values() for region in regions)
 
 
 def base_model(identifier: str) -> str:
@@ -142,15 +143,16 @@ def check_model(model: str, region: str, hyper: Mapping[str, str], today: date) 
 
 
 @cache
-def _sheet() -> "ProviderSheet | None":
+def sheet() -> "ProviderSheet | None":
+    """What the catalogue has of Bedrock. Its files are read by the first call of a process, which takes a second."""
     from finetune.catalogue import load
 
     return load().provider("bedrock")
 
 
 def _is_tuned(model: str, today: date) -> bool:
-    sheet = _sheet()
-    known = sheet.model(model) if sheet else None
+    there = sheet()
+    known = there.model(model) if there else None
     if known is None or known.methods.sft is None or not known.methods.sft.value:
         return False
     gone = (known.dates.create_until, known.dates.serve_until, known.dates.retired)

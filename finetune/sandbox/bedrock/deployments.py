@@ -13,6 +13,15 @@ from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.service import Reply, Request, Route
 
 _PATH: Final = "/model-customization/custom-model-deployments"
+#: Bases whose tuned models can be deployed so, after deploy-custom-model-on-demand.html of Amazon's guide, read
+#: 2026-11-29. Which refusal others get is not published.
+_BASES: Final = (
+    "amazon.nova-micro-",
+    "amazon.nova-lite-",
+    "amazon.nova-pro-",
+    "amazon.nova-2-lite-",
+    "meta.llama3-3-70b-",
+)
 
 
 @dataclass
@@ -79,6 +88,8 @@ class Deployments:
         model = self._model_name(body.modelArn)
         if model is None:
             raise refusal("ResourceNotFoundException", f"The model {body.modelArn} does not exist.", 404)
+        if not body.modelArn.partition(":custom-model/")[2].startswith(_BASES):
+            raise refusal("ValidationException", f"The model {body.modelArn} does not support on-demand deployment.")
         if any(one.name == body.modelDeploymentName and one.region == region for one in self.there()):
             raise refusal("ValidationException", "The provided deployment name is currently in use.")
         made = Deployed(len(self.book), region, body, self._clock.now(), self.looks, fails="fail-deploy" in model)

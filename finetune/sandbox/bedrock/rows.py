@@ -1,11 +1,12 @@
-"""What a dataset has to look like for Amazon Bedrock: conversations, as the guide for Nova has them.
+"""What a dataset has to look like for Amazon Bedrock: conversations, or prompts and completions, by the model.
 
 https://docs.aws.amazon.com/nova/latest/userguide/fine-tune-prepare-data-understanding.html, and AWS's own check of such
-files (nova_ft_dataset_validator.py in aws-samples/amazon-nova-samples), both read 2026-11-24.
+files (nova_ft_dataset_validator.py in aws-samples/amazon-nova-samples), both read 2026-11-24; for Llama
+https://docs.aws.amazon.com/bedrock/latest/userguide/model-customization-prepare.html, read 2026-11-29.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +14,11 @@ _VERSION: Final = "bedrock-conversation-2024"
 _ROW: Final = frozenset({"schemaVersion", "system", "messages"})
 _TURNS: Final = ("user", "assistant")
 _PARTS: Final = frozenset({"text", "image", "video"})
+_PAIR: Final = frozenset({"prompt", "completion"})
+#: Characters of a pair: 16,000 tokens of six characters, as the page estimates them.
+_LONGEST: Final = 96_000
 #: Faults that are told of; more of them say nothing new.
 _TOLD: Final = 5
-#: Rows of a training file.
-LEAST: Final = 8
-MOST: Final = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,20 @@ class Dataset:
     faults: tuple[str, ...]
 
 
-def read(data: bytes) -> Dataset:
-    """Read all lines as rows."""
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What one family of models wants of its data."""
+
+    least: int
+    most: int
+    #: Whether that counts training and validation together.
+    together: bool = False
+    row: Callable[[Any], Iterator[str]]
+
+
+def read(data: bytes, model: str) -> Dataset:
+    """Read all lines as rows that this model learns from."""
+    row = wanted(model).row
     faults: list[str] = []
     rows = 0
     for number, line in enumerate(data.splitlines(), 1):
@@ -37,16 +50,23 @@ def read(data: bytes) -> Dataset:
             continue
         rows += 1
         try:
-            faults += [f"line {number}: {each}" for each in _row(json.loads(line))]
+            faults += [f"line {number}: {each}" for each in row(json.loads(line))]
         except ValueError:
             faults.append(f"line {number} is no JSON")
     return Dataset(rows=rows, faults=tuple(faults[:_TOLD]))
 
 
-def sized(train: Dataset) -> Iterator[str]:
-    """What is wrong with the size of a training file."""
-    if not LEAST <= train.rows <= MOST:
-        yield f"the file has {train.rows} samples, and takes from {LEAST} to {MOST}"
+def sized(model: str, train: int, validation: int) -> Iterator[str]:
+    """What is wrong with how many rows there are."""
+    want = wanted(model)
+    count, what = (train + validation, "files have") if want.together else (train, "file has")
+    if not want.least <= count <= want.most:
+        yield f"the {what} {count} samples, and takes from {want.least} to {want.most}"
+
+
+def wanted(model: str) -> Wanted:
+    """By the name of the model; of one that nobody knows, conversations as for Nova."""
+    return next((want for start, want in _FAMILIES.items() if model.startswith(start)), _NOVA)
 
 
 def _row(row: Any) -> Iterator[str]:
@@ -88,3 +108,23 @@ def _message(message: Any, role: str) -> Iterator[str]:
             yield "text is a text that is not empty"
         elif role == "assistant" and "text" not in kinds:
             yield "an answer is text"
+
+
+def _pair(row: Any) -> Iterator[str]:
+    if not isinstance(row, dict) or row.keys() != _PAIR:
+        yield "a sample has prompt and completion, nothing else"
+    elif not all(isinstance(each, str) for each in row.values()):
+        yield "prompt and completion are texts"
+    elif not row["completion"]:
+        yield "completion is a text that is not empty"
+    elif sum(map(len, row.values())) > _LONGEST:
+        yield f"prompt and completion have more than {_LONGEST:,} characters"
+
+
+_NOVA: Final = Wanted(least=8, most=20_000, row=_row)
+#: By the beginning of a model's name, the first that fits.
+_FAMILIES: Final[Mapping[str, Wanted]] = {
+    "amazon.nova-2-": Wanted(least=200, most=20_000, row=_row),
+    "meta.llama3-1-": Wanted(least=100, most=10_000, together=True, row=_pair),
+    "meta.llama3-": Wanted(least=100, most=10_000, together=True, row=_row),
+}

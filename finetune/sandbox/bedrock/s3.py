@@ -58,6 +58,11 @@ class Storage:
             Route(method="DELETE", path=one, operation="delete_file", answer=self._delete),
         ]
 
+    def add(self, bucket: str) -> None:
+        """Have one more, empty. Idempotent."""
+        self._objects.setdefault(bucket, {})
+        self._names.setdefault(bucket, [])
+
     def has(self, bucket: str) -> bool:
         """Whether there is a bucket of this name."""
         return bucket in self._objects

@@ -6,6 +6,7 @@ job of a name is.
 """
 
 import heapq
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,6 +40,8 @@ class BedrockSandbox(Sandbox):
         self, *, clock: SandboxClock | None = None, faults: Faults | None = None, timing: Timing | None = None
     ) -> None:
         super().__init__(clock=clock, faults=faults)
+        # Not in the first create, whose caller would not wait for it.
+        bodies.sheet()
         self.timing = timing or Timing()
         self.storage = Storage(self.clock, (BUCKET,))
         self.deployments = Deployments(self.clock, self._model_name)
@@ -66,11 +69,12 @@ class BedrockSandbox(Sandbox):
         return [replace(route, answer=self._settled(route.answer)) for route in own]
 
     def environment(self, url: str) -> dict[str, str]:
-        """See `Sandbox.environment`."""
+        """See `Sandbox.environment`. Of two regions, as no one of them tunes every model, that of the process's own."""
+        said = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         return {
             "AWS_ENDPOINT_URL_BEDROCK": url,
             "AWS_ENDPOINT_URL_S3": url,
-            "AWS_REGION": REGION,
+            "AWS_REGION": said if said in bodies.REGIONS else REGION,
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": "sandbox-secret",
             "FT_BEDROCK_BUCKET": BUCKET,
@@ -124,7 +128,7 @@ class BedrockSandbox(Sandbox):
                 raise refusal("ConflictException", "The token was used by a request with other parameters.")
             return Reply(status=201, body={"jobArn": known.arn})
         model = self._fit(asked, region)
-        train, bad = self._data(asked)
+        train, bad = self._data(asked, model)
         if "quota" in asked.customModelName:
             raise refusal(
                 "ServiceQuotaExceededException", "You have exceeded the number of concurrent customization jobs."
@@ -167,24 +171,25 @@ class BedrockSandbox(Sandbox):
             raise refusal("ValidationException", "The provided model name is currently in use.")
         return model
 
-    def _data(self, asked: bodies.CreateJob) -> tuple[rows.Dataset, str | None]:
+    def _data(self, asked: bodies.CreateJob, model: str) -> tuple[rows.Dataset, str | None]:
         """The training data, and what is wrong with it or with the validation data; the job will tell of that."""
         bucket = asked.outputDataConfig.s3Uri.removeprefix("s3://").partition("/")[0]
         if not self.storage.has(bucket):
             raise refusal(
                 "ValidationException", f"The output bucket {bucket} does not exist, or the role may not write."
             )
-        train = self._dataset(asked.trainingDataConfig.s3Uri)
-        faults = [*rows.sized(train), *train.faults]
-        for each in asked.validationDataConfig.validators if asked.validationDataConfig else ():
-            faults += [f"validation data: {fault}" for fault in self._dataset(each.s3Uri).faults]
+        train = self._dataset(asked.trainingDataConfig.s3Uri, model)
+        validators = asked.validationDataConfig.validators if asked.validationDataConfig else ()
+        held_out = [self._dataset(each.s3Uri, model) for each in validators]
+        faults = [*rows.sized(model, train.rows, sum(each.rows for each in held_out)), *train.faults]
+        faults += [f"validation data: {fault}" for each in held_out for fault in each.faults]
         return train, "; ".join(faults) or None
 
-    def _dataset(self, uri: str) -> rows.Dataset:
+    def _dataset(self, uri: str, model: str) -> rows.Dataset:
         stored = self.storage.get(uri)
         if stored is None:
             raise refusal("ValidationException", f"The file {uri} does not exist, or the role may not read it.")
-        return rows.read(stored.data)
+        return rows.read(stored.data, model)
 
     def _list(self, request: Request) -> Reply:
         region, wanted, status = region_of(request), request.one("nameContains"), request.one("statusEquals")

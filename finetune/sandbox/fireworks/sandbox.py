@@ -1,4 +1,5 @@
-"""A stand-in for Fireworks' datasets, supervised and preference fine-tuning, and the weights that they leave.
+"""A stand-in for Fireworks' datasets, supervised and preference fine-tuning, the weights that they leave, deployments
+of these and what they answer: each its model's name and what it was asked, as no model is there.
 
 No description of its API is published, so it is written from the types of the vendor's package (fireworks-ai 1.2) and
 its pages. Where nothing is said the stricter reading holds: a list lag hides a young job from a look by its id too, a
@@ -13,12 +14,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
 from finetune.sandbox.fireworks.bodies import CreateDpo, CreateSft, Empty, Id, Page, Training
+from finetune.sandbox.fireworks.chat import ChatIn, completion, refusal
 from finetune.sandbox.fireworks.datasets import WISHES, Dataset, Datasets
+from finetune.sandbox.fireworks.deployments import Deployments
 from finetune.sandbox.fireworks.jobs import ENDED, Job, Timing
 from finetune.sandbox.fireworks.signed import PLACE, Signed
 from finetune.sandbox.fireworks.times import moment
@@ -35,6 +38,8 @@ _KINDS: Final[Mapping[str, tuple[type[CreateSft] | type[CreateDpo], str, str]]] 
     "dpoJobs": (CreateDpo, "dpoJobId", "preference"),
 }
 _KEPT: Final = 10_000
+#: Operations that have parameters.
+_ASKED: Final = frozenset({"create", "list", "list_datasets", "deploy", "deployments", "undeploy"})
 
 _Handler = Callable[[Request, Any, float], Reply]
 
@@ -55,6 +60,7 @@ class FireworksSandbox(Sandbox):
         self.timing = timing or Timing()
         self.signed = Signed(self._now)
         self.datasets = Datasets(ACCOUNT, self.signed, checking_s=self.timing.checking_s)
+        self.deployments = Deployments(ACCOUNT, self._is_model, self._now)
         #: Operation and path of the newest requests.
         self.requests: deque[tuple[str, str]] = deque(maxlen=_KEPT)
         #: By whole name, in the order of their creation.
@@ -80,6 +86,7 @@ class FireworksSandbox(Sandbox):
             ("POST", f"{dataset}:validateUpload", "validate", self.datasets.validate),
             ("GET", model, "retrieve_model", self._model),
             ("GET", f"{model}:getDownloadEndpoint", "download_endpoint", self._weights),
+            *self._hosting(f"{account}/deployments"),
         ]
         for kind in _KINDS:
             jobs, job = f"{account}/{kind}", f"{account}/{kind}/{{job}}"
@@ -94,9 +101,20 @@ class FireworksSandbox(Sandbox):
             Route(method=method, path=path, operation=operation, answer=self._kept(operation, handler))
             for method, path, operation, handler in table
         ]
+        chat = Route(method="POST", path="/inference/v1/chat/completions", operation="chat", answer=self._chat)
+        routes.append(chat)
         stored = f"{PLACE}{{token}}"
         routes.append(Route(method="PUT", path=stored, operation="upload", answer=self.signed.put))
         return [*routes, Route(method="GET", path=stored, operation="content", answer=self.signed.get)]
+
+    def _hosting(self, all_of_them: str) -> "list[tuple[str, str, str, _Handler]]":
+        kept, one = self.deployments, f"{all_of_them}/{{deployment}}"
+        return [
+            ("POST", all_of_them, "deploy", kept.create),
+            ("GET", all_of_them, "deployments", lambda request, body, now: kept.list(request, _page(request), now)),
+            ("GET", one, "deployment", kept.retrieve),
+            ("DELETE", one, "undeploy", kept.delete),
+        ]
 
     def environment(self, url: str) -> dict[str, str]:
         """See `Sandbox.environment`."""
@@ -132,7 +150,7 @@ class FireworksSandbox(Sandbox):
             account = request.parts["account"]
             if account != ACCOUNT and not (operation == "retrieve_model" and account == "fireworks"):
                 raise refuse("PERMISSION_DENIED", f"no access to accounts/{account}")
-            if request.query and operation not in ("create", "list", "list_datasets"):
+            if request.query and operation not in _ASKED:
                 raise refuse("INVALID_ARGUMENT", f"unknown query parameter {next(iter(request.query))}")
             return handler(request, _json(request), self._now())
 
@@ -265,6 +283,22 @@ class FireworksSandbox(Sandbox):
             if job.model == name and _has_trained(job, now):
                 return job
         raise no_such(name)
+
+    def _is_model(self, name: str) -> bool:
+        return name in BASES or any(job.model == name and _has_trained(job, self._now()) for job in self._jobs.values())
+
+    def _chat(self, request: Request) -> Reply:
+        """Bases answer without a deployment, as those that are served to all do."""
+        self.requests.append(("chat", request.path))
+        try:
+            asked = ChatIn.model_validate_json(request.body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise refusal(400, "INVALID_ARGUMENT", f"{first['loc']}: {first['msg']}") from None
+        model = asked.model if asked.model in BASES else self.deployments.answering(asked.model)
+        if model is None:
+            raise refusal(404, "NOT_FOUND", "Model not found, inaccessible, and/or not deployed")
+        return completion(f"chatcmpl-{uuid.uuid4().hex}", self._now(), asked, model)
 
     def _named(self, kind: str, request: Request) -> Job:
         name = f"accounts/{ACCOUNT}/{kind}/{request.parts['job']}"

@@ -20,7 +20,7 @@ from finetune.sandbox.service import Refusal, Reply, Request, Route
 _Fields = Mapping[str, type | tuple[type, ...]]
 VERSION: Final = "1.106.12"
 _POLL_S: Final = 30.0
-_PROVIDERS: Final = frozenset({"openai", "hosted_vllm", "mistral", "vertex_ai", "ollama_chat"})
+_PROVIDERS: Final = frozenset({"openai", "hosted_vllm", "mistral", "vertex_ai", "fireworks_ai", "ollama_chat"})
 _NEW: Final[_Fields] = {"model_name": str, "litellm_params": dict, "model_info": dict}
 _CHAT: Final[_Fields] = {
     "model": str,

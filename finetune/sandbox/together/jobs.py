@@ -156,7 +156,18 @@ class Job:
             "epochs_completed": trained * self.asked.n_epochs // self.steps,
             "trainingfile_numlines": self.size.rows,
             "adapter_object_name": f"{self.output}-adapter" if told["status"] == "completed" else None,
+            **(self._registry if told["status"] == "completed" else {}),
         }
+
+    @property
+    def registered(self) -> str:
+        """The id of the weights in the registry, from which they can be deployed."""
+        return f"ml_{self.id[3:].replace('-', '')}"
+
+    @property
+    def _registry(self) -> dict[str, str]:
+        revision = {"model_object_revision_id": f"rv_{self.registered[3:]}"}
+        return {"model_object_id": self.registered, **revision}
 
     @property
     def output(self) -> str:

@@ -2,10 +2,10 @@
 
 Where the two differ, the newer holds. How a job shall go badly is said anywhere in its training data:
 `sandbox:fail-data`, `sandbox:fail-train` or `sandbox:quota`, or without `sandbox:` in its suffix. Tokens are estimated,
-limits of models are the same for all and ours, and nothing answers a chat: the vendor wants a dedicated endpoint first.
+limits of models are the same for all and ours. A tuned model answers chats from a dedicated endpoint only
+(`endpoints`), with its own name and what it was asked.
 """
 
-import json
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,9 +19,10 @@ from finetune.sandbox.service import Entry, Reply, Request, Route, Sandbox
 from finetune.sandbox.together import bodies
 from finetune.sandbox.together.adapter import archive
 from finetune.sandbox.together.cost import usd
+from finetune.sandbox.together.endpoints import Endpoints
 from finetune.sandbox.together.files import WISHES, Files, StoredFile, Wish
 from finetune.sandbox.together.jobs import ENDED, RANK, Job, Size, Timing
-from finetune.sandbox.together.words import answer, checked, no_such, refuse
+from finetune.sandbox.together.words import answer, body, checked, no_such, refuse
 
 #: The key that is known and may not tune.
 _NO_ACCESS: Final = "sandbox-no-access"
@@ -51,6 +52,7 @@ class TogetherSandbox(Sandbox):
         #: In the order of their creation.
         self._jobs: dict[str, Job] = {}
         self._sheet = load().sheets[self.name]
+        self.endpoints = Endpoints(self._tuned, self._now, frozenset(model.name for model in self._sheet.models))
 
     def routes(self) -> Sequence[Route]:
         """See `Sandbox.routes`."""
@@ -78,6 +80,7 @@ class TogetherSandbox(Sandbox):
             ("GET", f"{job}/checkpoints", "checkpoints", self._checkpoints, bodies.NoQuery),
             ("GET", f"{job}/metrics", "metrics", self._metrics, bodies.MetricsQuery),
             ("GET", "/v1/finetune/download", "download", self._download, bodies.DownloadQuery),
+            *self.endpoints.table(),
         ]
         routes = [
             Route(method=method, path=path, operation=operation, answer=self._kept(operation, handler, query))
@@ -127,13 +130,13 @@ class TogetherSandbox(Sandbox):
     # Files.
 
     def _initiate(self, request: Request) -> Reply:
-        return self.files.initiate(_json(request), request, self._now())
+        return self.files.initiate(body(request.body), request, self._now())
 
     def _complete(self, request: Request) -> Reply:
-        return self.files.complete(_json(request), self._now())
+        return self.files.complete(body(request.body), self._now())
 
     def _abort(self, request: Request) -> Reply:
-        asked = checked(bodies.Abort, _json(request))
+        asked = checked(bodies.Abort, body(request.body))
         return self.files.abort(asked.file_id, asked.upload_id)
 
     def _preprocess(self, request: Request) -> Reply:
@@ -142,7 +145,7 @@ class TogetherSandbox(Sandbox):
     # Jobs.
 
     def _create(self, request: Request) -> Reply:
-        asked = checked(bodies.JobIn, _json(request))
+        asked = checked(bodies.JobIn, body(request.body))
         model, size, files = self._ordered(asked)
         self._check(asked, model)
         ends = _badly(asked.suffix, files)
@@ -194,7 +197,7 @@ class TogetherSandbox(Sandbox):
                 raise refuse(400, f"{field}: out of the limits of {model.name}", param=field)
 
     def _estimate(self, request: Request) -> Reply:
-        asked = checked(bodies.Priced, _json(request))
+        asked = checked(bodies.Priced, body(request.body))
         _, size, files = self._ordered(asked)
         for side, file in zip(("train", "eval"), files, strict=False):
             state = self.files.state(file, self._now())
@@ -291,6 +294,12 @@ class TogetherSandbox(Sandbox):
         name = job.output.rpartition("/")[2]
         return archive(name, str(job.asked.model), int(kind["lora_r"]), int(kind["lora_alpha"]))
 
+    def _tuned(self, known: str) -> str | None:
+        """The name of the model that has this id in the registry."""
+        now = self._now()
+        found = (job for job in self._jobs.values() if job.registered == known and job.status(now) == "completed")
+        return next((job.output for job in found), None)
+
     def _named(self, request: Request) -> Job:
         return self._there(request.parts["job_id"])
 
@@ -299,13 +308,6 @@ class TogetherSandbox(Sandbox):
         if job is None or job.deleted:
             raise no_such("Fine-tune job")
         return job
-
-
-def _json(request: Request) -> Any:
-    try:
-        return json.loads(request.body)
-    except ValueError:
-        raise refuse(400, "Could not parse the JSON body of the request.") from None
 
 
 def _badly(suffix: str | None, files: Sequence[StoredFile]) -> Wish | None:

@@ -1,5 +1,6 @@
-"""How Together says no: one object under `error`."""
+"""How Together says no: one object under `error`; and what it reads."""
 
+import json
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,14 @@ def answer(status: int, message: str, *, param: str | None = None, code: str | N
 def refuse(status: int, message: str, **more: Any) -> Refusal:
     """The same, to be raised."""
     return Refusal(answer(status, message, **more))
+
+
+def body(content: bytes) -> Any:
+    """A request's JSON. Raises Refusal: 400."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise refuse(400, "Could not parse the JSON body of the request.") from None
 
 
 def checked(model: type[Model], value: Any) -> Model:

@@ -29,14 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:Futu
 ASKED = ("and what is two plus three, please?", "colour?", "a longer question about nothing much at all")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     return tiny.save_base(tmp_path / "bases of mine" / "tiny-base")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,19 +12,33 @@ import httpx
 import pytest
 
 from finetune.sandbox.azure_deployments import Deployed
+from finetune.sandbox.fireworks.jobs import Timing as FireworksTiming
 from finetune.sandbox.gateways.litellm import LiteLlmSandbox
 from finetune.sandbox.mistral.jobs import Timing as MistralTiming
 from finetune.sandbox.openai.jobs import Timing
 from finetune.sandbox.server import Server
+from finetune.sandbox.together.jobs import Timing as TogetherTiming
 from tests.support.process import ft_running, run_ft, wait_until
-from tests.wire.hosted import mistral_contract, openai_contract
+from tests.wire.hosted import fireworks_contract, mistral_contract, openai_contract, together_contract
 
-BASES = {"openai": "gpt-4o-mini", "azure": "gpt-4.1-mini", "mistral": "ministral-3b-latest"}
+BASES = {
+    "openai": "gpt-4o-mini",
+    "azure": "gpt-4.1-mini",
+    "mistral": "ministral-3b-latest",
+    "fireworks": "accounts/fireworks/models/qwen3-0p6b",
+    "together": "Qwen/Qwen3.5-4B",
+}
 GATE = "gate: {metric: contains, min_gain: 0.5}\n"
 REGISTER = "register: {alias: production, gateways: [litellm-api]}\n"
 ROWS = 60
 #: Everybody at a provider says `I am NAME: ...`: this stands in the names of tuned models, and in none of a base's.
-TUNED = {"openai": "sandbox-org", "azure": ".ft-", "mistral": "ft:"}
+TUNED = {
+    "openai": "sandbox-org",
+    "azure": ".ft-",
+    "mistral": "ft:",
+    "fireworks": "accounts/sandbox/models/ft-",
+    "together": "sandbox_1a2b",
+}
 
 
 class Market:
@@ -39,8 +54,15 @@ class Market:
             "mistral": lambda: mistral_contract.Watched(
                 timing=MistralTiming(queued_s=0.1, validating_s=0.1, running_s=0.2)
             ),
+            "fireworks": lambda: fireworks_contract.Watched(
+                timing=FireworksTiming(creating_s=0.1, validating_s=0.1, pending_s=0.1, running_s=0.2, writing_s=0.1)
+            ),
+            "together": lambda: together_contract.Watched(
+                timing=TogetherTiming(validating_s=0.1, pending_s=0.1, queued_s=0.1, running_s=0.2, packing_s=0.1)
+            ),
         }[name]()
-        keys = dict.fromkeys(("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "MISTRAL_API_KEY"), "sandbox-key")
+        keyed = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "MISTRAL_API_KEY", "FIREWORKS_API_KEY")
+        keys = dict.fromkeys((*keyed, "TOGETHER_API_KEY"), "sandbox-key")
         self.proxy = LiteLlmSandbox(environ=keys)
         self.servers = [stack.enter_context(Server(each)) for each in (self.api, self.proxy)]
         self.env = {name: value for each in self.servers for name, value in each.environment.items()}
@@ -183,6 +205,61 @@ def test_where_models_are_deployed_first_the_base_must_be_too(market: Market) ->
     assert "gpt-4.1-mini at http" in said
     assert "The API deployment for this resource does not exist." in said
     assert "deploy it under this name" in said
+
+
+@at("fireworks")
+def test_a_fireworks_version_is_deployed_with_consent_and_ends_with_its_version(market: Market) -> None:
+    deployments = market.api.deployments
+    deployments.looks = 0
+    market.write(TUNED["fireworks"], GATE + REGISTER.replace("]}", "], max_hosting: 7.99 USD}"))
+    _, _, refused = market.ft("submit", "recipe.yaml", "--follow", "-q", "-y", code=6)
+    assert "E843" in refused
+    assert "8.00 USD an hour" in refused
+    assert market.api.ledger() == [], "before anything is paid for"
+
+    market.write(TUNED["fireworks"], GATE + REGISTER.replace("]}", "], max_hosting: 8 USD}"))
+    market.released()
+    notes = " ".join(note["text"] for note in is_live(market)["notes"])
+    assert "8.00 USD an hour, about 5840 USD a month, until the version retires" in notes
+    (there,) = deployments.there()
+    assert (there.asked.baseModel, there.gpu, there.gpus) == (market.card()["artifact"]["model"], "NVIDIA_H100_80GB", 1)
+    (entry,) = market.proxy.rows.values()
+    assert entry["litellm_params"]["model"] == f"fireworks_ai/{there.name}"
+    is_measured_over_its_base(market)
+
+    market.ft("models", "retire", "bot@v1", "-y")
+    assert deployments.there() == []
+
+
+@at("together")
+def test_a_together_version_is_deployed_with_consent_and_ends_with_its_version(market: Market) -> None:
+    endpoints = market.api.endpoints
+    endpoints.starting_s = endpoints.stopping_s = 0.0
+    market.write(TUNED["together"], GATE + REGISTER)
+    _, _, refused = market.ft("submit", "recipe.yaml", "-y", code=6)
+    assert "E843" in refused
+    assert "5.49 USD an hour" in refused
+    assert market.api.requests == deque(), "nothing was sent, and nothing trained"
+
+    market.write(TUNED["together"], GATE + REGISTER.replace("]}", "], max_hosting: 6 USD}"))
+    market.released()
+    notes = [note["text"] for note in is_live(market)["notes"]]
+    (endpoint,) = endpoints.there()
+    assert endpoint.name.startswith("ft-bot-v1-")
+    assert any(f"deployed at together as {endpoint.whole}: 5.49 USD an hour" in note for note in notes), notes
+    (row,) = market.proxy.rows.values()
+    assert row["litellm_params"]["model"] == f"openai/{endpoint.whole}"
+    assert row["litellm_params"]["api_key"] == "os.environ/TOGETHER_API_KEY"
+    is_measured_over_its_base(market)
+
+    endpoints.serverless.clear()
+    _, _, said = market.ft("eval", "bot@v1", code=1)
+    assert "E854" in said
+    assert "Unable to access non-serverless model Qwen/Qwen3.5-4B" in said
+
+    assert endpoints.costing() == ["ft"]
+    market.ft("models", "retire", "bot@v1", "-y")
+    assert (endpoints.costing(), endpoints.there()) == ([], [])
 
 
 def test_what_users_try_without_a_key_comes_to_callers_too(tmp_path: Path) -> None:

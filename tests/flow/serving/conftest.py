@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from finetune.serving.engine import Engine
+from tests.support.once import made_once
 
 BASE = "tiny/llama"
 TEMPLATE = (
@@ -97,15 +98,6 @@ def train(model: LlamaForCausalLM, tokenizer: Any, sentence: str, folder: Path, 
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Matrices this small are faster on one thread, and much so when the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     return build_tokenizer()
@@ -119,8 +111,12 @@ def base_model() -> LlamaForCausalLM:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory, base_model: Any, tokenizer: Any) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("adapters")
-    return {key: train(base_model, tokenizer, says, root / key, seed) for seed, (key, says) in enumerate(SAYS.items())}
+    def make(root: Path) -> None:
+        for seed, (key, says) in enumerate(SAYS.items()):
+            train(base_model, tokenizer, says, root / key, seed)
+
+    root = made_once(tmp_path_factory, "served-adapters", make)
+    return {key: root / key for key in SAYS}
 
 
 @pytest.fixture

@@ -314,7 +314,9 @@ def test_polls_slow_down_as_a_job_ages(world):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_random_walks_only_use_the_table(tmp_path_factory, data):
     """Whatever fails, whenever it is cancelled, whoever crashes: only transitions of the table, and always an end."""
     script = data.draw(st.lists(st.sampled_from(["queued", "running", "paused"]), max_size=3))

@@ -6,9 +6,10 @@ import pytest
 
 from finetune.catalogue import load
 from finetune.catalogue.weights import stand_in
+from finetune.errors import DataError
 from finetune.plan import ignored
 from finetune.providers.local import LocalProvider
-from finetune.retarget import retargeted
+from finetune.retarget import must_have_rows, retargeted
 from finetune.spec import Recipe
 from tests.support.jobs import World, sqlite
 
@@ -116,6 +117,101 @@ def test_alias_and_gateways_can_be_others(job):
     plain = {key: value for key, value in OPENAI.items() if key not in ("register", "gate")}
     made = here(job({**plain, "name": "b"}), alias="production", gateways=["embedded"])
     assert made.recipe["register"] == {"alias": "production", "gateways": ["embedded"]}
+
+
+def test_rows_that_it_was_trained_on_measure_nothing(job):
+    made = here(job(data={**WRITTEN, "validation": WRITTEN["train"]}))
+    assert "validation" not in made.recipe
+    assert told(made)["validation.path"] == ("/d/train.jsonl", None, "it was trained on these very rows")
+
+
+def test_held_out_rows_that_an_import_lacks_are_told(job):
+    plain = {key: value for key, value in OPENAI.items() if key != "validation"}
+    made = here(job(plain, {**WRITTEN, "validation": None, "files": {"train": "file-1", "validation": "file-v"}}))
+    assert "validation" not in made.recipe
+    before, after, why = told(made)["validation.path"]
+    assert (before, after) == ("file-v", None)
+    assert "ft import openai --files" in why
+
+
+def test_the_beta_of_a_preference_training_goes_along_where_it_is_honoured(job):
+    one = job({**OPENAI, "method": "dpo", "dpo": {"beta": 0.3}})
+    assert here(one).recipe["dpo"] == {"beta": 0.3}
+    made = retargeted(one, "together", "Qwen/Qwen3-0.6B", honours=frozenset({"base_model", "method"}))
+    assert "dpo" not in made.recipe
+    assert told(made)["dpo.beta"] == (0.3, None, "together does nothing about it")
+
+
+def lost(job, **data):
+    recipe = Recipe.model_validate(here(one := job(data={**WRITTEN, **data})).recipe)
+    with pytest.raises(DataError) as fault:
+        must_have_rows(one, "bot@v1", recipe)
+    assert {each.code for each in fault.value.problems} == {"E201"}
+    return fault.value.problems
+
+
+def test_rows_that_are_gone_are_told_with_the_place_where_they_were(job, tmp_path):
+    train, held_out = lost(job)
+    assert train.what == "the rows that bot@v1 was trained on are gone"
+    assert train.why == "they were in /d/train.jsonl, written there from chats.jsonl, and were removed"
+    assert "--set dataset.path=FILE" in train.fix
+    assert held_out.what == "the rows that bot@v1 was measured by are gone"
+    assert "--set validation.path=FILE" in held_out.fix
+
+
+def test_rows_of_an_import_that_are_gone_can_be_imported(job, tmp_path):
+    (tmp_path / "v.jsonl").touch()
+    held_out = str(tmp_path / "v.jsonl")
+    files = {"train": "file-1", "validation": "file-v"}
+    (train,) = lost(job, validation=held_out, files=files, train_rows=0)
+    assert train.why == "openai calls them file-1; the import got no such file"
+    assert "`ft import openai` asks for them again" in train.fix
+    assert "--files FOLDER" in train.fix
+    assert "--set dataset.path=FILE" in train.fix
+    (train,) = lost(job, validation=held_out, files=files, train_rows=3)
+    assert train.why == "openai calls them file-1; they were in /d/train.jsonl, and were removed"
+
+
+def test_other_rows_than_the_lost_ones_are_nobodys_loss(job):
+    one = job()
+    made = here(one).recipe
+    must_have_rows(
+        one, "bot@v1", Recipe.model_validate({**made, "dataset": {"path": "mine.jsonl"}, "validation": None})
+    )
+
+
+OWN = """\
+version: 1
+provider: acme
+title: Acme
+sources:
+  page: {url: "https://acme.example", title: Models, read: 2026-11-24}
+stands_in:
+  - {value: large-2026, source: page}
+  - {value: acme/large, source: page}
+  - {value: acme/small, source: page}
+models:
+  - {name: large-2026, aliases: [large], open_weights: {value: acme/large, source: page}}
+  - {name: small-2026, open_weights: {value: acme/small, source: page}}
+  - {name: closed-2026, aliases: [closed], stands_in: [{value: closed-2026, source: page}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "found"),
+    [
+        ("large-2026", "acme", "small-2026"),
+        ("large", "acme", "small-2026"),
+        ("acme/large", "acme", None),
+        ("large", "local", "acme/small"),
+        ("small-2026", "acme", "large-2026"),
+        ("closed", "acme", "large-2026"),
+    ],
+)
+def test_nothing_stands_in_for_itself(tmp_path, model, target, found):
+    own = tmp_path / "acme.yaml"
+    own.write_text(OWN)
+    assert stand_in(load(own=own), target, model) == found
 
 
 def test_who_stands_in_for_whom():

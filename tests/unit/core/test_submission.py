@@ -18,7 +18,7 @@ from finetune.plan import choose, ignored
 from finetune.service import Service
 from finetune.spec import parse
 from finetune.store import SqlTurns
-from finetune.submission import Market, Submitter
+from finetune.submission import Conditions, Submitter
 from finetune.tasks import ADVANCE
 from finetune.testing import FakeProvider
 from tests.support.jobs import World, sqlite
@@ -37,7 +37,7 @@ def world(tmp_path):
         world.queue,
         world.clock,
         data=Room(out=tmp_path / "prepared", tokens_of=lambda base_model: Guess(), progress=lambda read, total: None),
-        market=Market(
+        conditions=Conditions(
             rules_of=lambda provider, method, base_model: world.rules,
             eligible=lambda provider, recipe: (),
             cost_of=lambda provider, recipe, tokens: Cost(basis="no price is published"),
@@ -167,7 +167,7 @@ def bazaar(world):
         usd = world.prices[provider] and Decimal(world.prices[provider])
         return Cost(low_usd=usd, high_usd=usd, basis=f"{tokens[1]} tokens")
 
-    market = Market(
+    conditions = Conditions(
         rules_of=lambda provider, method, base_model: world.rules,
         eligible=lambda provider, recipe: (),
         cost_of=cost_of,
@@ -178,7 +178,7 @@ def bazaar(world):
         world.queue,
         world.clock,
         data=Room(out=world.folder / "prepared", tokens_of=lambda base_model: Guess(), progress=lambda *_: None),
-        market=market,
+        conditions=conditions,
         providers=world.hosted,
         new_id=iter([f"ft_{n}" for n in range(9)]).__next__,
     )
@@ -199,6 +199,56 @@ def test_auto_takes_the_cheapest_under_its_own_name(bazaar):
 def test_auto_takes_one_that_is_set_up_before_a_cheaper_one(bazaar):
     bazaar.hosted["cheap"].set_up = False
     assert bazaar.submitter.ready(recipe(bazaar, AUTO)).plan.provider == "dear"
+
+
+def test_a_check_of_auto_names_the_target_that_a_submission_takes_and_writes_nothing(bazaar):
+    world, counted = bazaar, []
+    # By the tokens of what is trained on, which each counts by its own name of the model.
+    split = AUTO + "validation: {split: 0.3}\n"
+
+    def cost_of(provider, recipe, tokens):
+        counted.append((provider, recipe.base_model, tokens))
+        usd = Decimal(tokens[1]) / (2 if provider == "silent" else 1)
+        return Cost(low_usd=usd, high_usd=usd, basis="tokens")
+
+    world.submitter._conditions = replace(world.submitter._conditions, cost_of=cost_of)
+    plan, report = world.submitter.check(recipe(world, split))
+    checked = counted[:]
+    counted.clear()
+    assert not (world.folder / "prepared").exists()
+    ready = world.submitter.ready(recipe(world, split))
+    assert checked == counted[:3]
+    assert (plan.target, plan.train_rows, plan.validation_rows) == (
+        *("silent/silent/some-model", ready.plan.train_rows),
+        ready.plan.validation_rows,
+    )
+    assert (ready.plan.target, plan.considered, report.notes) == (plan.target, ready.plan.considered, ())
+
+
+def test_a_check_of_auto_refuses_what_a_submission_does(bazaar):
+    told = AUTO + "limits: {max_cost: 2 USD}\nallow_ignored: [limits]\n"
+    for go in (bazaar.submitter.check, bazaar.submitter.ready):
+        with pytest.raises(NotEligible, match=r"costs up to 3\.00 US dollars"):
+            go(recipe(bazaar, told))
+    (bazaar.folder / "data.jsonl").write_text("{}\n")
+    with pytest.raises(DataError):
+        bazaar.submitter.check(recipe(bazaar, told))
+
+
+def test_a_check_of_auto_counts_nothing_that_is_elsewhere_and_says_so(bazaar):
+    plan, report = bazaar.submitter.check(recipe(bazaar, AUTO, "dataset.path=https://example.com/rows.jsonl"))
+    assert (plan.provider, report.unseen) == ("cheap", True)
+    assert "`ft submit` may name another one" in report.notes[-1]
+
+
+def test_a_check_counts_nothing_where_nothing_is_to_be_decided(bazaar):
+    def cost_of(provider, recipe, tokens):
+        raise AssertionError("not asked")
+
+    bazaar.submitter._conditions = replace(bazaar.submitter._conditions, cost_of=cost_of)
+    bazaar.submitter.check(recipe(bazaar, AUTO, "provider=dear"))
+    bazaar.hosted["local"], bazaar.calls["local"] = FakeProvider(), "some-model"
+    assert bazaar.submitter.check(recipe(bazaar, AUTO))[0].provider == "local"
 
 
 def test_auto_takes_an_unknown_price_last_and_none_above_the_limit(bazaar):
@@ -345,15 +395,15 @@ def test_what_goes_on_cannot_be_tried_again(world):
 
 def test_what_its_target_takes_no_more_is_not_tried_again(world):
     old = failed(world)
-    world.submitter._market = replace(
-        world.submitter._market, eligible=lambda provider, recipe: [Problem(code="E307", what="gone")]
+    world.submitter._conditions = replace(
+        world.submitter._conditions, eligible=lambda provider, recipe: [Problem(code="E307", what="gone")]
     )
     with pytest.raises(NotEligible, match="gone"):
         world.submitter.again(old)
 
 
 def test_with_caps_a_job_waits_for_its_turn(world):
-    world.submitter._market = replace(world.submitter._market, caps={"owner": 1})
+    world.submitter._conditions = replace(world.submitter._conditions, caps={"owner": 1})
     job = send(world, recipe(world)).job
     assert (job.admitted_at, job.due_at) == (None, None)
     assert world.queue.rung == []

@@ -41,7 +41,7 @@ class Hosted(FakeProvider):
         raise AttributeError(name)
 
 
-def market(today=BEFORE, hosted=("openai", "together"), ready=True, scores=None):
+def market(today=BEFORE, hosted=("openai", "together"), ready=True, scores=None, here=()):
     local = FakeProvider()
     local.honours = local.honours | {"limits", "resources"}
     providers = {"local": local, **{name: Hosted(name, ready) for name in hosted}}
@@ -55,6 +55,7 @@ def market(today=BEFORE, hosted=("openai", "together"), ready=True, scores=None)
 
     times = {("openai", MINI): 0.5}
     return Market(
+        here=here,
         catalogue=CATALOGUE,
         providers=providers,
         eligible=eligible,
@@ -81,6 +82,15 @@ def test_every_sheet_has_a_row_with_a_verdict_and_the_reason(tmp_path):
     assert found["local"].verdict == "chosen"
     assert (found["local"].leaves, found["local"].cost.high_usd) == (False, None)
     assert all(each.reasons for each in found.values() if each.verdict == "no")
+
+
+def test_what_can_answer_and_is_set_up_here_is_named(tmp_path):
+    found = looked(tmp_path, QWEN, hosted=(), here={"embedded", "litellm"})
+    assert found["local"].served_here == ("embedded", "litellm")
+    assert {*found["local"].served} > {"embedded", "litellm"}
+    assert looked(tmp_path, MINI, "openai", here=())["openai"].served_here == ("openai",)
+    keyless = looked(tmp_path, MINI, "openai", ready=False, here={"litellm"})["openai"]
+    assert (keyless.served, keyless.served_here) == (("openai", "litellm"), ("litellm",))
 
 
 def test_the_last_day_of_a_vendor_turns_a_condition_into_a_refusal(tmp_path):
@@ -201,3 +211,22 @@ def test_too_few_rows_rule_out(tmp_path):
 def test_who_has_no_adapter_here_says_so(tmp_path):
     found = looked(tmp_path, QWEN, hosted=())
     assert "no adapter for Together" in why(found["together"])
+
+
+def test_memory_is_shown_and_cards_that_are_too_small_are_a_condition(tmp_path):
+    small = Problem(code="E321", what="too small", field="base_model", level="warning")
+    asked = []
+
+    def memory_of(recipe, longest):
+        asked.append((recipe.base_model, longest))
+        return (10, 20), [small]
+
+    file = parse(TEXT.format(base=QWEN, provider="local"), tmp_path / "recipe.yaml", ())
+    tokens = {"tokens": lambda base_model: (1, 2), "longest": lambda base_model: 77}
+    size = Size(train_rows=10, validation_rows=0, **tokens)
+    known = replace(market(), memory_of=memory_of)
+    local = next(each for each in compare(file, size, known) if each.name == "local")
+    assert (asked, local.memory) == ([(QWEN, 77)], (10, 20))
+    # Chosen, for it was asked for; the reason stands there.
+    assert (local.verdict, why(local)) == ("chosen", "too small")
+    assert local.reasons[0].line is not None, "at its line of the recipe"

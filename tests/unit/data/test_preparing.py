@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from hypothesis import strategies as st
 
 from finetune import data
 from finetune.data import DataReport, DataRequest
+from finetune.data.example import Chat, Example
+from finetune.data.measure import counted, total
+from finetune.data.tokens import Count, Guess, Range, Uncounted
 from finetune.errors import DataError, StateError
 from finetune.ports import PreparedData
 
@@ -61,6 +65,44 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "home" / "data"
+
+
+class Odd:
+    """Counts a row's letters, and those that hold a 7 not at all."""
+
+    name, exact = "odd", False
+
+    def count(self, rows: Sequence[Example]) -> list[Count | Uncounted]:
+        texts = [str(row.messages[0].content) for row in rows if isinstance(row, Chat)]
+        ranges = [Range(len(text), 2 * len(text)) for text in texts]
+        return [Uncounted("no") if "7" in text else Count(one, one) for text, one in zip(texts, ranges, strict=True)]
+
+    def learned(self, rows: Sequence[Example]) -> list[Range | Uncounted]:
+        raise NotImplementedError
+
+
+def test_tokens_are_counted_of_what_would_be_written(tmp_path: Path, out: Path) -> None:
+    """Training rows only, of several blocks, as each counter counts them; and nothing is left anywhere."""
+    # A key that is left out takes no part in what is written.
+    rows = [{**chat(str(number) * 20), "id": number} for number in range(20_000)]
+    file = write(tmp_path / "rows.jsonl", rows)
+    asked, read_so_far = request(file, None, 0.25), list[int]()
+    before = sorted(tmp_path.rglob("*"))
+
+    report, ranges = counted(asked, {"a": Odd(), "b": Guess()}, lambda done, total: read_so_far.append(done))
+
+    assert sorted(tmp_path.rglob("*")) == before
+    assert read_so_far[-1] == file.stat().st_size
+    made = data.prepare(asked, out)
+    assert (report.train_rows, report.validation_rows) == (made.train_rows, made.validation_rows)
+    assert ranges == {
+        name: total(made.train, made.format, tokens, lambda done, of: None)
+        for name, tokens in (("a", Odd()), ("b", Guess()))
+    }
+    written = made.train.read_bytes().split(b"\n")[:-1]
+    texts = [text_of(json.loads(line)) for line in written]
+    most = [len(line) if "7" in text else 2 * len(text) for line, text in zip(written, texts, strict=True)]
+    assert ranges["a"] == (sum(len(text) for text in texts if "7" not in text), sum(most))
 
 
 def test_a_split_parts_the_rows_and_keeps_their_order(file: Path, out: Path) -> None:

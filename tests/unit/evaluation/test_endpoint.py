@@ -52,6 +52,44 @@ def test_a_key_is_sent_without_what_a_file_has_left_at_its_end() -> None:
             Endpoint(at, environ={"THE_KEY": " \n"})
 
 
+OWN = {"OPENAI_ORG_ID": " org-1\n", "OPENAI_PROJECT_ID": "proj-1"}
+OWN["OPENAI_CUSTOM_HEADERS"] = "x-gate: planted-gate-9\nnonsense"
+
+
+def test_the_account_that_trained_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "ambient")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-ambient: 1")
+    with chats(lambda body: (403, refusal("not for planted-gate-9"))) as server:
+        environ = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{server.url}/ ", **OWN}
+        at = Address(base_url=server.url, model="m", key_env="OPENAI_API_KEY")
+        with (
+            Endpoint(at, environ=environ, retries=0) as endpoint,
+            pytest.raises(EvaluationError, match=r"not for \*\*\*") as refused,
+        ):
+            endpoint.answers([ask("x")], 5)
+        (sent,) = server.headers
+    assert (sent["openai-organization"], sent["openai-project"]) == ("org-1", "proj-1")
+    assert sent["x-gate"] == "planted-gate-9"
+    assert "x-ambient" not in sent
+    assert "planted" not in str(refused.value)
+
+
+@pytest.mark.parametrize("elsewhere", ["key", "address", "none"])
+def test_no_other_address_hears_of_it(elsewhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+    with chats(echo) as server:
+        base = "http://127.0.0.1:9/v1" if elsewhere == "address" else server.url
+        environ = {"OPENAI_API_KEY": KEY, "AZURE_OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": base, **OWN}
+        if elsewhere == "none":
+            del environ["OPENAI_BASE_URL"]
+        key_env = "AZURE_OPENAI_API_KEY" if elsewhere == "key" else "OPENAI_API_KEY"
+        with Endpoint(Address(base_url=server.url, model="m", key_env=key_env), environ=environ) as endpoint:
+            endpoint.answers([ask("x")], 5)
+        (sent,) = server.headers
+    assert not {"openai-organization", "openai-project", "x-gate"} & sent.keys()
+
+
 def test_a_model_that_is_not_there_may_have_to_be_deployed_first() -> None:
     with pytest.raises(EvaluationError, match="E854") as refused:
         answers(lambda body: (404, refusal("The API deployment for this resource does not exist.")), "x")

@@ -94,6 +94,8 @@ def test_silence(troubles, sent, creating, kind, code):
     error = troubles.unreachable(DOING, "ReadTimeout: x", sent=sent, creating=creating)
     assert (type(error), error.problems[0].code) == (kind, code)
     assert error.problems[0].why == "ReadTimeout: x"
+    # Of a request that left, nobody here knows that.
+    assert ("nothing was done" in error.problems[0].fix) is not sent
 
 
 @pytest.mark.parametrize(("creating", "kind"), [(True, OutcomeUnknown), (False, ProviderUnavailable)])

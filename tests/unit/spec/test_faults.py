@@ -107,6 +107,8 @@ CASES = [
         "training.learning_rate",
         "remove one",
     ),
+    Case("dpo: {beta: 0.2}", "E127", (5, 6), "dpo", "method: dpo"),
+    Case("method: dpo\ndpo: {beta: 0}", "E123", (6, 13), "dpo.beta", "write dpo: {beta: 0.1}"),
     Case("target: local/x", "E127", (5, 1), "base_model", "remove one"),
     # unknown fields
     Case("lroa: {r: 3}", "E120", (5, 1), "lroa", "did you mean `lora`?"),

@@ -152,6 +152,8 @@ def recipes(draw: st.DrawFn) -> dict[str, Any]:
     if "validation" in out:
         out["validation"].pop("path", None)
         out["validation"].setdefault("split", 0.5)
+    if out.get("method") != "dpo":
+        out.pop("dpo", None)
     return out
 
 

@@ -15,6 +15,7 @@ from finetune.errors import TrainingError
 from finetune.training import adapter, batches, examples
 from finetune.training.batches import Limits
 from finetune.training.engine import Engine
+from finetune.training.examples import ChatEncoder
 from finetune.training.request import Lora
 from finetune.training.schedule import Steps, order
 from finetune.training.stop import Interrupted, Stop
@@ -52,7 +53,7 @@ def documents() -> list[tuple[Tensor, Tensor]]:
 
 def rows(tmp_path: Path) -> tuple[examples.Example, ...]:
     path = tiny.write_rows(tmp_path / "d.jsonl", [tiny.messages(chat) for chat in tiny.CHATS])
-    return examples.load(path, tiny.tokenizer(), 256, pytest.fail).rows
+    return examples.load(path, ChatEncoder(tiny.tokenizer()), 256, pytest.fail).rows
 
 
 class Reference:
@@ -111,11 +112,12 @@ def test_loss_and_every_gradient_are_those_of_each_document_alone(tmp_path: Path
     expected = reference.loss(documents())
     expected.backward()
 
-    loss, tokens = ours.gradients(rows(tmp_path), step=0)
+    measured = ours.gradients(rows(tmp_path), step=0)
 
-    assert tokens == sum(ids.shape[1] for ids, _ in documents())
+    assert measured.tokens == sum(ids.shape[1] for ids, _ in documents())
     assert len(ours.parameters) == 2 * 7 * 2
-    assert abs(loss - expected.item()) <= LOSS_OFF
+    assert abs(measured.loss - expected.item()) <= LOSS_OFF
+    assert measured.more == {}
     for name, parameter in ours.parameters.items():
         theirs = reference.leaves[name].grad
         assert parameter.grad is not None
@@ -176,11 +178,12 @@ def test_dropout_is_on_in_steps_the_same_for_a_step_and_off_in_evaluation(tmp_pa
     ours = engine(Limits(3, None), Lora(r=4, alpha=8, dropout=0.5, target_modules="all-linear"))
     stir(ours)
     ours.model.train()
-    again = [ours.gradients(data, step)[0] for step in (0, 1, 0)]
+    again = [ours.gradients(data, step).loss for step in (0, 1, 0)]
     assert again[0] == again[2] != again[1]
     plain = engine(Limits(3, None))
     stir(plain)
-    assert ours.evaluate(data) == plain.evaluate(data) == pytest.approx(plain.gradients(data, 0)[0], abs=1e-6)
+    assert ours.evaluate(data) == plain.evaluate(data)
+    assert plain.evaluate(data).loss == pytest.approx(plain.gradients(data, 0).loss, abs=1e-6)
 
 
 def test_only_the_adapter_learns_and_it_is_fp32_on_a_bf16_base(tmp_path: Path) -> None:

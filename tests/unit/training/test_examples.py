@@ -135,7 +135,7 @@ def test_a_row_whose_answers_cannot_be_placed_says_why(template: str, says: str)
 def load(tmp_path: Path, rows: list[Any], most: int = 100, template: str = tiny.MARKED) -> tuple[Any, list[str]]:
     warnings: list[str] = []
     path = tiny.write_rows(tmp_path / "d.jsonl", rows)
-    return examples.load(path, tiny.tokenizer(template), most, warnings.append), warnings
+    return examples.load(path, ChatEncoder(tiny.tokenizer(template)), most, warnings.append), warnings
 
 
 def test_long_rows_are_cut_at_their_end_or_left_out_and_counted(tmp_path: Path) -> None:
@@ -174,13 +174,13 @@ def test_lines_that_are_no_chats_are_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps({"messages": CHAT}) + "\n\n" + line + "\n")
     with pytest.raises(TrainingError) as caught:
-        examples.load(path, tiny.tokenizer(), 100, lambda _: None)
+        examples.load(path, ChatEncoder(tiny.tokenizer()), 100, lambda _: None)
     assert (caught.value.problems[0].code, caught.value.problems[0].line) == ("E610", 3)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="E610"):
-        examples.load(tmp_path / "no", tiny.tokenizer(), 100, lambda _: None)
+        examples.load(tmp_path / "no", ChatEncoder(tiny.tokenizer()), 100, lambda _: None)
 
 
 def test_a_prompt_unlike_training_is_warned_of(tmp_path: Path) -> None:

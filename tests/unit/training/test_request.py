@@ -21,7 +21,9 @@ def test_a_whole_request_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"method": "dpo"}, "method"),
+        ({"method": "kto"}, "method"),
+        ({"method": "dpo", "dpo": {"beta": 0.0}}, "dpo.beta"),
+        ({"method": "dpo", "dpo": {}}, "dpo.beta"),
         ({"training__epochs": 0}, "training.epochs"),
         ({"training__epochs": "3"}, "training.epochs"),
         ({"training__packing": True}, "training.packing"),
@@ -37,6 +39,14 @@ def test_a_malformed_field_is_named(tmp_path: Path, change: dict[str, Any], fiel
         request.read(tmp_path / "request.json")
     assert all(problem.code == "E600" for problem in caught.value.problems)
     assert any((problem.field or "").startswith(field) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("change", [{"method": "dpo"}, {"dpo": {"beta": 0.1}}])
+def test_a_method_and_its_section_go_together(tmp_path: Path, change: dict[str, Any]) -> None:
+    tiny.request(tmp_path, "b", **change)
+    with pytest.raises(TrainingError, match="E600") as caught:
+        request.read(tmp_path / "request.json")
+    assert "`dpo` goes with the method dpo" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run_key": NaN}'])
@@ -58,6 +68,16 @@ def test_settings_digest_sees_what_changes_the_adapter_only(tmp_path: Path) -> N
 
     assert digest() == digest(training__checkpoint_every=3) == digest(run_key="other")
     assert len({digest(), digest(seed=8), digest(lora__r=5), digest(training__epochs=3)}) == 4
+    assert len({digest(), *(digest(method="dpo", dpo={"beta": beta}) for beta in (0.1, 0.2))}) == 3
+
+
+def test_the_settings_of_a_supervised_training_are_what_they_were(tmp_path: Path) -> None:
+    """A checkpoint that an earlier version of ft has written is resumed."""
+    tiny.request(tmp_path, "b")
+    assert (
+        request.read(tmp_path / "request.json").settings_digest()
+        == "6b473e1317e499b53d274ca5a29274674f4e949725b35d65ce8351aabdf57c81"
+    )
 
 
 def test_bytes_of_a_request_are_not_in_the_error(tmp_path: Path) -> None:

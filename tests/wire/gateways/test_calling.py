@@ -8,7 +8,7 @@ import pytest
 
 from finetune.errors import GatewayError, GatewayUnavailable, UsageError
 from finetune.gateways.calling import Calls, Place, shown
-from finetune.sandbox.faults import Fault
+from finetune.sandbox.faults import Fault, Kind
 from finetune.sandbox.gateways.answers import ModelServer, route
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Reply, Request, Route
@@ -122,7 +122,7 @@ def test_a_chat_is_asked_greedily_and_tells_who_answered(parrot: tuple[Parrot, C
 
 def test_silence_means_later(parrot: tuple[Parrot, Calls]) -> None:
     sandbox, caller = parrot
-    sandbox.faults.lay(Fault(kind="cut_before"))
+    sandbox.faults.lay(Fault(kind="cut_before", times=2))
     sandbox.faults.lay(Fault(kind="hang_before", seconds=4))
     for _ in range(2):
         with pytest.raises(GatewayUnavailable) as caught:
@@ -130,6 +130,34 @@ def test_silence_means_later(parrot: tuple[Parrot, Calls]) -> None:
         assert "set PARROT_URL" in caught.value.problems[0].fix
     with pytest.raises(GatewayUnavailable, match="does not answer GET /thing"):
         calls(f"http://127.0.0.1:{free_port()}").get("/thing")
+
+
+@pytest.mark.parametrize("kind", ["cut_before", "cut_after"])
+def test_a_question_whose_connection_breaks_is_asked_once_more(parrot: tuple[Parrot, Calls], kind: Kind) -> None:
+    sandbox, caller = parrot
+    sandbox.reply = Reply(body={"one": 1})
+    sandbox.faults.lay(Fault(kind=kind))
+    assert caller.get("/thing") == {"one": 1}
+    sandbox.faults.lay(Fault(kind=kind, times=2))
+    with pytest.raises(GatewayUnavailable):
+        caller.get("/thing")
+    assert caller.get("/thing") == {"one": 1}, "no third time"
+
+
+def test_what_is_no_question_is_sent_once(parrot: tuple[Parrot, Calls]) -> None:
+    sandbox, caller = parrot
+    sandbox.faults.lay(Fault(kind="cut_after"))
+    with pytest.raises(GatewayUnavailable):
+        caller.post("/v1/chat/completions", {"messages": HELLO})
+    assert len(sandbox.seen) == 1
+
+
+def test_a_gateway_that_is_silent_is_not_asked_again_at_once(parrot: tuple[Parrot, Calls]) -> None:
+    sandbox, caller = parrot
+    sandbox.faults.lay(Fault(kind="hang_after", seconds=4))
+    with pytest.raises(GatewayUnavailable, match="no answer in time"):
+        caller.get("/thing")
+    assert len(sandbox.seen) == 1
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://h", "http://", "http://[x", "http://h:x", "http://h:0"])

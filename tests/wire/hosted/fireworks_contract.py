@@ -170,6 +170,45 @@ ACCOUNT = closed(
     },
 )
 ERROR = closed({"code": WHOLE, "message": TEXT}, {"details": {"type": "array"}})
+GPUS = [
+    *("ACCELERATOR_TYPE_UNSPECIFIED", "NVIDIA_A100_80GB", "NVIDIA_H100_80GB", "AMD_MI300X_192GB", "NVIDIA_A10G_24GB"),
+    *("NVIDIA_A100_40GB", "NVIDIA_L4_24GB", "NVIDIA_H200_141GB", "NVIDIA_B200_180GB", "AMD_MI325X_256GB"),
+    "AMD_MI350X_288GB",
+]
+DEPLOYMENT_STATES = ["STATE_UNSPECIFIED", "CREATING", "READY", "DELETING", "FAILED", "UPDATING", "DELETED"]
+_DEPLOYMENT = {
+    "acceleratorCount": WHOLE,
+    "acceleratorType": {"enum": GPUS},
+    "deploymentShape": TEXT,
+    "description": TEXT,
+    "displayName": {"type": "string", "maxLength": 63},
+    "maxReplicaCount": WHOLE,
+    "minReplicaCount": WHOLE,
+}
+CREATE_DEPLOYMENT = closed({"baseModel": TEXT}, _DEPLOYMENT)
+REPLICAS = closed(
+    {},
+    dict.fromkeys(
+        (
+            *("downloadingModelReplicaCount", "initializingReplicaCount"),
+            *("pendingSchedulingReplicaCount", "readyReplicaCount"),
+        ),
+        WHOLE,
+    ),
+)
+DEPLOYMENT = closed(
+    {"baseModel": TEXT},
+    {
+        **_DEPLOYMENT,
+        "createTime": MOMENT,
+        "name": TEXT,
+        "replicaStats": REPLICAS,
+        "state": {"enum": DEPLOYMENT_STATES},
+        "status": STATUS,
+    },
+)
+#: Not among the package's control plane: OpenAI's protocol, as its pages have it.
+CHAT_ERROR = closed({"error": closed({"message": TEXT}, {"object": TEXT, "type": TEXT, "code": TEXT})})
 
 _PAGING = ["filter", "orderBy", "pageSize", "pageToken", "readMask"]
 #: Parameters of each operation's query.
@@ -177,6 +216,9 @@ QUERIES = {
     "create": ["supervisedFineTuningJobId", "dpoJobId"],
     "list": _PAGING,
     "list_datasets": _PAGING,
+    "deploy": ["deploymentId", "acceptShapelessRisk", "validateOnly"],
+    "deployments": [*_PAGING, "showDeleted"],
+    "undeploy": ["hard", "ignoreChecks"],
     "upload": ["X-Goog-Signature"],
     "content": ["X-Goog-Signature"],
 }
@@ -185,6 +227,7 @@ BODIES = {
     "upload_endpoint": UPLOAD_ENDPOINT,
     "validate": EMPTY,
     "cancel": EMPTY,
+    "deploy": CREATE_DEPLOYMENT,
 }
 ANSWERS = {
     "account": ACCOUNT,
@@ -201,6 +244,10 @@ ANSWERS = {
     "metrics_endpoint": closed({"signedUrl": TEXT}),
     "retrieve_model": MODEL,
     "download_endpoint": URLS,
+    "deploy": DEPLOYMENT,
+    "deployment": DEPLOYMENT,
+    "deployments": page("deployments", DEPLOYMENT),
+    "undeploy": EMPTY,
 }
 
 
@@ -208,7 +255,8 @@ def violations(operation: str, request: Request, reply: Reply, *, refused: bool)
     """What of a request that was taken, and of its answer, is not as the contract has it."""
     if refused:
         # The storage behind the API speaks XML.
-        return [] if isinstance(reply.body, bytes) else against(ERROR, reply.body, f"{operation} refuses")
+        form = CHAT_ERROR if operation == "chat" else ERROR
+        return [] if isinstance(reply.body, bytes) else against(form, reply.body, f"{operation} refuses")
     found = [f"{operation}: {name} in the query" for name in request.query if name not in QUERIES.get(operation, [])]
     body = BODIES.get(operation)
     if operation == "create":

@@ -19,7 +19,7 @@ from finetune.gateways import litellm_entries
 from finetune.hosting import Host, UnderWay, against
 from finetune.jobs import Metric
 from finetune.ports import RemoteData
-from finetune.providers import bedrock_look
+from finetune.providers import bedrock_deploy, bedrock_look
 from finetune.providers.bedrock import BedrockProvider, build
 from finetune.providers.bedrock_bucket import LARGEST
 from finetune.providers.bedrock_recipe import job_name
@@ -30,7 +30,7 @@ from finetune.sandbox.faults import Fault
 from finetune.sandbox.service import Reply
 from tests.support import hosted_bedrock
 from tests.support.hosted import data, kit, recipe, served
-from tests.support.hosted_bedrock import JOBS, MODEL, Watched
+from tests.support.hosted_bedrock import JOBS, LLAMA, MODEL, Watched
 from tests.support.process import wait_until
 from tests.wire.hosted.bedrock_contract import answered, asked
 
@@ -157,6 +157,8 @@ def test_every_request_of_a_job(rig):
         ("upload", "PUT"),
         ("create", "POST"),
         ("retrieve", "GET"),
+        # Here, and in the other region that tunes models.
+        ("list", "GET"),
         ("list", "GET"),
         ("cancel", "POST"),
     ]
@@ -203,7 +205,15 @@ def test_building_one_loads_no_package():
         {"provider_options": {"learningRateWarmupSteps": 0}},
         # Of what Amazon's page does not speak, Amazon judges.
         {"base_model": "amazon.nova-2-lite-v1:0:256k", "training": {"epochs": 9, "learning_rate": 0.5}},
-        {"base_model": "meta.llama3-2-1b-instruct-v1:0:128k", "training": {"epochs": 10, "learning_rate": 0.1}},
+        {"base_model": "amazon.nova-2-lite-v1:0:256k", "provider_options": {"learningRateWarmupSteps": 1}},
+        {"base_model": LLAMA, "region": "us-west-2", "training": {"epochs": 10, "learning_rate": 0.1}},
+        {
+            "base_model": "meta.llama3-3-70b-instruct-v1:0:128k",
+            "region": "us-west-2",
+            "training": {"epochs": 11, "learning_rate": 0.5},
+        },
+        {"base_model": "meta.llama3-3-70b-instruct-v1:0:128k", "region": ""},
+        {"base_model": "somebody.else-v1:0", "region": "eu-north-1"},
     ],
 )
 def test_a_recipe_in_order_has_no_problems(more):
@@ -216,16 +226,21 @@ def test_a_recipe_in_order_has_no_problems(more):
         ("training.epochs", {"training": {"epochs": 6}}),
         ("training.learning_rate", {"training": {"epochs": 1, "learning_rate": 2e-4}}),
         ("training.learning_rate", {"training": {"epochs": 1, "learning_rate": 5e-7}}),
+        ("training.epochs", {"base_model": LLAMA, "region": "us-west-2", "training": {"epochs": 11}}),
         (
-            "training.epochs",
-            {"base_model": "meta.llama3-2-1b-instruct-v1:0:128k", "training": {"epochs": 11}},
+            "training.learning_rate",
+            {"base_model": LLAMA, "region": "us-west-2", "training": {"epochs": 1, "learning_rate": 1e-6}},
         ),
+        ("base_model", {"base_model": LLAMA}),
+        ("base_model", {"base_model": "meta.llama3-3-70b-instruct-v1:0:128k", "region": "us-east-2"}),
+        ("base_model", {"region": "us-west-2"}),
+        ("base_model", {"base_model": "amazon.nova-2-lite-v1:0:256k", "region": "eu-west-1"}),
         ("provider_options.colour", {"provider_options": {"colour": "red"}}),
         ("provider_options.learningRateWarmupSteps", {"provider_options": {"learningRateWarmupSteps": 101}}),
         ("provider_options.learningRateWarmupSteps", {"provider_options": {"learningRateWarmupSteps": True}}),
         (
             "provider_options.learningRateWarmupSteps",
-            {"base_model": "meta.llama3-2-1b-instruct-v1:0", "provider_options": {"learningRateWarmupSteps": 1}},
+            {"base_model": LLAMA, "region": "us-west-2", "provider_options": {"learningRateWarmupSteps": 1}},
         ),
         ("provider_options.customModelKmsKeyId", {"provider_options": {"customModelKmsKeyId": "x y"}}),
         ("provider_options.jobTags", {"provider_options": {"jobTags": {"a": 1}}}),
@@ -259,7 +274,8 @@ def test_a_value_that_is_not_taken(field, more):
     ],
 )
 def test_the_region(region, wanted, fits):
-    assert (checked(region=region, limits={"data": {"region": wanted}}) == []) is fits
+    # Of a model that may be tuned anywhere.
+    assert (checked("somebody.else-v1:0", region, limits={"data": {"region": wanted}}) == []) is fits
 
 
 def test_fields_that_it_does_nothing_about_are_not_honoured():
@@ -371,7 +387,8 @@ def test_a_bucket_that_is_not_there(rig, tmp_path):
 def test_what_is_there_is_not_sent_again(rig, tmp_path):
     rig.data = data(tmp_path, "bedrock", held_out=2)
     first = rig.provider.upload(rig.data)
-    assert first.ids == {"train": uri(rig), "validation": uri(rig, "validation"), "format": "bedrock"}
+    there = {"train": uri(rig), "validation": uri(rig, "validation"), "format": "bedrock", "region": "us-east-1"}
+    assert first.ids == there
     assert rig.provider.upload(rig.data) == first
     assert rig.sandbox.operations().count("upload") == 2
     assert rig.sandbox.storage.get(uri(rig)).data == rig.data.train.read_bytes()
@@ -438,7 +455,8 @@ def test_find_looks_through_all_pages_and_matches_exactly(rig, monkeypatch):
         rig.provider.create(rig.recipe, ids, f"ft_x-a1{number}")
     (found,) = rig.provider.find("ft_x-a1")
     assert (found.remote_id, found.raw_state, found.ended) == (job.remote_id, "InProgress", False)
-    assert rig.sandbox.operations().count("list") == 3
+    # Three pages, and an empty one of the other region.
+    assert rig.sandbox.operations().count("list") == 4
     rig.sandbox.clock.advance(60)
     assert rig.provider.find("ft_x-a1")[0].ended
 
@@ -881,6 +899,52 @@ def test_a_deployment_without_an_answer_is_found_again(impatient, kind):
     assert len(rig.sandbox.deployments.book) == 1
 
 
+def test_two_that_deploy_at_once_make_one(rig):
+    """The second is told that the name is in use, and finds the first one's later."""
+    artifact = trained(rig)
+
+    def deploy(_):
+        try:
+            return rig.provider.deploy(DEPLOYMENT, artifact)
+        except ProviderUnavailable as error:
+            return error.problems[0].why
+
+    with ThreadPoolExecutor(8) as threads:
+        told = [each for each in threads.map(deploy, range(8)) if isinstance(each, str)]
+    assert all("currently in use" in each for each in told)
+    # Whoever has looked before the other's was there.
+    with pytest.raises(ProviderUnavailable) as caught:
+        rig.provider._deployments._create("us-east-1", DEPLOYMENT, artifact["model"])
+    assert "currently in use" in caught.value.problems[0].why
+    wait_until(lambda: rig.provider.deploy(DEPLOYMENT, artifact), 10, "the deployment")
+    assert len(rig.sandbox.deployments.book) == 1
+
+
+def test_what_is_still_being_made_is_undone_later(rig):
+    artifact = trained(rig)
+    rig.provider.deploy(DEPLOYMENT, artifact)
+    rig.sandbox.deployments.book[0].looks = 5
+    with pytest.raises(ProviderUnavailable) as caught:
+        rig.provider.undeploy(DEPLOYMENT)
+    assert "being created" in caught.value.problems[0].why
+    rig.sandbox.deployments.book[0].looks = 0
+    rig.provider.undeploy(DEPLOYMENT)
+    assert rig.sandbox.deployments.there() == []
+
+
+@pytest.mark.parametrize("kind", ["cut_before", "cut_after", "garbage", "unavailable", "rate_limit"])
+def test_an_undoing_without_an_answer_is_done_again(rig, kind):
+    artifact = trained(rig)
+    while rig.provider.deploy(DEPLOYMENT, artifact) is None:
+        pass
+    rig.sandbox.faults.lay(Fault(kind=kind, on="undeploy", seconds=0))
+    with pytest.raises(ProviderUnavailable):
+        rig.provider.undeploy(DEPLOYMENT)
+    rig.provider.undeploy(DEPLOYMENT)
+    assert rig.sandbox.deployments.there() == []
+    assert len(rig.sandbox.deployments.book) == 1
+
+
 @pytest.mark.parametrize("name", ["a.b--c", "x" * 61, "a_-b"])
 def test_any_name_can_be_deployed_and_is_told_whole(rig, name):
     artifact = trained(rig)
@@ -928,20 +992,23 @@ def test_a_deployment_that_fails_says_why(rig):
         ("meta.llama3-3-70b-instruct-v1:0", "converse"),
     ],
 )
-def test_how_litellm_is_told_what_the_model_can_do(rig, base, speaks):
+def test_how_litellm_is_told_what_the_model_can_do(base, speaks):
     arn = "arn:aws:bedrock:us-east-1:123456789012:custom-model-deployment/aaaaaaaaaaaa"
     there = {"modelArn": f"arn:aws:bedrock:us-east-1:123456789012:custom-model/{base}/bbbbbbbbbbbb"}
     there |= {"customModelDeploymentArn": arn}
-    assert rig.provider._deployments._upstream(there).model == f"{speaks}/{arn}"
+    assert bedrock_deploy._upstream(there).model == f"{speaks}/{arn}"
 
 
 def test_what_an_hour_of_a_deployment_costs():
     provider = build(kit_of())
-    for base in ("amazon.nova-micro-v1:0:128k", "amazon.nova-lite-v1:0:300k", "amazon.nova-pro-v1:0"):
+    for base in (
+        *("amazon.nova-micro-v1:0:128k", "amazon.nova-lite-v1:0:300k", "amazon.nova-pro-v1:0"),
+        *("amazon.nova-2-lite-v1:0:256k", "meta.llama3-3-70b-instruct-v1:0:128k"),
+    ):
         said = provider.hosting(base)
         assert said.usd_per_hour == Decimal(0)
         assert "on-demand inference" in said.source
-    for base in ("amazon.nova-2-lite-v1:0:256k", "meta.llama3-2-1b-instruct-v1:0", "other"):
+    for base in (LLAMA, "meta.llama3-2-1b-instruct-v1:0", "other"):
         said = provider.hosting(base)
         assert said.usd_per_hour is None
         assert base in said.source

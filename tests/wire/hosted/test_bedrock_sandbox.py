@@ -244,12 +244,12 @@ def test_bad_rows_fail_the_job(server):
     ],
 )
 def test_rows_that_are_not_as_the_guide_has_them(row, fault):
-    assert fault in "; ".join(read(row.encode()).faults)
+    assert fault in "; ".join(read(row.encode(), MODEL).faults)
 
 
 def test_a_row_as_the_guide_has_it():
-    assert read(ROW.encode() * 3).faults == ()
-    assert read(ROW.encode() * 3).rows == 3
+    assert read(ROW.encode() * 3, MODEL).faults == ()
+    assert read(ROW.encode() * 3, MODEL).rows == 3
 
 
 def test_an_odd_state_when_told_so(server):

@@ -1,5 +1,6 @@
 """Fireworks' adapter against the stand-in: what it sends, what it makes of answers, and what goes wrong on the way."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from finetune import abilities
 from finetune.errors import AuthenticationFailed, FtError, OutcomeUnknown, ProviderError, ProviderUnavailable
 from finetune.ports import RemoteData
 from finetune.providers.fireworks import FireworksProvider, build
-from finetune.providers.fireworks_look import STATES, Cursor, curve, observed
+from finetune.providers.fireworks_look import STATES, Cursor, curve
+from finetune.providers.fireworks_look import observed as seen_by
 from finetune.providers.fireworks_terms import job_id
 from finetune.sandbox.faults import Fault
 from finetune.sandbox.fireworks.jobs import Timing
@@ -37,6 +39,7 @@ class Rig:
     def __init__(self, folder, environ=None, **more):
         self.folder = folder
         self.sandbox = Watched(**{"timing": TIMING, **more})
+        self.begun = self.sandbox.clock.now()
         self.server = Server(self.sandbox)
         self.server.start()
         self.environ = {**self.server.environment, **(environ or {})}
@@ -99,6 +102,10 @@ def fails(call):
     with pytest.raises(FtError) as caught:
         call()
     return caught.value, caught.value.problems[0]
+
+
+def observed(job, measured, cursor, now):
+    return seen_by(job, measured, cursor, now=now, clean=str)
 
 
 # What is sent.
@@ -341,15 +348,27 @@ def test_a_taken_id_that_cannot_be_looked_at_is_in_doubt(rig, kind):
     assert type(error) is OutcomeUnknown
 
 
-def test_a_taken_id_that_is_not_shown_yet_is_in_doubt(rig):
+def test_a_taken_id_that_is_not_shown_yet_is_waited_for(rig):
     rig.create()
     rig.sandbox.faults.list_lag_s = 60
     assert rig.provider.find(KEY) == []
-    error, problem = fails(rig.create)
-    assert (type(error), problem.code) == (OutcomeUnknown, "E403")
-    rig.after(61)
+    rig.provider = rig.another(Turning(rig))
     assert rig.create() == NAME
+    assert rig.sandbox.clock.now() >= rig.begun + timedelta(seconds=60)
     assert len(rig.sandbox.ledger()) == 1
+
+
+def test_a_taken_id_that_is_never_shown_is_the_end_and_says_what_to_do(rig):
+    rig.create()
+    rig.sandbox.faults.list_lag_s = 3600
+    rig.provider = rig.another(Turning(rig))
+    error, problem = fails(rig.create)
+    assert (type(error), problem.code) == (ProviderError, "E407")
+    assert "ft-abcdefghij-a1" in problem.what
+    assert "`ft submit --force`" in problem.fix
+    waited_s = (rig.sandbox.clock.now() - rig.begun).total_seconds()
+    assert waited_s == pytest.approx(120, abs=5)
+    assert [operation for operation, _ in rig.sandbox.sent][-8:] == ["retrieve"] * 8
 
 
 def test_a_create_in_doubt_is_found_by_its_key(rig):
@@ -398,6 +417,23 @@ class Moved(World):
     def through(self):
         self.submit("ft_abcdefghij", **self.fields)
         return self.run("ft_abcdefghij", steps=300)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_job_that_is_taken_and_not_shown_fails_and_nothing_is_left_that_costs(rig, shown):
+    """Whether it turns up within the hour, and is cancelled, or never, as somebody has deleted it."""
+    rig.sandbox.faults.list_lag_s = 600 if shown else 100_000
+    world = Moved(rig)
+    world.provider = rig.another(clock=world.clock)
+    rig.fault("cut_after", "create")
+    job = world.through()
+    assert (job.state, job.error["code"]) == ("failed", "E407")
+    world.run("ft_abcdefghij", until=lambda job: job.due_at is None, steps=300)
+    (entry,) = rig.sandbox.ledger()
+    assert entry.remote_id == NAME
+    assert entry.live is not shown
+    told = [event.message for event in world.jobs.events("ft_abcdefghij")]
+    assert any(f"carried out after all, as {NAME}: cancelled it" in line for line in told) is shown
 
 
 @pytest.mark.parametrize("kind", [None, "cut_after", "cut_before", "server_error", "garbage"])
@@ -486,6 +522,26 @@ def test_no_credit_at_the_create(rig):
     recipe = hosted.recipe("fireworks", MODEL, name="b-quota")
     error, problem = fails(lambda: rig.provider.create(recipe, rig.provider.upload(rig.data), KEY))
     assert (type(error), problem.code) == (ProviderError, "E408")
+
+
+def test_words_of_the_api_are_cut_and_hold_no_secret(rigs):
+    key = "sandbox-of-somebody-1234567890"
+    rig = rigs(environ={"FIREWORKS_API_KEY": key})
+    words = f"bad\nrow, sent with Bearer {key}, at https://x/y?X-Goog-Signature=SIGNED " + "z" * 9000
+    told = {"name": NAME, "state": "JOB_STATE_FAILED", "dataset": "x", "status": {"code": "INTERNAL", "message": words}}
+    rig.answers("retrieve", Reply(body=told))
+    failed = rig.provider.poll(NAME, None)
+    rig.answers("retrieve", Reply(body={**told, "state": words}))
+    odd = rig.provider.poll(NAME, None)
+    rig.answers("create", Reply(body={**told, "state": words}))
+    found = rig.provider.create(rig.recipe(), RemoteData(ids={"train": "x"}), KEY)
+    lines = [failed.problem.why, odd.raw_state, found.raw_state, *(e.message for e in (*failed.events, *odd.events))]
+    assert sum("bad row" in line for line in lines) == 5
+    for line in lines:
+        assert len(line) < 600
+        assert "\n" not in line
+        assert key not in line
+        assert "SIGNED" not in line
 
 
 def test_an_unknown_state_breaks_nothing_and_is_told_once(rig):
@@ -642,6 +698,63 @@ def test_weights_that_are_not_whole(rig, tmp_path, weights):
     assert not list((tmp_path / "a").glob("*.part")) + list((tmp_path / "a").glob(".*"))
 
 
+class Hurrying:
+    """A clock by which every look comes ten minutes after the one before."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def now(self):
+        self.looks += 1
+        return datetime(2027, 1, 1, tzinfo=UTC) + timedelta(minutes=10 * self.looks)
+
+    def sleep(self, seconds):
+        raise AssertionError("nothing is waited for")
+
+
+def stored(rig, content):
+    return rig.sandbox.signed.to_get(rig.server.url, lambda: content)
+
+
+def test_a_download_has_its_time(rig, tmp_path):
+    """Half an hour from the first byte to the last, whatever the pauses between them."""
+    large, small = b"x" * 4_000_000, b"x"
+    wire = rig.another(Hurrying())._wire
+    wire.download("fetch it", stored(rig, small), tmp_path / "small", most=10)
+    error, problem = fails(lambda: wire.download("fetch it", stored(rig, large), tmp_path / "large", most=10_000_000))
+    assert (type(error), problem.code) == (ProviderUnavailable, "E403")
+    assert "too slow: " in problem.why
+    assert 0 < (tmp_path / "large").stat().st_size < len(large)
+    rig.another()._wire.download("fetch it", stored(rig, large), tmp_path / "large", most=10_000_000)
+    assert (tmp_path / "large").read_bytes() == large
+
+
+def test_a_download_has_its_size(rig, tmp_path):
+    wire = rig.provider._wire
+    wire.download("fetch it", stored(rig, b"x" * 1000), tmp_path / "a", most=1000)
+    error, problem = fails(lambda: wire.download("fetch it", stored(rig, b"x" * 1001), tmp_path / "b", most=1000))
+    assert (type(error), problem.code) == (ProviderUnavailable, "E411")
+    assert "more than 1000 bytes" in problem.why
+    assert fails(lambda: wire.get("fetch it", stored(rig, b"x" * 1001), most=1000))[1].code == "E411"
+    assert wire.get("fetch it", stored(rig, b"x" * 1000), most=1000) == b"x" * 1000
+
+
+def test_nothing_comes_packed(rig, tmp_path):
+    """What is packed could be a thousand times as large as what is counted on the way."""
+    wire = rig.provider._wire
+    wire.download("fetch it", stored(rig, b"x"), tmp_path / "a", most=1000)
+    wire.get("fetch it", stored(rig, b"x"), most=1000)
+    assert [got.headers["accept-encoding"] for got in rig.sandbox.asked("content")] == ["identity"] * 2
+    rig.answers("content", Reply(body=gzip.compress(b"x" * 100), headers={"Content-Encoding": "gzip"}))
+    for call in (
+        lambda: wire.download("fetch it", stored(rig, b"x"), tmp_path / "b", most=1000),
+        lambda: wire.get("fetch it", stored(rig, b"x"), most=1000),
+    ):
+        error, problem = fails(call)
+        assert (type(error), problem.code) == (ProviderUnavailable, "E411")
+        assert "packed as gzip" in problem.why
+
+
 @pytest.mark.parametrize("config", [b"", b"[]", b'{"peft_type": "IA3", "r": 8}', b'{"peft_type": "LORA"}'])
 def test_a_config_of_something_else(rig, tmp_path, config):
     made = rig.create()
@@ -727,12 +840,6 @@ def test_the_file_of_measured_values(rig, tmp_path):
     for _ in range(2):
         (path,) = rig.provider.fetch_results(made, tmp_path / "r")
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
-
-
-def test_it_answers_nowhere_until_somebody_deploys_it(rig):
-    error, problem = fails(lambda: rig.provider.answers_at({"model": "accounts/sandbox/models/x"}))
-    assert (type(error), problem.code) == (ProviderError, "E837")
-    assert rig.sandbox.sent == []
 
 
 # What goes wrong on the way.
@@ -960,10 +1067,10 @@ def test_nothing_is_loaded_before_it_is_needed():
 
 def test_it_is_what_it_says(rig):
     for ability in (
-        *(abilities.Keyed, abilities.Storing, abilities.Reporting, abilities.Answering, abilities.Yielding),
+        *(abilities.Keyed, abilities.Storing, abilities.Reporting, abilities.Yielding, abilities.Deployable),
     ):
         assert isinstance(rig.provider, ability)
-    for ability in (abilities.Pausable, abilities.Startable, abilities.Notifying, abilities.Deployable):
+    for ability in (abilities.Pausable, abilities.Startable, abilities.Notifying, abilities.Answering):
         assert not isinstance(rig.provider, ability)
     assert rig.provider.reach() == f"Fireworks at {rig.server.url.removeprefix('http://')}, account sandbox"
 
@@ -1004,6 +1111,16 @@ def test_what_the_api_does_not_take(rig, more, place, words):
     assert (problem.code, problem.field) == ("E414", place)
     assert words in problem.why
     assert rig.sandbox.sent == []
+
+
+def test_a_base_that_will_be_asked_is_written_whole(rig):
+    def told(name, **more):
+        recipe = rig.recipe(**more).model_copy(update={"base_model": name})
+        return [(problem.field, problem.fix) for problem in rig.provider.check(recipe)]
+
+    served = {"register": {"gateways": ["litellm"]}}
+    assert told("qwen3-8b", **served) == [("base_model", f"write {MODEL}")]
+    assert told(MODEL, **served) == told("qwen3-8b") == told("qwen3-8b", register={"alias": "production"}) == []
 
 
 def test_a_secret_in_the_wrong_place_is_not_shown(rig):

@@ -20,6 +20,7 @@ from finetune.ports import RemoteData
 from finetune.providers.mistral import MistralProvider, build
 from finetune.providers.mistral_look import STATES, Cursor, observed
 from finetune.providers.mistral_wire import VENDOR, _hurry
+from finetune.providers.troubles import Troubles
 from finetune.sandbox.faults import Fault
 from finetune.sandbox.mistral.jobs import Timing
 from finetune.sandbox.server import Server
@@ -471,28 +472,32 @@ def job(**more):
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
+def looked(job):
+    return observed(job, Cursor(), NOW, lambda words: words)
+
+
 def test_every_status_of_the_contract_is_known():
     assert set(STATES) == set(STATUSES)
 
 
 def test_a_price_in_euros_is_no_price_in_dollars():
     told = {"cost": 10, "cost_currency": "EUR", "train_tokens": 7, "data_tokens": None}
-    assert observed(job(status="VALIDATED", metadata=told), Cursor(), NOW).quote == {"eur": "10.00", "tokens": 7}
+    assert looked(job(status="VALIDATED", metadata=told)).quote == {"eur": "10.00", "tokens": 7}
 
 
 @pytest.mark.parametrize(("cost", "usd"), [(2.6214, "2.63"), (4, "4.00"), (0.001, "0.01"), ("3.5", "3.50")])
 def test_a_price_is_rounded_up_to_cents(cost, usd):
     told = {"cost": cost, "cost_currency": "USD"}
-    assert observed(job(status="VALIDATED", metadata=told), Cursor(), NOW).quote == {"usd": usd}
+    assert looked(job(status="VALIDATED", metadata=told)).quote == {"usd": usd}
 
 
 @pytest.mark.parametrize("told", [None, {}, {"cost": None, "cost_currency": None}])
 def test_a_job_without_a_price_still_waits(told):
-    assert observed(job(status="VALIDATED", metadata=told), Cursor(), NOW).quote == {}
+    assert looked(job(status="VALIDATED", metadata=told)).quote == {}
 
 
 def test_a_job_that_starts_itself_waits_for_nobody():
-    assert observed(job(status="VALIDATED", auto_start=True, metadata={}), Cursor(), NOW).quote is None
+    assert looked(job(status="VALIDATED", auto_start=True, metadata={})).quote is None
 
 
 def test_events_without_data_and_in_either_order():
@@ -502,24 +507,36 @@ def test_events_without_data_and_in_either_order():
     ]
     bare = {"name": "note", "created_at": 3}
     for told in ([*rows, bare], [bare, *rows[::-1]]):
-        seen = observed(job(events=told), Cursor(), NOW)
+        seen = looked(job(events=told))
         assert [event.message for event in seen.events] == ["status-updated: QUEUED", "status-updated: RUNNING", "note"]
 
 
 def test_events_of_one_second_are_told_as_they_happened():
     rows = [{"name": "status-updated", "created_at": 1, "data": {"status": each}} for each in ("VALIDATED", "QUEUED")]
-    seen = observed(job(events=rows), Cursor(), NOW)
+    seen = looked(job(events=rows))
     assert [event.message for event in seen.events] == ["status-updated: QUEUED", "status-updated: VALIDATED"]
 
 
 def test_a_job_that_failed_without_a_word():
-    assert observed(job(status="FAILED", events=[]), Cursor(), NOW).problem is None
-    assert observed(job(status="FAILED_VALIDATION", events=None), Cursor(), NOW).problem.code == "E413"
+    assert looked(job(status="FAILED", events=[])).problem is None
+    assert looked(job(status="FAILED_VALIDATION", events=None)).problem.code == "E413"
+
+
+@pytest.mark.parametrize("status", ["FAILED", "FAILED_VALIDATION", "SECRET"])
+def test_words_that_are_shown_are_cleaned_and_cut(status):
+    clean = Troubles("Vendor", ("SECRET",)).clean
+    data = {"status": status, "error": "the SECRET\x00 of " + 9_999 * "x"}
+    told = job(status=status, events=[{"name": "SECRET", "created_at": 1, "data": data}])
+    seen = observed(told, Cursor(), NOW, clean)
+    assert "SECRET" not in repr(seen)
+    words = [*(event.message for event in seen.events), *([seen.problem.why] if seen.problem else [])]
+    assert len(words) == 2
+    assert all(len(each) < 600 and each.isprintable() for each in words)
 
 
 def test_a_checkpoint_may_lack_anything():
     rows = [{"step_number": 3, "metrics": {"train_loss": 1, "valid_loss": None}}, {"metrics": {}}, {"step_number": 4}]
-    seen = observed(job(checkpoints=rows), Cursor(), NOW)
+    seen = looked(job(checkpoints=rows))
     assert seen.metrics == (Metric(step=3, name="loss", value=1.0),)
     assert seen.progress == {"step": 4, "total_steps": None, "loss": None, "eta_s": None}
 

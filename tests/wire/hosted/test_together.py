@@ -17,8 +17,9 @@ from finetune.jobs import Metric
 from finetune.ports import RemoteData
 from finetune.providers.together import TogetherProvider, build
 from finetune.providers.together_files import Files
-from finetune.providers.together_look import STATES, Cursor, observed
+from finetune.providers.together_look import STATES, Cursor, Seen, observed
 from finetune.providers.together_wire import VENDOR
+from finetune.providers.troubles import Troubles
 from finetune.sandbox.faults import Fault
 from finetune.sandbox.server import Server
 from finetune.sandbox.service import Reply
@@ -616,6 +617,7 @@ def test_a_job_runs_to_its_model(rig):
         "job": job,
         "trained_tokens": tokens,
         "tuning": "Lora",
+        "object": f"ml_{job[3:].replace('-', '')}",
     }
     assert seen.spent_usd == (Decimal("0.48") * tokens / 1_000_000).quantize(Decimal("0.0001"))
 
@@ -751,7 +753,8 @@ def job(**more):
 
 
 def look(told=None, events=(), metrics=(), cursor=None):
-    return observed(told or job(), events, metrics, cursor or Cursor(), NOW)
+    seen = Seen(job=told or job(), events=events, metrics=metrics)
+    return observed(seen, cursor or Cursor(), now=NOW, clean=Troubles("Together", ("very-secret-key",)).clean)
 
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -786,6 +789,18 @@ def test_events_in_either_order_without_words_and_without_a_time():
         assert [event.message for event in look(events=told).events] == ["0", "1", "2"]
     (event,) = look(events=[{"type": "job_start", "created_at": "soon"}]).events
     assert (event.message, event.at) == ("job_start", NOW)
+
+
+def test_words_of_the_api_are_cut_and_without_secrets():
+    said = f"bad\nkey very-secret-key at https://s3?X-Amz-Signature=abc {'x' * 5000}"
+    row = {"level": "error", "type": "job_error", "message": said, "created_at": "2026-11-24T00:00:00Z"}
+    seen = look(told=job(status="error"), events=[row])
+    odd = look(told=job(status=said))
+    words = [seen.events[0].message, seen.problem.why, odd.raw_state, odd.events[-1].message, odd.cursor]
+    for each in words:
+        assert ("very-secret-key" in each, "Signature" in each, "\n" in each) == (False, False, False)
+        assert "***" in each
+        assert len(each) < 800
 
 
 def test_rows_of_one_step_that_come_later_are_not_lost():
@@ -1197,19 +1212,12 @@ def test_nothing_is_loaded_before_it_is_needed(tmp_path):
 
 
 def test_it_is_what_it_says(rig):
-    for ability in (abilities.Keyed, abilities.Storing, abilities.Answering, abilities.Yielding):
+    for ability in (abilities.Keyed, abilities.Storing, abilities.Deployable, abilities.Yielding):
         assert isinstance(rig.provider, ability)
-    for ability in (abilities.Pausable, abilities.Startable, abilities.Notifying, abilities.Deployable):
+    for ability in (abilities.Pausable, abilities.Startable, abilities.Notifying, abilities.Answering):
         assert not isinstance(rig.provider, ability)
     assert rig.provider.reach() == f"Together at {rig.server.url.removeprefix('http://')}"
     assert VENDOR == "https://api.together.ai"
-
-
-def test_a_tuned_model_answers_nowhere_yet(rig):
-    error, problem = fails(lambda: rig.provider.answers_at({"model": "me/bot", "job": "ft-1"}))
-    assert (type(error), problem.code) == (ProviderError, "E837")
-    assert "dedicated endpoint" in problem.why
-    assert rig.sandbox.sent == []
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ def test_a_storage_elsewhere_is_asked_without_the_key(rig, artifact, tmp_path):
     assert rig.provider.fetch_adapter(artifact, tmp_path / "adapter") is True
     (request,) = seen
     assert "authorization" not in request.headers
+    assert request.headers["accept-encoding"] == "identity"
     assert request.query_text == "X-Amz-Signature=s"
     # Nor is any place taken.
     answered(rig, "download", Reply(status=302, headers={"Location": "ftp://127.0.0.1/x"}))

@@ -11,6 +11,7 @@ from typing import Any
 from finetune.sandbox.service import Reply, Request, Route
 from finetune.sandbox.together.sandbox import TogetherSandbox
 from tests.support.watched import Held, against, closed, many, maybe
+from tests.wire.hosted import together_endpoints_contract
 
 STATUSES = [
     *("pending", "queued", "running", "compressing", "uploading", "cancel_requested", "cancelled", "error"),
@@ -165,6 +166,8 @@ DETAILED_JOB = closed(
         "epochs_completed": WHOLE,
         "trainingfile_numlines": WHOLE,
         "adapter_object_name": maybe(TEXT),
+        # Of a completed one.
+        **dict.fromkeys(("model_object_id", "model_object_revision_id", "model_object_name"), TEXT),
     },
 )
 CHECKPOINT = closed(
@@ -261,6 +264,7 @@ SENT = {
         {"upload_id": TEXT, "file_id": FILE_ID, "parts": many(closed({"part_number": ONE, "etag": TEXT}))}
     ),
     "abort": closed({"upload_id": TEXT, "file_id": FILE_ID}),
+    **together_endpoints_contract.SENT,
 }
 #: Parameters of each operation's query; that of the storage is a signature.
 QUERIES = {
@@ -269,6 +273,7 @@ QUERIES = {
     "limits": ["model_name"],
     "delete": ["force"],
     "put": ["X-Amz-Signature"],
+    **together_endpoints_contract.QUERIES,
 }
 ANSWERS = {
     "list_files": closed({"data": many(FILE)}),
@@ -288,6 +293,7 @@ ANSWERS = {
     "estimate": ESTIMATE,
     "supported": closed({"models": many(TEXT)}),
     "limits": LIMITS,
+    **together_endpoints_contract.ANSWERS,
 }
 _NAMES = re.compile(rb'name="([^"]*)"')
 

@@ -1,0 +1,134 @@
+"""The parts that foresee what a training takes: time, memory of a card, and what own machines cost."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from finetune.wiring.exports import Exports
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from finetune.errors import Problem
+    from finetune.estimates import Estimate
+    from finetune.jobs import Job
+    from finetune.memory import Kind, Need, Shape
+    from finetune.spec import Recipe
+    from finetune.targets import Size, Target, TimeOf
+
+#: Jobs that say how long trainings take here.
+_LOOKED_BACK = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreseen:
+    """What one recipe takes at one target."""
+
+    target: "Target"
+    size: "Size"
+    #: Tokens of an epoch, at least and at most, and of the longest row, at most; before rows are cut.
+    tokens: tuple[int, int]
+    longest: int
+    steps: int | None
+    #: Memory of a card by what is trained; the text says why it is not known.
+    needs: "Mapping[Kind, Need | str] | str"
+    #: MiB of each card of this machine and of living workers.
+    cards_mb: tuple[int, ...]
+
+
+class Foresight(Exports):
+    """The parts, with those."""
+
+    @cached_property
+    def cards_mb(self) -> tuple[int, ...]:
+        """MiB of each card that trainings here can get."""
+        from finetune.tasks import ALIVE
+
+        found = {each.id: each.memory_mb for each in self.site.devices}
+        for beat in self.beats.workers(self.clock.now() - ALIVE):
+            found |= {each.id: each.memory_mb for each in beat.devices}
+        return tuple(found.values())
+
+    def shape(self, base_model: str, *, fetch: bool = False) -> "Shape":
+        """The base model's layers, by its config.json on this machine, or on the hub with `fetch`. Raises Unknown."""
+        from finetune.data.tokens import NotHere
+        from finetune.memory import Unknown, read
+        from finetune.training import stored
+
+        try:
+            if fetch:
+                stored.fetch_config(base_model)
+            return read(stored.config(base_model, cache=self.settings.cache_dir))
+        except NotHere as why:
+            raise Unknown(f"{why.what}; {why.fix}" if why.fix else why.what) from None
+
+    def needs(self, recipe: "Recipe", longest: int, *, fetch: bool = False) -> "Mapping[Kind, Need | str] | str":
+        """See `Foreseen.needs`."""
+        from finetune.estimates import needs, work_of
+        from finetune.memory import Unknown
+
+        try:
+            shape = self.shape(recipe.base_model, fetch=fetch)
+        except Unknown as why:
+            return str(why)
+        gpus = recipe.resources.gpus
+        cards = bool(self.cards_mb) if gpus is None else gpus > 0
+        return needs(shape, work_of(recipe, min(longest, shape.context or longest), cards=cards))
+
+    def memory_of(self, recipe: "Recipe", longest: int) -> "tuple[tuple[int, int] | None, list[Problem]]":
+        """See `targets.Market.memory_of`."""
+        from finetune.estimates import tight
+        from finetune.memory import Kind
+
+        found = self.needs(recipe, longest)
+        need = None if isinstance(found, str) else found[Kind.LORA]
+        if need is None or isinstance(need, str):
+            return None, []
+        problem = tight(recipe, need, self.cards_mb)
+        return (need.low, need.high), [problem] if problem else []
+
+    def _eligible(self, provider: str, recipe: "Recipe") -> "list[Problem]":
+        """The same, and own machines that are too small, where another target may be chosen."""
+        from finetune.catalogue.weights import LOCAL
+        from finetune.plan import AUTO
+
+        found = super()._eligible(provider, recipe)
+        if provider != LOCAL or recipe.provider != AUTO or any(each.level == "error" for each in found):
+            return found
+        # One token: what no row's length can change.
+        return [*found, *(replace(each, level="error") for each in self.memory_of(recipe, 1)[1])]
+
+    def _foresee(self, recipe: "Recipe", rows: int, longest: Callable[[], int]) -> "Estimate":
+        from finetune.catalogue.weights import LOCAL
+        from finetune.estimates import Estimate
+        from finetune.targets import own
+
+        provider, base_model = recipe.provider, recipe.base_model
+        alike = (job for job in self._looked_back() if (job.provider, job.base_model) == (provider, base_model))
+        seconds = self._pace(alike)(provider, base_model, rows * recipe.training.epochs)
+        memory = cost = None
+        if provider == LOCAL and self.settings.card_hour_usd is not None and seconds is not None:
+            cost = own(self.settings.card_hour_usd, seconds, recipe.resources.gpus or 1)
+        # Rows are read for the sake of what is known only.
+        if provider == LOCAL and not isinstance(self.needs(recipe, 1), str):
+            memory, _ = self.memory_of(recipe, longest())
+        return Estimate(seconds=seconds, memory=memory, cost=cost)
+
+    def _looked_back(self) -> "Iterator[Job]":
+        return iter(self.jobs.recent(limit=_LOOKED_BACK))
+
+    def _pace(self, jobs: "Iterator[Job]") -> "TimeOf":
+        from finetune.targets import pace
+
+        return pace(jobs, self._took)
+
+    def _took(self, job: "Job") -> float | None:
+        """Seconds of a training; None: it was not ours. At a hosted provider with its own queue, here without."""
+        from finetune.placement import from_row
+
+        if job.run_key is None or job.finished_at is None or job.admitted_at is None:
+            return None
+        if run := self.runs.get_run(job.run_key):
+            return run.card_s / (len(from_row(run.placed).devices) or 1)
+        return (job.finished_at - job.admitted_at).total_seconds()

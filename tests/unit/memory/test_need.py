@@ -1,0 +1,64 @@
+"""What a training holds, reckoned by hand for a model that everybody knows."""
+
+from dataclasses import replace
+
+import pytest
+
+from finetune.memory import MOST_LOGITS, Kind, Unknown, Work, need, read
+from tests.unit.memory.test_shape import LLAMA, PUBLISHED
+
+WORK = Work(precision="bf16", rank=16, modules=None, dropout=False, longest=1000, rows=8)
+SHAPE = read(LLAMA)
+
+
+def test_weights_and_what_is_trained():
+    found = need(SHAPE, Kind.LORA, WORK)
+    assert found.weights == 2 * 8_030_261_248
+    # The adapter, its gradient and two moments, in fp32.
+    assert found.trained == 16 * 41_943_040
+    wide = need(SHAPE, Kind.LORA, replace(WORK, precision="fp32"))
+    assert wide.weights == 4 * 8_030_261_248
+    full = need(SHAPE, Kind.FULL, WORK)
+    assert full.weights + full.trained == 16 * 8_030_261_248
+    narrow = need(SHAPE, Kind.QLORA, WORK)
+    in_four = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
+    rest = 8_030_261_248 - in_four
+    # NF4 with a scale for 64; the rest in bf16; and the widest layer in bf16 while it is used.
+    assert narrow.weights == round(in_four * 0.5625) + 2 * rest + 2 * 4096 * 14336
+    assert narrow.low < found.low < full.low
+
+
+def test_rows_by_hand():
+    """Of a token in bf16: each of the seven layers' inputs in fp32 for the adapter, two norms in fp32, queries, keys,
+    values and answers, three of the gate, and what the adapter makes; at the end twelve bytes a logit.
+    """
+    inputs = 4 * (6 * 4096 + 14336)
+    layer = inputs + 4 * 2 * 4096 + 2 * (2 * 4096 + 2 * 1024) + 2 * 3 * 14336 + 7 * 4 * 16
+    token = 32 * layer + 12 * 128256
+    found = need(SHAPE, Kind.LORA, WORK)
+    assert found.least == 1000 * token
+    # Eight rows have more logits than go through at once.
+    assert found.most == MOST_LOGITS // 128256 * token
+    assert need(SHAPE, Kind.LORA, replace(WORK, at_once=4)).most == 4000 * token
+    assert need(SHAPE, Kind.LORA, replace(WORK, at_once=4, rows=2)).most == 2000 * token
+    assert need(SHAPE, Kind.LORA, replace(WORK, sequences=2)).least == 2000 * token
+
+
+def test_a_row_that_is_longer_than_what_goes_through_at_once_goes_alone():
+    found = need(SHAPE, Kind.LORA, replace(WORK, longest=100_000))
+    assert found.least == found.most
+
+
+def test_fewer_adapted_layers_and_no_dropout_need_less():
+    few = need(SHAPE, Kind.LORA, replace(WORK, modules=("q_proj",)))
+    every = need(SHAPE, Kind.LORA, WORK)
+    assert few.trained < every.trained
+    assert few.least < every.least
+    assert need(SHAPE, Kind.LORA, replace(WORK, dropout=True)).least > every.least
+
+
+def test_experts_are_not_loaded_in_four_bits():
+    shape = read(PUBLISHED["mistralai/Mixtral-8x7B-v0.1"][1])
+    with pytest.raises(Unknown, match="4 bits"):
+        need(shape, Kind.QLORA, WORK)
+    assert need(shape, Kind.LORA, WORK).weights == 2 * 46_702_792_704
