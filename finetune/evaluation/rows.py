@@ -64,8 +64,24 @@ def call_of(made: Mapping[str, Any]) -> Call:
     return Call(name=str(function.get("name", "")), arguments=text)
 
 
+def as_chat(source: Mapping[str, Any]) -> Json:
+    """A preference, by TRL's keys or by OpenAI's, as the conversation with its better answer; any other row as it is.
+
+    Of its answers only that one has a loss.
+    """
+    asked = source.get("input")
+    holder, answer = (asked, "preferred_output") if isinstance(asked, Mapping) else (source, "chosen")
+    prompt, better = holder.get("prompt" if holder is source else "messages"), source.get(answer)
+    if "messages" in source or not (isinstance(prompt, list) and isinstance(better, list)):
+        return dict(source)
+    read = [{**each, "weight": 0} if _is_message(each) and each["role"] == "assistant" else each for each in prompt]
+    tools = holder.get("tools")
+    return {"messages": [*read, *better], **({} if tools is None else {"tools": tools})}
+
+
 def row_of(source: Mapping[str, Any], schema: Json | bool | None = None) -> Row:
     """The row of a JSON object; `schema` is for rows without one. Raises ValueError with one sentence."""
+    source = as_chat(source)
     messages = source.get("messages")
     if not isinstance(messages, list) or not messages or not all(_is_message(each) for each in messages):
         raise ValueError('it is not {"messages": [{"role": ..., "content": ...}, ...]}')

@@ -1,11 +1,13 @@
 """The most memory that this process has held for its training: what an estimate is held against."""
 
+import re
 import resource
 from pathlib import Path
 
 import torch
 
 _KIB = 1024
+_STATUS = Path("/proc/self/status")
 
 
 class Peak:
@@ -19,18 +21,22 @@ class Peak:
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self._before = 0 if device.type == "cuda" else _resident()
+        self._before = 0 if device.type == "cuda" else _resident("VmRSS")
 
     def bytes(self) -> int:
         """So far."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_reserved(self._device)
-        return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB - self._before)
+        return max(0, _resident("VmHWM") - self._before)
 
 
-def _resident() -> int:
-    """Of this process now, bytes."""
-    pages = Path("/proc/self/statm")
-    if pages.exists():
-        return int(pages.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+def _resident(which: str) -> int:
+    """Of this process, bytes: VmRSS, now; VmHWM, at most.
+
+    The kernel's own books, for getrusage counts what the process that started this one had.
+    """
+    try:
+        found = re.search(rf"^{which}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * _KIB

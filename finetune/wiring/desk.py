@@ -197,13 +197,14 @@ class Desk(Planning):
     def compare(self, job: "Job") -> "Comparison | None":
         """Base and tuned model on the job's held-out rows, at most 50; None when it held none out. Loads both."""
         from finetune.evaluation.compare import compare
+        from finetune.evaluation.rows import as_chat
         from finetune.ports import Served
 
         path = job.data.get("validation")
         if not path or not job.model:
             return None
         with Path(path).open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in itertools.islice(file, 50)]
+            rows = [as_chat(json.loads(line)) for line in itertools.islice(file, 50)]
         model = self.registry.resolve(job.model)
         engine = self.engines.ready(model)
         rows = [row for row in rows if engine.fits(row["messages"][:-1], model.id, 1)]

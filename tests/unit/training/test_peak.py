@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 MIB = 2**20
 #: In a process of its own: this one may have held more before.
 SCRIPT = """
@@ -23,4 +25,5 @@ def test_what_is_held_meanwhile_counts_and_what_was_there_before_does_not():
     ran = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=True)
     first, later = json.loads(ran.stdout)
     assert 190 * MIB < first < 230 * MIB
-    assert later == first, "the peak, not what is left"
+    # To some pages: the kernel counts them in batches.
+    assert later == pytest.approx(first, abs=MIB), "the peak, not what is left"

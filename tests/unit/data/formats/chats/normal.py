@@ -38,8 +38,14 @@ def no_weight_of_one(message: Message) -> Message:
     return put(message, weight=None) if message.weight == 1 else message
 
 
-def no_tool_name(message: Message) -> Message:
-    return put(message, name=None) if message.role == "tool" else message
+def no_name_of_the_call(chat: Chat) -> Chat:
+    """A result that has the name of the function that was called says nothing by it."""
+    called = {call.id: call.function.name for message in chat.messages for call in message.tool_calls or ()}
+    messages = [
+        put(each, name=None) if each.role == "tool" and each.name == called.get(each.tool_call_id or "") else each
+        for each in chat.messages
+    ]
+    return Chat(messages, chat.tools, chat.parallel_tool_calls)
 
 
 def results_joined(message: Message) -> Message:
@@ -150,11 +156,12 @@ def _completion(chat: Chat) -> Chat:
 
 
 def _sharegpt(chat: Chat) -> Chat:
-    return numbered(_each(chat, joined, no_empty_beside_calls, no_tool_name))
+    return numbered(_each(no_name_of_the_call(chat), joined, no_empty_beside_calls))
 
 
 def _gemini(chat: Chat) -> Chat:
-    out = _each(chat, results_joined, single, no_empty_beside_calls, no_weight_of_one, no_tool_name, json_anew)
+    named = no_name_of_the_call(chat)
+    out = _each(named, results_joined, single, no_empty_beside_calls, no_weight_of_one, json_anew)
     return numbered(_tools(out, _types_in_lower_case))
 
 
