@@ -52,9 +52,9 @@ class Places:
         if not gateways:
             return {}
         deployment, told = self._describe(model, alias), {}
-        for name in sorted(self._fit(model, gateways), key=self._passes_on):
+        for name in sorted(self._fit(model, gateways), key=self.passes_on):
             gateway = self.gateway(name)
-            listed_as = deployment.id if self._passes_on(name) else deployment.model
+            listed_as = deployment.id if self.passes_on(name) else deployment.model
             self._promotions.place(
                 Placed(
                     gateway=name,
@@ -172,7 +172,7 @@ class Places:
         host = self.host_of(model)
         return [name for name in gateways if name == host or self.why_not(name) or not self.hosts(name)]
 
-    def _passes_on(self, name: str) -> bool:
+    def passes_on(self, name: str) -> bool:
         """Whether it knows public names, and passes their calls on to where the weights are."""
         gateway = self.gateway(name)
         return isinstance(gateway, Shares) and not isinstance(gateway, FollowsBooks)

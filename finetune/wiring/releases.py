@@ -160,7 +160,8 @@ class Releases(Hostings):
         recipe = self._aimed(recipe)
         here = recipe.provider in self.providers and not isinstance(self.providers[recipe.provider], Keyed)
         found = measurable(recipe, here=here, version=self.registry.version)
-        found += self._hostable(recipe)
+        nowhere = self._unreached(recipe)
+        found += [nowhere] if nowhere else self._hostable(recipe)
         shape = Shape(
             base_model=recipe.base_model,
             rank=recipe.lora.r,
@@ -175,6 +176,24 @@ class Releases(Hostings):
                 problems = list(error.problems)
             found += [replace(problem, field="register.gateways") for problem in problems]
         return found
+
+    def _unreached(self, recipe: "Recipe") -> Problem | None:
+        """That every gateway of the recipe answers with weights of its own only, and the provider keeps these."""
+        from finetune.abilities import Keyed
+
+        provider, gateways = recipe.provider, recipe.register.gateways if recipe.register else ()
+        if not gateways or not isinstance(self.providers.get(provider), Keyed):
+            return None
+        places = self.places
+        if any(places.why_not(name) or places.passes_on(name) for name in gateways):
+            return None
+        return Problem(
+            code="E837",
+            what=f"{', '.join(gateways)} cannot answer with what {provider} trains",
+            why="the weights stay there, and a gateway that loads weights has none to load",
+            fix="add one that passes calls on: register: {gateways: [litellm]}; or train with `provider: local`",
+            field="register.gateways",
+        )
 
     def _template_of(self, base_model: str, digest: str | None = None) -> "TemplateOf":
         """What a training of this base writes conversations with; `digest` is the template's, where it is known."""

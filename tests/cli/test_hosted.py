@@ -429,6 +429,18 @@ def test_a_deployment_that_costs_nothing_by_the_hour_is_no_matter_for_a_warning(
     assert "warning E843: bot will be deployed, at 0.01 USD an hour" in told.err
 
 
+@pytest.mark.parametrize("gateways", ["[embedded]", "[embedded, vllm]"])
+def test_gateways_that_cannot_reach_the_weights_are_told_before_the_training_is_paid_for(
+    desk: Desk, deployable: AzureSandbox, monkeypatch: pytest.MonkeyPatch, gateways: str
+) -> None:
+    monkeypatch.setenv("VLLM_URL", "http://127.0.0.1:1")
+    args = ("--set", "register.max_hosting=2 USD", "--set", f"register.gateways={gateways}")
+    refused = desk.call("submit", "recipe.yaml", "-y", *args)
+    assert "E837" in refused.err
+    assert "cannot answer with what azure trains" in refused.err
+    assert desk.call("status", "--json").json == []
+
+
 def test_what_auto_has_chosen_is_asked_for_its_cost_by_the_hour(desk: Desk, deployable: AzureSandbox) -> None:
     # What this machine does nothing about leaves hosted APIs, of which only azure is set up.
     auto = ("--set", "provider=auto", "--set", "training.learning_rate_multiplier=2.0")
@@ -466,6 +478,9 @@ def test_a_promotion_deploys_when_that_is_agreed_to_and_a_retirement_ends_it(
     (there,) = deployable.deployments.there()
     assert there.model == TUNED
     assert desk.call("models", "sync", "--dry-run").code == 0
+    kept = desk.call("models", "fetch", "bot@v1")
+    assert (kept.code, "E845" in kept.err) == (2, True)
+    assert "answers from a deployment at azure" in kept.err
     gone = desk.call("models", "retire", "bot@v1")
     assert (gone.code, gone.out) == (0, "bot@v1 is at no gateway and has no calls\n")
     assert deployable.deployments.there() == []
