@@ -132,7 +132,6 @@ _QWEN3: Final = _Family(head_norms=True)
 _FAMILIES: Final[Mapping[str, _Family]] = {
     "llama": _LLAMA,
     "mistral": _Family(qkv_bias=False),
-    "ministral": _Family(qkv_bias=False),
     "qwen2": _Family(qkv_bias=True),
     "qwen3": _QWEN3,
     "phi3": _Family(fused=True, qkv_bias=False),

@@ -185,6 +185,7 @@ def imported(one: "Imported") -> Json:
         "base_model": one.base_model,
         "rows": one.rows,
         "known": one.known,
+        "added": one.added,
         "why": one.why,
     }
 
