@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from finetune.catalogue.entries import Entry as CatalogueEntry
     from finetune.catalogue.sheets import Price
     from finetune.expiring import Ending
-    from finetune.memory import Need
+    from finetune.memory import Kind, Need
     from finetune.spending import Held, Spending
     from finetune.targets import Target
     from finetune.wiring.foresight import Foreseen
@@ -48,17 +48,17 @@ def foreseen(one: "Foreseen") -> Json:
         "rows": {"train": one.size.train_rows, "validation": one.size.validation_rows},
         "steps": one.steps,
         "tokens": {"low": one.tokens[0], "high": one.tokens[1], "longest_row": one.longest},
-        "needs": {str(kind): _need(each) for kind, each in needs.items()},
+        "needs": [_need(kind, each) for kind, each in needs.items()],
         "needs_unknown": None if isinstance(one.needs, Mapping) else one.needs,
         "cards_mb": list(one.cards_mb),
     }
 
 
-def _need(one: "Need | str") -> Json:
-    if isinstance(one, str):
-        return {"unknown": one}
-    parts = {name: getattr(one, name) for name in ("weights", "trained", "least", "most", "low", "high")}
-    return {"unknown": None, "bytes": parts}
+def _need(kind: "Kind", one: "Need | str") -> Json:
+    """Memory of a card for one kind of training."""
+    parts = ("weights", "trained", "least", "most", "low", "high")
+    known = None if isinstance(one, str) else {name: getattr(one, name) for name in parts}
+    return {"kind": str(kind), "bytes": known, "unknown": one if isinstance(one, str) else None}
 
 
 def target(one: "Target") -> Json:

@@ -31,7 +31,7 @@ from finetune.versions import Placed
 from tests.cli.desk import CLOSED, RECIPE, Desk
 from tests.support import tiny
 from tests.support.jobs import RECIPE as RECIPE_OF
-from tests.unit.memory.test_shape import LLAMA
+from tests.unit.memory.test_shape import LLAMA, MIXTRAL
 
 #: A model whose context and dates are published, and one with open weights of a known size.
 TUNED, SIZED = "gpt-4.1-mini-2025-04-14", "Qwen/Qwen3.5-9B"
@@ -157,7 +157,9 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     layers = ("--set", "base_model=./layers")
     asked = ((), ("--set", f"base_model={TUNED}"), layers)
     planned = [desk.call("plan", "recipe.yaml", *more, "--json").json for more in asked]
-    changes = ((), layers, mini)
+    (desk.folder / "experts").mkdir()
+    (desk.folder / "experts" / "config.json").write_text(json.dumps(MIXTRAL))
+    changes = ((), layers, ("--set", "base_model=./experts"), mini)
     foreseen = [desk.call("estimate", "recipe.yaml", *more, "--json").json for more in changes]
     known = [desk.call("catalogue", "show", *more, "--json").json for more in ((), (TUNED,), (SIZED,))]
     day = {"what": "serve_until", "day": date(2027, 1, 14), "at_least": False, "days": 46}
@@ -168,6 +170,7 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
     one, two = Decimal("1.00"), Decimal("2.00")
     spent = Spending(job_id="ft_1", provider="openai", low=one, high=two, actual=two, how="counted")
     held = replace(spent, seconds=Held(low=1.0, high=2.0, actual=1.5), memory=Held(low=1, high=2, actual=3))
+    none = replace(spent, seconds=Held(low=0, high=1, actual=0), memory=Held(low=0, high=1, actual=0))
     there = ("--to", "local/builtin:tiny-llama", "--output", "new.yaml")
     retargeted = desk.call("retarget", "bot@v1", *there, "--json").json
     retargeted["changes"].append({**retargeted["changes"][0], "after": None})
@@ -190,10 +193,11 @@ def _samples(desk: Desk) -> dict[str, list[Any]]:
         "Entry": [one for rows in known for one in rows],
         "Ending": [views.ending(ending)],
         "Foreseen": [{key: one[key] for key in one.keys() - planned[0][0].keys()} for one in foreseen],
+        "Need": [need for one in foreseen for need in one["needs"]],
         "Imported": [views.imported(each) for each in imported],
         "Retargeted": [retargeted],
         "Change": retargeted["changes"],
-        "Spending": [*desk.call("costs", "--json").json, *map(views.spending, (spent, held))],
+        "Spending": [*desk.call("costs", "--json").json, *map(views.spending, (spent, held, none))],
         "File": [file for survey in surveys for file in survey["files"]],
         "Survey": surveys,
         # Faults of recipes and data are always in a file.
@@ -223,6 +227,7 @@ _TYPES: dict[str, Any] = {
     "list of devices": lambda value: isinstance(value, list) and all({"id", "free_mb"} <= set(one) for one in value),
     "list of problems": lambda value: isinstance(value, list) and all("code" in one for one in value),
     "list of changes": lambda value: isinstance(value, list) and all({"before", "after"} <= set(one) for one in value),
+    "list of needs": lambda value: isinstance(value, list) and all({"kind", "bytes"} <= set(one) for one in value),
     "anything": lambda value: value is not None,
 }
 #: Their content is not ours alone.

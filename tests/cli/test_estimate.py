@@ -30,14 +30,15 @@ def test_memory_is_shown_by_part_and_by_kind(layers: Desk) -> None:
     assert "a card of 12GB" in qlora or "a card of 8GB" in qlora
     assert "a card of 141GB" in full or "a card of 180GB" in full
     wide = layers.call("estimate", "recipe.yaml", *LAYERS, "--set", "resources.gpus=0", "--json").json
-    assert wide["needs"]["lora"]["bytes"]["weights"] == 4 * 8_030_261_248
-    assert wide["memory_bytes"]["low"] == wide["needs"]["lora"]["bytes"]["low"]
+    lora = wide["needs"][0]
+    assert (lora["kind"], lora["bytes"]["weights"]) == ("lora", 4 * 8_030_261_248)
+    assert wide["memory_bytes"] == {"low": lora["bytes"]["low"], "high": lora["bytes"]["high"]}
     assert wide["tokens"]["longest_row"] > 0
 
 
 def test_a_model_that_nobody_has_looked_at_is_not_guessed(desk: Desk) -> None:
     found = desk.call("estimate", "recipe.yaml", "--set", "base_model=meta/unheard-of", "--json").json
-    assert found["needs"] == {}
+    assert found["needs"] == []
     assert "meta/unheard-of" in found["needs_unknown"]
     ran = desk.call("estimate", "recipe.yaml", "--set", "base_model=meta/unheard-of")
     assert (ran.code, "not known" in ran.out) == (0, True)

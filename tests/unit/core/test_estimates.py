@@ -10,7 +10,7 @@ from finetune.estimates import Estimate, from_row, needs, tight, to_row, work_of
 from finetune.memory import Kind, Need, read
 from finetune.settings import from_environment
 from finetune.spec import parse
-from tests.unit.memory.test_shape import LLAMA, PUBLISHED
+from tests.unit.memory.test_shape import LLAMA, MIXTRAL
 
 TEXT = """\
 version: 1
@@ -45,7 +45,7 @@ def test_what_the_trainer_does_by_a_recipe():
 def test_each_kind_or_why_not():
     work = work_of(recipe(), 100, cards=True)
     assert {kind for kind, each in needs(read(LLAMA), work).items() if isinstance(each, Need)} == set(Kind)
-    experts = needs(read(PUBLISHED["mistralai/Mixtral-8x7B-v0.1"][1]), work)
+    experts = needs(read(MIXTRAL), work)
     assert "4 bits" in experts[Kind.QLORA]
     assert isinstance(experts[Kind.LORA], Need)
 

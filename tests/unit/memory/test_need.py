@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from finetune.memory import MOST_LOGITS, Kind, Unknown, Work, need, read
-from tests.unit.memory.test_shape import LLAMA, PUBLISHED
+from tests.unit.memory.test_shape import LLAMA, MIXTRAL
 
 WORK = Work(precision="bf16", rank=16, modules=None, dropout=False, longest=1000, rows=8)
 SHAPE = read(LLAMA)
@@ -58,7 +58,7 @@ def test_fewer_adapted_layers_and_no_dropout_need_less():
 
 
 def test_experts_are_not_loaded_in_four_bits():
-    shape = read(PUBLISHED["mistralai/Mixtral-8x7B-v0.1"][1])
+    shape = read(MIXTRAL)
     with pytest.raises(Unknown, match="4 bits"):
         need(shape, Kind.QLORA, WORK)
     assert need(shape, Kind.LORA, WORK).weights == 2 * 46_702_792_704

@@ -90,6 +90,7 @@ PUBLISHED = {
     ),
 }
 LLAMA = PUBLISHED["meta-llama/Llama-3.1-8B"][1]
+MIXTRAL = PUBLISHED["mistralai/Mixtral-8x7B-v0.1"][1]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
