@@ -9,7 +9,7 @@ import hashlib
 import re
 import weakref
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -17,7 +17,7 @@ from finetune.abilities import Hosted, Hosting
 from finetune.errors import AuthenticationFailed, Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import ProviderKit
-from finetune.providers.keyed import Opened, missing
+from finetune.providers.keyed import Opened, dollars, missing, variable
 from finetune.providers.pace import Pace
 from finetune.providers.troubles import Troubles
 
@@ -74,7 +74,7 @@ class Deployments:
         told = {"kind": f"{sku}, {units} units", "fix": f"say what your contract has: export {PRICE}=1.70"}
         own = self._said(PRICE)
         if own is not None:
-            usd = _dollars(own)
+            usd = dollars(own)
             source = f"{PRICE}={own}" if usd is not None else f"{PRICE}={own[:40]} is no amount of US dollars"
             return Hosting(usd_per_hour=usd, source=source, **told)
         usd, source = _published(self._sheet("azure"), base_model, sku)
@@ -277,7 +277,7 @@ class Deployments:
         return self._said(ACCOUNT) or (first if dot and re.search(r"(?:^|\.)azure\.(?:com|us|cn)$", rest) else None)
 
     def _said(self, name: str) -> str | None:
-        return (self._environ.get(name) or "").strip() or None
+        return variable(self._environ, name)
 
 
 def _as_named(name: str) -> str:
@@ -329,14 +329,6 @@ def _published(sheet: "ProviderSheet | None", base_model: str, sku: str) -> tupl
     told = [f"of {source.dated}"] if source.dated else []
     told += [f"read {source.read}", *([price.note] if price.note else [])]
     return price.usd, f'Microsoft\'s page "{source.title}", {", ".join(told)}'
-
-
-def _dollars(text: str) -> Decimal | None:
-    try:
-        usd = Decimal(text)
-    except InvalidOperation:
-        return None
-    return usd if usd.is_finite() and usd >= 0 else None
 
 
 def _is_address(text: str) -> bool:

@@ -17,7 +17,7 @@ from finetune.jobs import Json
 from finetune.ports import Clock
 from finetune.providers.asking import Answer
 from finetune.providers.fireworks_wire import TITLE, Ask, Wire
-from finetune.providers.keyed import missing
+from finetune.providers.keyed import missing, variable
 
 if TYPE_CHECKING:
     from finetune.catalogue import ProviderSheet
@@ -52,7 +52,7 @@ def hosting(sheet: "ProviderSheet | None", base_model: str, environ: Mapping[str
 
     gpu, count = _hardware(environ)
     told = {"kind": f"{count[:10]} x {gpu[:40]}", "fix": f"say what an hour costs there: export {PRICE}=8.00"}
-    if own := _said(environ, PRICE):
+    if own := variable(environ, PRICE):
         usd = _amount(own)
         why = f"{PRICE}={own[:40]}"
         return Hosting(usd_per_hour=usd, source=why if usd is not None else f"{why} is no amount of US dollars", **told)
@@ -218,11 +218,7 @@ def _faults(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _hardware(environ: Mapping[str, str]) -> tuple[str, str]:
     """The GPU's name and how many, as they are said."""
-    return _said(environ, GPU) or _GPU, _said(environ, GPUS) or "1"
-
-
-def _said(environ: Mapping[str, str], name: str) -> str | None:
-    return environ.get(name, "").strip() or None
+    return variable(environ, GPU) or _GPU, variable(environ, GPUS) or "1"
 
 
 def _amount(text: str) -> Decimal | None:

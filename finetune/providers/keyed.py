@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -117,3 +118,17 @@ def of_unknown_region(title: str, recipe: Recipe, why: str) -> Iterator[Problem]
     if not isinstance(wanted, str) and "limits.data" not in recipe.allow_ignored:
         fix = "look it up in your contract, and accept that with allow_ignored: [limits.data]"
         yield not_taken(title, "limits.data", shown(f"region: {wanted.region}"), why, fix)
+
+
+def variable(environ: Mapping[str, str], name: str) -> str | None:
+    """A variable's value without what a file or a copy has left at its ends; None: it is not set, or empty."""
+    return (environ.get(name) or "").strip() or None
+
+
+def dollars(text: str) -> Decimal | None:
+    """An amount of US dollars, 0 or more; None: it is none."""
+    try:
+        usd = Decimal(text)
+    except InvalidOperation:
+        return None
+    return usd if usd.is_finite() and usd >= 0 else None

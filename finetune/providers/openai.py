@@ -13,7 +13,7 @@ from finetune.errors import AuthenticationFailed, Problem, ProviderError, StateE
 from finetune.files import unwritable, write_whole
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
-from finetune.providers.keyed import HONOURED, Opened, missing
+from finetune.providers.keyed import HONOURED, Opened, missing, variable
 from finetune.providers.openai_check import SUFFIX_MOST, environment, numbers, options, region
 from finetune.providers.openai_files import Files, not_ready
 from finetune.providers.openai_look import STATES, Cursor, as_wished, checkpoint, observed, remote
@@ -208,7 +208,7 @@ class OpenAiProvider:
 
     def _said(self, name: str) -> str | None:
         """A variable's value, without what a file or a copy has left at its ends; None when it is not set."""
-        return (self._kit.environ.get(name) or "").strip() or None
+        return variable(self._kit.environ, name)
 
     def _unusable(self) -> list[Problem]:
         if find_spec("openai") is not None:

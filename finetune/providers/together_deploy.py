@@ -20,6 +20,7 @@ from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import ProviderKit
+from finetune.providers.keyed import variable
 from finetune.providers.together_hosting import (
     ANSWERS,
     CONFIG,
@@ -32,7 +33,6 @@ from finetune.providers.together_hosting import (
     given,
     hosting,
     named,
-    said,
 )
 from finetune.providers.together_wire import Call, Wire, part
 
@@ -206,7 +206,7 @@ class Deployments:
 
     def _config(self, project: _Project, weights: str) -> str:
         """The one configuration for the hardware that was agreed to. Raises ProviderError E837."""
-        hardware, wanted = said(self._environ, HARDWARE) or SMALLEST, said(self._environ, CONFIG)
+        hardware, wanted = variable(self._environ, HARDWARE) or SMALLEST, variable(self._environ, CONFIG)
         rows = list(self._rows("list the configurations", f"{project.path}/configs", {"referenceModel": weights}))
         fits = [row for row in rows if _hardware(row) == hardware and wanted in (None, row["id"])]
         if len(fits) > 1:
@@ -227,9 +227,9 @@ class Deployments:
 
     def _weigh(self) -> None:
         """Hold Together's own price against the one that was agreed to. Raises ProviderError E843."""
-        if said(self._environ, PRICE) is not None:
+        if variable(self._environ, PRICE) is not None:
             return
-        hardware = said(self._environ, HARDWARE) or SMALLEST
+        hardware = variable(self._environ, HARDWARE) or SMALLEST
         known = hosting(self._environ, self._sheet("together"), "").usd_per_hour
         doing, path = "ask for the price of an hour", "/v2/public/inference-instance-types"
         row = next((each for each in self._rows(doing, path) if hardware in (each.get("name"), each["id"])), {})
@@ -326,7 +326,7 @@ class Deployments:
         """As OpenAI's protocol: LiteLLM's own word for Together drops tools for models that it has no entry of."""
         host = urlsplit(self._address).hostname or ""
         vendors = f".{host}".endswith(_VENDORS)
-        base = said(self._environ, INFERENCE) or (ANSWERS if vendors else f"{self._address}/v1")
+        base = variable(self._environ, INFERENCE) or (ANSWERS if vendors else f"{self._address}/v1")
         return Upstream(kind="openai", model=there.name, api_base=base.rstrip("/"), key_env=KEY)
 
     def _taken(self, there: _Endpoint, why: str) -> ProviderError:

@@ -7,12 +7,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from finetune.abilities import Hosting
 from finetune.errors import Problem
-from finetune.providers.keyed import missing, of_address
+from finetune.providers.keyed import dollars, missing, of_address, variable
 
 if TYPE_CHECKING:
     from finetune.catalogue import ProviderSheet
@@ -36,10 +36,10 @@ _CODED: Final = re.compile(r"--([0-9a-f]{2})-")
 
 def hosting(environ: Mapping[str, str], sheet: "ProviderSheet | None", base_model: str) -> Hosting:
     """See `Deployable.hosting`. Sends nothing."""
-    hardware, own = said(environ, HARDWARE) or SMALLEST, said(environ, PRICE)
+    hardware, own = variable(environ, HARDWARE) or SMALLEST, variable(environ, PRICE)
     told = {"kind": f"1 replica on {hardware[:40]}", "fix": f"say what your contract has: export {PRICE}=5.49"}
     if own is not None:
-        usd = _dollars(own)
+        usd = dollars(own)
         source = f"{PRICE}={own}" if usd is not None else f"{PRICE}={own[:40]} is no amount of US dollars"
         return Hosting(usd_per_hour=usd, source=source, **told)
     usd, source = _published(sheet, base_model, hardware)
@@ -48,8 +48,8 @@ def hosting(environ: Mapping[str, str], sheet: "ProviderSheet | None", base_mode
 
 def missing_for(environ: Mapping[str, str]) -> list[Problem]:
     """What stands against deploying, beside the key: see `Deployable.undeployable`. Sends nothing."""
-    found = list(of_address(INFERENCE, said(environ, INFERENCE) or ANSWERS, ANSWERS))
-    if not _TYPE.fullmatch(said(environ, HARDWARE) or SMALLEST):
+    found = list(of_address(INFERENCE, variable(environ, INFERENCE) or ANSWERS, ANSWERS))
+    if not _TYPE.fullmatch(variable(environ, HARDWARE) or SMALLEST):
         found.append(missing(f"{HARDWARE} is no type of hardware", f"write it like {SMALLEST}, or unset it"))
     return found
 
@@ -92,16 +92,3 @@ def _published(sheet: "ProviderSheet | None", base_model: str, hardware: str) ->
     source = sheet.sources[price.source]
     told = [f"read {source.read}", *([price.note] if price.note else [])]
     return price.usd * int(found[1]), f'Together\'s page "{source.title}", {", ".join(told)}'
-
-
-def said(environ: Mapping[str, str], name: str) -> str | None:
-    """A variable's value without blanks around it; None: it is not set, or empty."""
-    return (environ.get(name) or "").strip() or None
-
-
-def _dollars(text: str) -> Decimal | None:
-    try:
-        usd = Decimal(text)
-    except InvalidOperation:
-        return None
-    return usd if usd.is_finite() and usd >= 0 else None
