@@ -88,3 +88,20 @@ def test_what_is_not_there_is_told(desk: Desk) -> None:
     assert desk.call("estimate", "nowhere.yaml").code == 2
     assert desk.call("estimate", "recipe.yaml", "--set", "provider=nope").code_and_fault == (5, "E708")
     assert desk.call("estimate", "recipe.yaml", "--set", "provider=anthropic").code == 6
+
+
+def test_a_job_keeps_what_was_foreseen(layers: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = layers.submit(*LAYERS)
+    layers.ended()
+    monkeypatch.setenv("FT_GPU_HOUR_USD", "2")
+    second = layers.submit("--force")
+    with layers.world() as world:
+        kept = world.jobs.get(first).estimate
+        assert kept is not None
+        assert kept["memory_bytes"]["low"] > 4 * 8_030_261_248
+        assert "seconds" not in kept, "none had trained"
+        job = world.jobs.get(second)
+    assert job.estimate is not None
+    assert job.estimate["seconds"]["low"] > 0
+    assert job.cost is not None
+    assert job.cost["high"] is not None
