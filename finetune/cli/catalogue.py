@@ -134,7 +134,8 @@ def expiring(
     span = _WITHIN.fullmatch(within)
     must(span is not None, f"--within {within} is no time", "it is a number of days or weeks", "--within 90d")
     assert span is not None
-    found = CatalogueDesk(say=say).expiring(timedelta(days=int(span[1]) * (7 if span[2] == "w" else 1)))
+    desk = CatalogueDesk(say=say)
+    found = desk.expiring(timedelta(days=int(span[1]) * (7 if span[2] == "w" else 1)))
     if as_json:
         from finetune.views import ending
 
@@ -144,7 +145,8 @@ def expiring(
         for fix, names in _fixes(found).items():
             out(f"{', '.join(names)}: {fix}")
     else:
-        say(f"nothing of ours ends within {within}, as far as the catalogue knows")
+        without = "; what stand-ins have trained is left out" if desk.settings.sandbox else ""
+        say(f"nothing of ours ends within {within}, as far as the catalogue knows{without}")
 
 
 def _ending(one: "Ending") -> tuple[str, ...]:

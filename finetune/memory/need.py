@@ -10,10 +10,9 @@ from typing import Final, Literal
 
 from finetune.memory.shape import Layer, Shape, Unknown
 
-#: Bytes of a trained number: itself, its gradient, and two moments of AdamW, all fp32.
+#: Bytes of a trained number: itself, its gradient, and two moments of AdamW, all fp32. In mixed precision as many: itself
+#: and its gradient in bf16, an fp32 copy, and the moments.
 _TRAINED: Final = 16
-#: Of a trained number in mixed precision beside its fp32 copy and moments: itself and its gradient in bf16.
-_MIXED: Final = 4 + 8 + 2 + 2
 #: Of a number in 4 bits: NF4 in blocks of 64 with an fp32 scale each, as bitsandbytes keeps it by default.
 _NF4: Final = 0.5 + 4 / 64
 #: Most padded tokens, and most logits, that go through a model at once where nobody says otherwise: 2^28 logits are
@@ -86,7 +85,7 @@ def need(shape: Shape, kind: Kind, work: Work) -> Need:
     wide = 4 if work.precision == "fp32" else 2
     if kind is Kind.FULL:
         weights = shape.parameters * wide
-        trained = shape.parameters * (_TRAINED if wide == 4 else _MIXED) - weights
+        trained = shape.parameters * _TRAINED - weights
     else:
         # Beside 4 bits stand bf16, and the widest layer as it is taken apart.
         small = shape.linear if kind is Kind.QLORA else 0

@@ -111,7 +111,7 @@ class Foresight(Exports):
         if provider == LOCAL and self.settings.card_hour_usd is not None and seconds is not None:
             cost = own(self.settings.card_hour_usd, seconds, recipe.resources.gpus or 1)
         # Rows are read for the sake of what is known only.
-        if provider == LOCAL and not isinstance(self.needs(recipe, 1), str):
+        if provider == LOCAL and self.memory_of(recipe, 1)[0] is not None:
             memory, _ = self.memory_of(recipe, longest())
         return Estimate(seconds=seconds, memory=memory, cost=cost)
 
