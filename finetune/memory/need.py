@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 from finetune.memory.shape import Layer, Shape, Unknown
 
-#: Bytes of a trained number: itself, its gradient, and two moments of AdamW, all fp32. In mixed precision as many: itself
-#: and its gradient in bf16, an fp32 copy, and the moments.
+#: Bytes of a trained number: itself, its gradient, and two moments of AdamW, all fp32. In mixed precision as many:
+#: itself and its gradient in bf16, an fp32 copy, and the moments.
 _TRAINED: Final = 16
 #: Of a number in 4 bits: NF4 in blocks of 64 with an fp32 scale each, as bitsandbytes keeps it by default.
 _NF4: Final = 0.5 + 4 / 64
