@@ -21,13 +21,16 @@ class Peak:
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self._before = 0 if device.type == "cuda" else _resident("VmRSS")
+            self._before = self._highest = 0
+        else:
+            self._before, self._highest = _resident("VmRSS"), _resident("VmHWM")
 
-    def bytes(self) -> int:
-        """So far."""
+    def bytes(self) -> int | None:
+        """So far. None: this process has held more before, so that nothing tells what came since."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_reserved(self._device)
-        return max(0, _resident("VmHWM") - self._before)
+        most = _resident("VmHWM")
+        return most - self._before if most > self._highest else None
 
 
 def _resident(which: str) -> int:

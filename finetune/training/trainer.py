@@ -69,7 +69,7 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
         lineage = _lineage(asked, loaded, steps.total) | _made_by(ranks)
         with traces.span("write adapter"):
             artifact = adapter.write(model, asked, lineage, run_dir / "adapter")
-        return artifact | {"peak_memory_bytes": peak.bytes()}
+        return artifact | ({} if (held := peak.bytes()) is None else {"peak_memory_bytes": held})
 
 
 def _load(asked: Request, reporter: Reporter, ranks: Ranks) -> Loaded:

@@ -83,7 +83,6 @@ def test_it_is_trained_saved_loaded_and_served(family, tmp_path):
     told = [json.loads(line) for line in (run / "report.jsonl").read_text().splitlines()]
     losses = [line["values"]["loss"] for line in told if line["kind"] == "metric" and "loss" in line["values"]]
     assert losses[-1] < losses[0] * 0.9, "it learns"
-    assert artifact["peak_memory_bytes"] > 0
     config = json.loads((Path(artifact["path"]) / "adapter_config.json").read_text())
     assert not config.get("target_parameters"), "layers only: servers take nothing else"
     assert ("gate_proj" in config["target_modules"]) == (family != "DeepseekV3")

@@ -99,6 +99,7 @@ def adapter(trainer: Trainer) -> dict[str, bytes]:
 def test_a_run_reports_what_it_did_and_what_it_made(whole: Trainer) -> None:
     *_, last = whole.lines
     assert last["kind"] == "done"
+    assert last["artifact"]["peak_memory_bytes"] > 2**20, "libraries' own first steps alone take more"
     lineage = last["artifact"]["lineage"]
     assert lineage == json.loads((Path(last["artifact"]["path"]) / "lineage.json").read_text())
     assert {"run_key": "run-1", "recipe_digest": "r1", "data_digest": "d1", "seed": 7, "steps": STEPS}.items() <= (
