@@ -25,7 +25,7 @@ demo: $(DEMO) ## train the quickstart recipe on this machine and follow it; FT_H
 test: $(TEST) servers litellm lint types ## set everything up, then lint, types, import contracts and all tests (what CI runs)
 	$(PARALLEL) 4 tests/stack tests/cli tests/flow tests/wire tests/contract
 	$(PARALLEL) 2 tests/unit
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep -rlw alone tests --include='test_*.py')
 
 servers: ## install Redis and PostgreSQL where they are missing; the tests start their own
 	@tests/setup/servers.sh

@@ -185,6 +185,20 @@ class Hosting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaseAt:
+    """Where a base answers untuned, to be compared with what was tuned from it."""
+
+    #: None: nowhere.
+    at: "Upstream | None"
+    #: Who says so, for people.
+    why: str
+    #: What makes it answer, for people; empty: nothing does, or it does already.
+    fix: str = ""
+    #: False: nobody tells beforehand whether it answers there; the first question will.
+    known: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hosted:
     """One of our deployments at a provider, as the provider lists it."""
 
@@ -207,6 +221,13 @@ class Deployable(Protocol):
 
     def undeployable(self) -> list[Problem]:
         """What is missing before anything can be deployed: one problem a variable. Sends nothing."""
+        ...
+
+    def base_at(self, base_model: str) -> BaseAt:
+        """Where the base itself answers: served to all, on a deployment that somebody has made of it, or nowhere.
+
+        Asked before anything is deployed. Changes nothing and costs nothing; blocks for seconds. Raises ProviderError.
+        """
         ...
 
     def deploy(self, name: str, artifact: Json) -> "Upstream | None":

@@ -60,15 +60,15 @@ def examine(
     broker: Callable[[], Broker | None],
     alive: Callable[[], Collection[Beat]],
     ahead: Callable[[], float | None],
-    artifacts: Callable[[], str],
+    places: Mapping[str, Callable[[], str]],
     lost: Callable[[], Mapping[str, str]] = dict,
 ) -> list[Check]:
     """Look at everything, also after something broken was found. Each callable may raise an FtError.
 
     `database` and `broker` connect and say to what (`broker`: None when there is none); `alive` are the living workers;
     `ahead` is the database's clock minus ours in seconds, None when it has none of its own;
-    `artifacts` asks the bucket of adapters, and says which it is; `lost` are the gateways of our books that are not set
-    up here, and why.
+    `places` are others to look into, by the names of their checks, and say what is there; `lost` are the gateways of
+    our books that are not set up here, and why.
     """
     checks = [_python(), _home(home), _attempt("database", database)]
     clocks: dict[str, float | None] = {}
@@ -91,7 +91,7 @@ def examine(
         clocks["database"] = ahead()
         checks += _gateways(lost())
     checks += _clocks(clocks)
-    checks.append(_attempt("adapters", artifacts))
+    checks += [_attempt(name, look) for name, look in places.items()]
     checks.append(_training())
     return checks
 
@@ -121,8 +121,9 @@ def _attempt(name: str, connect: Callable[[], str]) -> Check:
     try:
         return Check(name=name, verdict="ok", said=connect())
     except FtError as error:
-        problem = error.problems[0]
-        said = f"{problem.code} {problem.what}: {problem.why}"
+        problem, more = error.problems[0], len(error.problems) - 1
+        where, why = f"{problem.where}: " if problem.where else "", f": {problem.why}" if problem.why else ""
+        said = f"{where}{problem.code} {problem.what}{why}{f' (and {more} more)' if more else ''}"
         return Check(name=name, verdict="broken", said=said, fix=problem.fix)
 
 

@@ -2,15 +2,33 @@
 what it has taken.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from finetune.catalogue import Cost
 from finetune.errors import Problem
 from finetune.memory import Kind, Need, Shape, Unknown, Work, need
-from finetune.placement import gigabytes, mebibytes
+from finetune.memory.speed import SHARE, Fleet, Load, seconds
+from finetune.placement import Device, gigabytes, mebibytes
 from finetune.spec import Recipe
+
+#: What tells how long a training takes: `trainings` of its model that have ended here, or the published speed of a
+#: `card`. The first goes before the second.
+ToldBy = Literal["trainings", "card"]
+_WILL_TELL: Final = "a first training on few rows (`ft data split`) will tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """How long a training takes."""
+
+    #: At least and at most; None: not known.
+    seconds: tuple[float, float] | None = None
+    #: None: not known.
+    by: ToldBy | None = None
+    #: What it is told by, for people; where it is not known, why, and what helps.
+    basis: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +36,8 @@ class Estimate:
     """Each at least and at most; None: nothing is known to tell it by."""
 
     seconds: tuple[float, float] | None = None
+    #: None: not known, or kept by an older ft.
+    seconds_by: ToldBy | None = None
     #: Bytes of each card.
     memory: tuple[int, int] | None = None
     #: Of own machines, where somebody has said what an hour of theirs costs.
@@ -28,7 +48,7 @@ def to_row(one: Estimate) -> dict[str, Any] | None:
     """Time and memory as JSON; None: neither was foreseen."""
     row: dict[str, Any] = {}
     if one.seconds is not None:
-        row["seconds"] = {"low": round(one.seconds[0], 1), "high": round(one.seconds[1], 1)}
+        row["seconds"] = {"low": round(one.seconds[0], 1), "high": round(one.seconds[1], 1), "by": one.seconds_by}
     if one.memory is not None:
         row["memory_bytes"] = {"low": one.memory[0], "high": one.memory[1]}
     return row or None
@@ -36,9 +56,10 @@ def to_row(one: Estimate) -> dict[str, Any] | None:
 
 def from_row(row: Mapping[str, Any] | None) -> Estimate:
     """From JSON."""
-    seconds, memory = ((row or {}).get(key) for key in ("seconds", "memory_bytes"))
+    time, memory = ((row or {}).get(key) for key in ("seconds", "memory_bytes"))
     return Estimate(
-        seconds=(seconds["low"], seconds["high"]) if seconds else None,
+        seconds=(time["low"], time["high"]) if time else None,
+        seconds_by=time.get("by") if time else None,
         memory=(memory["low"], memory["high"]) if memory else None,
     )
 
@@ -61,7 +82,69 @@ def work_of(recipe: Recipe, longest: int, *, cards: bool) -> Work:
         at_once=None if local.micro_batch_size == "auto" else local.micro_batch_size,
         # The better and the worse answer to one prompt go together.
         sequences=2 if recipe.method == "dpo" else 1,
+        recompute=None if local.gradient_checkpointing == "auto" else local.gradient_checkpointing,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What is trained on, and measured by."""
+
+    train: int
+    held_back: int
+    #: Tokens of the training rows, at least and at most, and of the longest, at most; minutes where there are many.
+    tokens: Callable[[], tuple[int, int]]
+    longest: Callable[[], int]
+
+
+def by_card(
+    recipe: Recipe,
+    layers: Callable[[], Shape],
+    cards: Iterable[Device],
+    tflops_of: Callable[[str], float | None],
+    rows: Rows,
+) -> Time:
+    """How long it takes on these cards, those of this installation, by their published speed; no row is read in vain.
+
+    `layers` are the base model's, or raise Unknown. `tflops_of`: see `catalogue.cards.Cards.tflops`.
+    """
+    found = _fleet(recipe, list(cards), tflops_of)
+    if isinstance(found, str):
+        return Time(basis=f"{found}; {_WILL_TELL}")
+    try:
+        shape = layers()
+    except Unknown as why:
+        return Time(basis=f"its layers are not known: {why}")
+    if any(layer.experts for layer, _ in shape.layers):
+        return Time(basis=f"what share of a card's speed models with experts reach is not published; {_WILL_TELL}")
+    fleet, names = found
+    longest = rows.longest()
+    work = work_of(recipe, min(longest, shape.context or longest), cards=True)
+    epochs, reference = recipe.training.epochs, recipe.method == "dpo"
+    load = Load(rows=rows.train, held_back=rows.held_back, epochs=epochs, tokens=rows.tokens(), reference=reference)
+    share = " to ".join(f"{each:.0%}" for each in SHARE)
+    basis = f"by the published speed of {names}, of which trainings reach {share}; what ends here will tell better"
+    return Time(seconds=seconds(shape, work, load, fleet), by="card", basis=basis)
+
+
+def _fleet(
+    recipe: Recipe, cards: Sequence[Device], tflops_of: Callable[[str], float | None]
+) -> tuple[Fleet, str] | str:
+    """The cards that may take it, and their names; or why that says nothing of the time."""
+    asked = recipe.resources
+    if asked.gpus == 0 or (asked.gpus is None and not cards):
+        return "the speed of processors is not published"
+    if recipe.local.precision == "fp32":
+        return "published speeds are those of bf16"
+    able = [each for each in cards if asked.memory is None or each.memory_mb >= mebibytes(asked.memory)]
+    if not able:
+        return "no such card is known here"
+    speeds = {each.name: tflops_of(each.name) for each in able}
+    unknown = [name for name, speed in speeds.items() if speed is None]
+    if unknown:
+        return f"the speed of {unknown[0]} in bf16 is not in the catalogue"
+    known = [each for each in speeds.values() if each is not None]
+    return Fleet(count=asked.gpus or 1, tflops=(min(known), max(known))), " or ".join(speeds)
 
 
 def needs(shape: Shape, work: Work) -> dict[Kind, Need | str]:
@@ -82,6 +165,8 @@ def tight(recipe: Recipe, wanted: Need, cards_mb: Iterable[int]) -> Problem | No
     """
     least_mb, asked = wanted.low >> 20, recipe.resources.memory
     fix = "lower training.max_seq_length or lora.r, or train a smaller base model"
+    if recipe.local.gradient_checkpointing is False:
+        fix = f"write local: {{gradient_checkpointing: auto}}, {fix}"
     if asked is not None and mebibytes(asked) < least_mb:
         what = f"resources.memory is {asked}, and this training needs about {gigabytes(least_mb)} at least"
         fix = f"write memory: {gigabytes(wanted.high >> 20)}, or {fix}"

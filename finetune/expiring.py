@@ -14,6 +14,12 @@ from finetune.versions import ModelStatus, ModelVersion
 What = Literal["serve_until", "create_until", "retired"]
 _CREATE: Final[tuple[What, ...]] = ("create_until", "retired")
 _SERVE: Final[tuple[What, ...]] = ("serve_until",)
+_COMPARE: Final = "`ft plan RECIPE --set provider=auto` compares what there is instead"
+_WAYS: Final = {
+    "version": "`ft retarget NAME@vN --to TARGET` trains its rows elsewhere, behind the same gate",
+    "job": _COMPARE,
+    "recipe": _COMPARE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +57,10 @@ class Holdings:
 def expiring(catalogue: Catalogue, ours: Holdings, today: date, within: timedelta) -> list[Ending]:
     """What ends within that time from this day (UTC) on, or has ended, sorted by day. Sends nothing."""
     books = _Books(catalogue, today)
-    # What is retired answers nobody, and nobody will miss it.
     versions = [each for each in ours.versions if each.status is not ModelStatus.RETIRED]
     found: list[Ending] = []
     for version in versions:
-        # Weights that are ours answer wherever we have them served.
-        if "path" not in version.artifact and "uri" not in version.artifact:
+        if _answers_there(version):
             found += books.of("version", version.ref, (version.provider, version.base_model), _SERVE)
     for job in ours.jobs:
         found += books.of("job", job.id, (job.provider, job.base_model), _SERVE)
@@ -67,6 +71,24 @@ def expiring(catalogue: Catalogue, ours: Holdings, today: date, within: timedelt
     return sorted(
         (each for each in found if each.days <= within.days), key=lambda each: (each.day, each.kind, each.ref)
     )
+
+
+def undated(catalogue: Catalogue, versions: Iterable[ModelVersion]) -> list[str]:
+    """Versions that answer at their provider only, where the catalogue has no day that ends them."""
+    books = _Books(catalogue, date.min)
+    return [
+        each.ref
+        for each in versions
+        if _answers_there(each) and not list(books.of("version", each.ref, (each.provider, each.base_model), _SERVE))
+    ]
+
+
+def _answers_there(version: ModelVersion) -> bool:
+    """Weights that are ours answer wherever we have them served; what is retired answers nobody, and nobody will miss
+    it.
+    """
+    mine = "path" in version.artifact or "uri" in version.artifact
+    return version.status is not ModelStatus.RETIRED and not mine
 
 
 class _Books:
@@ -98,5 +120,5 @@ class _Books:
             at_least=day.at_least,
             days=(day.value - self._today).days,
             source=sheet.sources[day.source].url,
-            fix=f"`ft plan RECIPE --set provider=auto` compares what there is instead; or {instead(sheet, model)}",
+            fix=f"{_WAYS[kind]}; or {instead(sheet, model)}",
         )

@@ -5,7 +5,7 @@ told, undone when a promotion fails or a version retires, and compared by `sync`
 running cost, and patience while a deployment is under way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -140,14 +140,20 @@ def agreed(places: "Places", model: ModelVersion, promotion: Promotion) -> str |
     return name
 
 
-def deployed(places: "Places", model: ModelVersion, promotion: Promotion) -> tuple[str, list[str]] | None:
+def deployed(
+    places: "Places", model: ModelVersion, promotion: Promotion, foreseen: Callable[[], None]
+) -> tuple[str, list[str]] | None:
     """Have the version deployed, noted in our books first: the hosting's name, and what is to be told.
 
-    None: it needs none. Raises UnderWay, and what `agreed` raises.
+    `foreseen` raises what would stand against it once it is deployed; it is asked before it is. None: it needs none.
+    Raises UnderWay, and what `agreed` and `foreseen` raise.
     """
     name = agreed(places, model, promotion)
     if name is None:
         return None
+    mine = places.of(promotion.name, promotion.alias)
+    if not any((each.gateway, each.version) == (name, model.version) for each in mine):
+        foreseen()
     there = places.register(model, promotion.alias, (name,))[name]
     host = places.gateway(name)
     assert isinstance(host, Host)

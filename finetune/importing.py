@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
-from finetune.abilities import Past
+from finetune.abilities import Importable, Past
 from finetune.errors import DataError, Problem, ProviderError, StateError, UsageError
 from finetune.files import sync, unwritable
 from finetune.jobs import Event, Job, JobState, Json
@@ -24,6 +24,8 @@ from finetune.spec import Recipe
 
 _LAYOUTS: Final = {"sft": "openai", "dpo": "openai-dpo"}
 _NAME: Final = 64
+#: What may stand in an address as it is.
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 #: Files that a folder may have for a file's id.
 _ENDINGS: Final = ("", ".jsonl", ".json")
 #: Brings a file to a place, whole or not at all; False: it is not to be had (`abilities.Importable.fetch_file`).
@@ -63,27 +65,39 @@ class Imported:
 def exported(path: Path) -> list[Json]:
     """The jobs of a file: a JSON object with `data`, a JSON list, or one job a line.
 
-    Raises ProviderError E416; UsageError for a file that cannot be read.
+    Raises DataError E416; UsageError for a file that cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ProviderError(_unread(path, "it is not UTF-8 text")) from None
+        raise DataError(_unread(path, "it is not UTF-8 text")) from None
     except OSError as error:
         what, why = f"{path} cannot be read", error.strerror or str(error)
         fix = "name a file that has what `GET /v1/fine_tuning/jobs` answers, or leave --from out: then it is asked"
         raise UsageError(Problem(code="E901", what=what, why=why, fix=fix)) from None
     found = _parsed(path, text)
-    if isinstance(found, dict) and found.get("has_more") is True:
-        raise ProviderError(_unread(path, "it is one page of several (`has_more`): the others have jobs too"))
     rows = found.get("data", [found]) if isinstance(found, dict) else found
     if not isinstance(rows, list):
-        raise ProviderError(_unread(path, "its `data` is no list"))
+        raise DataError(_unread(path, "its `data` is no list"))
+    if isinstance(found, dict) and found.get("has_more") is True:
+        raise DataError(_one_page(path, rows))
     return rows
+
+
+def listed(provider: Importable, rows: Sequence[Json] | None) -> list[Past]:
+    """What the provider tells of its account, or of these jobs of a file. Raises what it does, and DataError E416."""
+    try:
+        return provider.past(rows)
+    except ProviderError as error:
+        if rows is None:
+            raise
+        raise DataError(*error.problems) from None
 
 
 def _parsed(path: Path, text: str) -> Any:
     """One document, or a list of what its lines are."""
+    if not text.strip():
+        raise DataError(_unread(path, "it is empty"))
     try:
         return json.loads(text)
     except ValueError as error:
@@ -95,8 +109,19 @@ def _parsed(path: Path, text: str) -> Any:
         except ValueError as error:
             # Where not even the first line is a job, it was meant as one document.
             why = f"line {number} is no JSON: {error}" if rows else f"it is no JSON: {whole}"
-            raise ProviderError(_unread(path, why)) from None
+            raise DataError(_unread(path, why)) from None
     return rows
+
+
+def _one_page(path: Path, rows: Sequence[Any]) -> Problem:
+    last = rows[-1].get("id") if rows and isinstance(rows[-1], dict) else None
+    after = last if isinstance(last, str) and _ID.fullmatch(last) else "LAST_ID"
+    why = "it is one page of several (`has_more`): the others have jobs too"
+    fix = (
+        f"the next page is `GET /v1/fine_tuning/jobs?limit=100&after={after}`, and so on until `has_more` is false; "
+        "put the jobs of all pages into one list"
+    )
+    return replace(_unread(path, why), fix=fix)
 
 
 def _unread(path: Path, why: str) -> Problem:

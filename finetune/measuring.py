@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from finetune.deployments import Upstream
 from finetune.errors import EvaluationError, GatewayError, NotFound, Problem
 from finetune.jobs import Job, Json
 from finetune.names import is_alias
@@ -44,6 +45,16 @@ class Address:
     def subject(self, name: str) -> Json:
         """As an evaluation's request has it (`evaluation.request.Served`)."""
         return {"kind": "endpoint", "name": name, "base_url": self.url, "model": self.model, "key_env": self.key_env}
+
+
+def asked(at: Upstream, name: str, model: ModelVersion) -> Json:
+    """How this version, or its base, is asked there, as a request has it. Raises EvaluationError E837: not by ft."""
+    if at.api_base is None and at.kind != "openai":
+        what, why = f"{name} cannot be measured at {model.provider}", "it does not speak OpenAI's protocol"
+        fix = f"ask a gateway that does: `ft eval {model.ref} --at URL`"
+        raise EvaluationError(Problem(code="E837", what=what, why=why, fix=fix))
+    url = at.api_base or "https://api.openai.com/v1"
+    return Address(url=url, model=at.model, key_env=at.key_env).subject(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,16 +101,17 @@ class Measurer:
         *,
         job: Callable[[str], Job],
         version: Callable[[str], ModelVersion],
-        subject: Callable[[ModelVersion], Json],
+        subjects: "Subjects",
         card: Callable[[str, Mapping[str, Any]], AbstractContextManager[Mapping[str, str]]],
         places: "Rooms",
     ) -> None:
-        """`job` finds a job, `version` a version by name; `subject` says how one is asked (`evaluation.request`).
+        """`job` finds a job, `version` a version by name.
 
         `card` holds one for the version of this name, trained with these resources (`seats.seated`).
         """
         self._models, self._clock, self._card = models, clock, card
-        self._job, self._version, self._subject, self._places = job, version, subject, places
+        self._job, self._version, self._places = job, version, places
+        self._subject, self._base = subjects.version, subjects.base
 
     def measure(self, model: ModelVersion, wish: Wish, say: Callable[[str], None] = lambda line: None) -> list[Json]:
         """Measure and keep the reports, one a suite. Blocks for minutes.
@@ -119,6 +131,18 @@ class Measurer:
             self._models.add_report(model.name, model.version, kept, self._clock.now())
         return reports
 
+    def foresee(self, model: ModelVersion, wish: Wish) -> None:
+        """What will stand against measuring a hosted version so, once it answers itself. Starts and deploys nothing.
+
+        Silent where nobody can tell. Raises NotFound, GatewayError, EvaluationError.
+        """
+        over = self._over(model, wish.over)
+        self._suites(model, wish)
+        if over == "base":
+            self._base(model, False)
+        elif "path" not in (other := self._version(_ref(model, over))).artifact:
+            self._subject(other)
+
     def _asked(
         self, model: ModelVersion, request: Json, seen: Mapping[str, str], say: Callable[[str], None]
     ) -> list[Json]:
@@ -131,18 +155,22 @@ class Measurer:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _request(self, model: ModelVersion, wish: Wish) -> Json:
-        job = self._job(model.job_id)
+    def _suites(self, model: ModelVersion, wish: Wish) -> list[Json]:
+        """What is asked (`evaluation.request`). Raises EvaluationError E850: nothing is."""
         asked: list[Json] = []
-        held_out = job.data.get("validation")
+        held_out = self._job(model.job_id).data.get("validation")
         if held_out and wish.held_out:
             metrics = {"metrics": list(wish.metrics), "also": list(wish.also)}
             asked.append({"kind": "held_out", "path": str(held_out), **metrics})
         asked += [{"kind": "suite", "name": name, "label": name} for name in wish.suites]
         if not asked:
             raise EvaluationError(_nothing_to_ask(model))
+        return asked
+
+    def _request(self, model: ModelVersion, wish: Wish) -> Json:
+        job, asked = self._job(model.job_id), self._suites(model, wish)
         tuned = wish.at.subject(model.ref) if wish.at else self._subject(model)
-        other, base_model = self._other(model, tuned, wish.over)
+        other, base_model = self._other(model, tuned, wish)
         return {
             "base_model": base_model,
             "tuned": tuned,
@@ -155,17 +183,16 @@ class Measurer:
             "judge": wish.judge.subject("judge") if wish.judge else None,
         }
 
-    def _other(self, model: ModelVersion, tuned: Json, over: str) -> tuple[Json, str]:
+    def _other(self, model: ModelVersion, tuned: Json, wish: Wish) -> tuple[Json, str]:
         """Who it is measured against, and the base whose weights are loaded here, if any are.
 
         On different bases answers can be compared, and at most one of the two has its weights loaded.
         """
-        if over == "base" and "path" in model.artifact:
+        if wish.over == "base" and "path" in model.artifact:
             return {"kind": "base"}, model.base_model
-        if over == "base":
-            # Where the tuned one answers, its base does too, by its own name.
-            return {**self._home(model, tuned), "name": model.base_model, "model": model.base_model}, model.base_model
-        other = self._version(_ref(model, over))
+        if wish.over == "base":
+            return self._home(model, tuned, wish.at is not None), model.base_model
+        other = self._version(_ref(model, wish.over))
         subject = self._subject(other)
         if other.base_model == model.base_model or _at_address(subject):
             return subject, model.base_model
@@ -181,12 +208,14 @@ class Measurer:
             )
         )
 
-    def _home(self, model: ModelVersion, tuned: Json) -> Json:
-        """Where its provider has it; where it is asked now, if its provider cannot be asked."""
+    def _home(self, model: ModelVersion, tuned: Json, elsewhere: bool) -> Json:
+        """Its base where the provider has it; where the version is asked now, if that is elsewhere and it has none."""
         try:
-            return self._subject(model)
+            return self._base(model, elsewhere)
         except (EvaluationError, GatewayError):
-            return tuned
+            if not elsewhere:
+                raise
+            return {**tuned, "name": model.base_model, "model": model.base_model}
 
     def _over(self, model: ModelVersion, over: str) -> str:
         """What it is measured against; the base in place of an alias that nobody has yet, and of itself."""
@@ -219,6 +248,15 @@ class Measurer:
             raise EvaluationError(_died(code, log))
         found: list[Json] = json.loads((folder / "result.json").read_text(encoding="utf-8"))["reports"]
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subjects:
+    """How models are asked, as `evaluation.request` has it. Both raise EvaluationError and GatewayError."""
+
+    version: Callable[[ModelVersion], Json]
+    #: The base of a hosted version; with True only if it is sure to answer.
+    base: Callable[[ModelVersion, bool], Json]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What would happen: the target that takes this recipe, and in how many steps; or every reason why none does."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -30,6 +30,8 @@ Called = Callable[[str, str], str | None]
 #: What a training costs at this provider, on the model that it calls so; and what stands against the cost and the rows.
 Weigh = Callable[[str, str], tuple[Cost, Sequence[Problem]]]
 
+#: What is a question of money, not of the recipe: above the limit, or nobody knows.
+_MONEY = ("E310", "E311")
 _UNSAID = "how much {} reads in one request is not published"
 
 
@@ -90,7 +92,8 @@ def choose(
     called: Called = lambda name, base_model: base_model,
     weigh: Weigh | None = None,
 ) -> Choice:
-    """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe.
+    """Choose the target. Sends nothing. Raises NotEligible with every reason, each at its line of the recipe; see
+    `refusal`.
 
     With `provider: auto` those that nothing stands against come in the order of `preference`; without `weigh` those
     that cost something are alike.
@@ -109,13 +112,22 @@ def choose(
     considered = tuple(sorted(seen, key=lambda one: preference(one.provider, providers, costs.get(one.provider))))
     chosen = next((one for one in considered if not one.problems), None)
     if chosen is None:
-        raise NotEligible(*(problem for one in considered for problem in one.problems))
+        raise refusal(one.problems for one in considered)
     return Choice(
         provider=chosen.provider,
         base_model=names[chosen.provider],
         hosted=isinstance(providers[chosen.provider], Keyed),
         considered=considered,
     )
+
+
+def refusal(reasons: Iterable[Sequence[Problem]]) -> NotEligible:
+    """What to raise where no target takes a recipe, by what stands against each: OverBudget, of those where only the
+    budget is in the way, if there are any; else NotEligible, of all.
+    """
+    groups = list(reasons)
+    money = [group for group in groups if group and all(each.code in _MONEY for each in group)]
+    return (OverBudget if money else NotEligible)(*(each for group in money or groups for each in group))
 
 
 def preference(name: str, providers: Mapping[str, Provider], cost: Cost | None) -> tuple[bool, bool, Decimal, str]:
@@ -136,8 +148,13 @@ def aimed(file: RecipeFile, base_model: str) -> RecipeFile:
     return replace(file, recipe=file.recipe.model_copy(update={"base_model": base_model}))
 
 
-def unmet(recipe: Recipe, title: str, context: int | None, score: float | None) -> list[Problem]:
-    """What a target lacks of what `limits` ask for: the context of its model, the model's imported score."""
+def unmet(
+    recipe: Recipe, title: str, context: int | None, score: float | None, imported: Collection[str]
+) -> list[Problem]:
+    """What a target lacks of what `limits` ask for: the context of its model, the model's score.
+
+    `imported`: the names that scores were imported by.
+    """
     found, limits, accepted = [], recipe.limits, recipe.allow_ignored
     if limits.min_context is not None and "limits.min_context" not in accepted and (context or 0) < limits.min_context:
         reads = f"{title} reads {context:,} tokens in one request" if context else _UNSAID.format(title)
@@ -148,8 +165,13 @@ def unmet(recipe: Recipe, title: str, context: int | None, score: float | None) 
     if name and "limits.quality" not in accepted and (score is None or score < least):
         said = f"has {score:g} in" if score is not None else "is not in"
         what = f"{recipe.base_model} {said} the scores {name!r}, and {least:g} are wanted"
-        fix = "`ft catalogue scores` lists what was imported, and imports from a CSV file"
-        found.append(Problem(code="E318", what=what, fix=fix, field="limits.quality"))
+        why, fix = "", "`ft catalogue scores` lists what was imported, and imports from a CSV file"
+        if name not in imported:
+            what = f"no scores are called {name!r}"
+            why = f"imported are {', '.join(sorted(imported))}" if imported else "none were imported yet"
+            fix = f"`ft catalogue scores import FILE.csv --name {name}` imports them"
+            fix = f"write one of these, or {fix}" if imported else fix
+        found.append(Problem(code="E318", what=what, why=why, fix=fix, field="limits.quality"))
     return found
 
 

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from finetune import hosting, proof, seats, setbacks
-from finetune.deployments import Deployment, Shares
+from finetune.bench import Bench
+from finetune.deployments import Bases, Shares
 from finetune.errors import (
     EvaluationError,
     FtError,
@@ -47,35 +49,6 @@ _MAY_FAIL = 0.05
 #: Promotions of a model that are looked through for the gateways of an alias.
 _LOOKED_BACK = 100
 _NOT_ALL = "not all of it could be undone"
-
-
-class Verdict(Protocol):
-    """What a gate says (`evaluation.gates.Verdict`)."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the version may go on."""
-        ...
-
-    @property
-    def reasons(self) -> Sequence[str]:
-        """In sentences, what stands in the way first."""
-        ...
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        """What should be known all the same."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """How versions are measured."""
-
-    #: Measure a version for this gate (None: for its proof only) and keep the reports. Blocks for minutes.
-    measure: Callable[[ModelVersion, Json | None], list[Json]]
-    #: What the gate says to these reports.
-    decide: Callable[[Json, Sequence[Json]], Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +142,10 @@ class Promoter:
         gateways = tuple(dict.fromkeys((*grip.promotion.gateways, *usable)))
         promotion = replace(grip.promotion, gateways=gateways)
         model, told = self._model(promotion), []
+        golden = bool(proof.golden_of(self._models.reports(model.name, model.version)))
+        foreseen = partial(self._bench.foreseen, self._places, model, promotion, golden=golden)
         # It answers nobody, an evaluation neither, before it is deployed.
-        if there := hosting.deployed(self._places, model, promotion):
+        if there := hosting.deployed(self._places, model, promotion, foreseen):
             gateways, told = tuple(dict.fromkeys((there[0], *gateways))), there[1]
         told += self._passed(promotion, model) if promotion.gate is not None else []
         told += [f"{name} is not set up here, and is left as it is" for name in served if name not in usable]
@@ -228,13 +203,15 @@ class Promoter:
         """Ask each gateway. Registers anew what a server has forgotten since."""
         others = {each.version for each in self._places.of(promotion.name, promotion.alias)} - {model.version}
         siblings = [self._models.reports(model.name, version) for version in sorted(others)]
-        asked = proof.questions(self._models.reports(model.name, model.version), siblings)
+        reports = self._models.reports(model.name, model.version)
         there = self._places.register(model, promotion.alias, promotion.gateways)
-        asked_at = [name for name in there if not self._places.hosts(name)]
-        return {name: self._evidence(name, there[name], asked) for name in asked_at}
 
-    def _evidence(self, name: str, deployment: Deployment, asked: Sequence[proof.Question]) -> Json:
-        return proof.prove(self._places.gateway(name), deployment, asked, self._clock.now()).to_json()
+        def evidence(name: str) -> Json:
+            gateway = self._places.gateway(name)
+            asked = proof.questions(reports, siblings, based=isinstance(gateway, Bases))
+            return proof.prove(gateway, there[name], asked, self._clock.now()).to_json()
+
+        return {name: evidence(name) for name in there if not self._places.hosts(name)}
 
     def _shift(self, grip: Grip) -> Json:
         """Check the share in force, then give the next one. Our books first: every gateway follows them."""

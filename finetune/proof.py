@@ -44,7 +44,8 @@ class Evidence:
     answered_by: str
     #: Each with `question`, `said`, and `tuned` and `base` as far as they are known.
     answers: tuple[Json, ...]
-    #: What the answers were held against: `golden answers` or `the base at the gateway`.
+    #: What the answers were held against: `golden answers`, those and `another version's`, where nothing answers as the
+    #: base, or `the base at the gateway`.
     against: str
     #: UTC, ISO 8601.
     at: str
@@ -62,14 +63,20 @@ def golden_of(reports: Sequence[Mapping[str, Any]]) -> list[Json]:
 
 
 def questions(
-    reports: Sequence[Mapping[str, Any]], siblings: Sequence[Sequence[Mapping[str, Any]]] = ()
+    reports: Sequence[Mapping[str, Any]],
+    siblings: Sequence[Sequence[Mapping[str, Any]]] = (),
+    *,
+    based: bool = True,
 ) -> list[Question]:
     """Those whose answers tell a version from its base, out of what was measured; plain ones where there are none.
 
     `siblings` are the reports of other versions, which might answer in its place: what they were asked, too, and answer
-    otherwise comes first.
+    otherwise comes first. `based`: the gateway answers as the base as well. Where it does not, and the version was
+    never measured over its base, it is told from the version that it was measured over.
     """
     golden = golden_of(reports)
+    if not golden and not based:
+        golden = _over_others(reports)
     if not golden:
         return [
             Question(messages=[{"role": "user", "content": text}], max_tokens=_PLAIN_TOKENS) for text in PLAIN_QUESTIONS
@@ -81,10 +88,20 @@ def questions(
             max_tokens=each["max_tokens"],
             tuned=each["tuned"],
             base=each.get("other"),
-            siblings=tuple(other["tuned"] for other in others if other["messages"] == each["messages"]),
+            siblings=(
+                *each.get("siblings", ()),
+                *(other["tuned"] for other in others if other["messages"] == each["messages"]),
+            ),
         )
         for each in sorted(golden, key=lambda one: not _tells(one, others))[:_MOST]
     ]
+
+
+def _over_others(reports: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """The questions that a version and another one answer differently, with that one's answers among the siblings'."""
+    found = [each for report in reports for each in report.get("golden", ()) if each.get("other") is not None]
+    kept = ("messages", "max_tokens", "tuned")
+    return [{**{name: each[name] for name in kept}, "siblings": (each["other"],)} for each in found]
 
 
 def _tells(one: Json, others: Sequence[Json]) -> bool:
@@ -106,12 +123,13 @@ def prove(gateway: Gateway, deployment: Deployment, asked: Sequence[Question], n
             raise NotProved(_other(gateway, deployment, answer))
     known = all(each.tuned is not None for each in asked)
     bases = [each.base for each in asked]
-    if not known or None in bases:
+    told = known and all(each.siblings for each in asked) and not isinstance(gateway, Bases)
+    if not known or (None in bases and not told):
         bases = _asked_of_the_base(gateway, deployment, asked)
     wrong = [
         answer.text
         for each, answer, base in zip(asked, said, bases, strict=True)
-        if not _right(answer.text, each.tuned if known else None, (base or "", *each.siblings))
+        if not _right(answer.text, each.tuned if known else None, (*([] if base is None else [base]), *each.siblings))
     ]
     # Without golden answers a question may be one that tuning has not touched; with them none is.
     if len(wrong) * 2 > len(said) if known else len(wrong) == len(said):
@@ -125,9 +143,15 @@ def prove(gateway: Gateway, deployment: Deployment, asked: Sequence[Question], n
         asked=said[0].expected,
         answered_by=str(said[0].answered_by),
         answers=answers,
-        against="golden answers" if known else "the base at the gateway",
+        against=_against(known, told and None in bases),
         at=now.isoformat(),
     )
+
+
+def _against(known: bool, without_base: bool) -> str:
+    if not known:
+        return "the base at the gateway"
+    return "golden answers and another version's" if without_base else "golden answers"
 
 
 def _asked_of_the_base(gateway: Gateway, deployment: Deployment, asked: Sequence[Question]) -> list[str | None]:

@@ -91,6 +91,19 @@ def retargeted(
     return Retarget(recipe=new, changes=tuple(changes))
 
 
+def overridden(made: Retarget, recipe: Recipe) -> Retarget:
+    """With what a user has changed beside: `recipe` is the whole, read again."""
+    before, after = explicit(Recipe.model_validate(made.recipe)), explicit(recipe)
+    fields = {field for field in (*before, *after) if before.get(field) != after.get(field)}
+    was = {each.field: each.before for each in made.changes}
+    changes = [each for each in made.changes if each.field not in fields]
+    changes += [
+        Change(field=field, before=was.get(field, before.get(field)), after=after.get(field), why="you say so")
+        for field in sorted(fields)
+    ]
+    return Retarget(recipe=canonical(recipe), changes=tuple(changes))
+
+
 def _left_out(field: str, honours: frozenset[str]) -> str | None:
     """Why the new recipe has this field no more; None: it has."""
     if words := _WORDS.get(field.partition(".")[0]) or _WORDS.get(field):

@@ -3,25 +3,26 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 from typing import Any, Protocol
 
 from finetune import traces
 from finetune.abilities import Keyed
-from finetune.catalogue import Cost, DataRules, Method
+from finetune.catalogue import Cost
+from finetune.choosing import Chooser
+from finetune.choosing import Conditions as Conditions
 from finetune.data import KIND_OF, DataReport, DataRequest
 from finetune.errors import AuthenticationFailed, DataError, NotEligible, Problem, UsageError
 from finetune.estimates import Estimate, to_row
 from finetune.ids import login
 from finetune.jobs import Event, Job, JobState
-from finetune.plan import AUTO, Called, Choice, Eligible, Plan, Weigh, aimed, choose, dear, few, planned, priced
+from finetune.plan import AUTO, Choice, Plan, aimed, planned, priced
 from finetune.ports import Clock, JobStore, PreparedData, Provider, Queue
 from finetune.spec import Recipe, RecipeFile, canonical, rooted
-from finetune.targets import CostOf, Size
+from finetune.targets import Size
 from finetune.tasks import ADVANCE
-from finetune.turns import Caps
 
 
 class Data(Protocol):
@@ -32,7 +33,10 @@ class Data(Protocol):
         ...
 
     def count(self, request: DataRequest, base_models: Sequence[str]) -> "Counted":
-        """What `prepare` would say, and `tokens` of what it would write, for each base model. Writes nothing."""
+        """What `prepare` would say; `tokens` of what it would write, for each base model, and `longest` of it, by one.
+
+        Writes nothing.
+        """
         ...
 
     def prepare(self, request: DataRequest, base_model: str) -> PreparedData:
@@ -48,29 +52,9 @@ class Data(Protocol):
         ...
 
 
-#: What was found, and tokens of the training rows at least and at most, by base model.
-Counted = tuple[DataReport, Mapping[str, tuple[int, int]]]
-Foresee = Callable[[Recipe, int, Callable[[], int]], Estimate]
-#: What is known of a target's limits: provider, method and base model to rules, or None.
-RulesOf = Callable[[str, Method, str], DataRules | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What recipes meet here, as functions: what the catalogue knows, with an answer for providers that it does not."""
-
-    rules_of: RulesOf
-    eligible: Eligible
-    cost_of: CostOf
-    called: Called = lambda name, base_model: base_model
-    #: What stands against measuring and serving what a recipe makes, with its field.
-    servable: Callable[[Recipe], Sequence[Problem]] = lambda recipe: ()
-    #: What may be under way at once. Without any, nothing waits for its turn.
-    caps: Caps = field(default_factory=dict)
-    #: What a training is foreseen to take: recipe with its target, rows of an epoch, tokens of the longest row.
-    foresee: Foresee = lambda recipe, rows, longest: Estimate()
-
-
+#: What was found; tokens of the training rows at least and at most, by base model; those of the longest.
+Counted = tuple[DataReport, Mapping[str, tuple[int, int]], Callable[[str], int]]
+_UNPRICED = "limits.max_cost is held against the cost when the data is read: by `--fetch`, and by `ft submit`"
 _UNWEIGHED = (
     "which target costs least is known when the data is read, so `--fetch` and `ft submit` may name another one"
 )
@@ -128,14 +112,16 @@ class Submitter:
         against recipe and data at once.
         """
         file = rooted(file)
-        choice, against = self._weighed(file, partial(self._counted, file, fetch))
+        choice, against = self._chooser.choose(file, partial(self._counted, file, fetch))
         file = aimed(file, choice.base_model) if choice else file
         request = replace(self._request(file, choice), fetch=fetch, near=near, every=every)
         report = self._data.inspect(request, file.recipe.base_model)
         if report.errors or choice is None:
-            raise (DataError if report.errors else NotEligible)(*report.problems, *against)
-        if report.unseen and self._rivals(file, choice):
-            report = replace(report, notes=(*report.notes, _UNWEIGHED))
+            kind = DataError if report.errors or against is None else type(against)
+            raise kind(*report.problems, *(against.problems if against else ()))
+        rivals = self._chooser.rivals(file, choice)
+        if report.unseen and rivals:
+            report = replace(report, notes=(*report.notes, _UNWEIGHED if rivals[1:] else _UNPRICED))
         return planned(file.recipe, choice, report.train_rows, report.validation_rows), report
 
     def ready(self, file: RecipeFile) -> Ready:
@@ -144,15 +130,17 @@ class Submitter:
         Raises StateError too, and AuthenticationFailed when the target's credentials are not set.
         """
         file = rooted(file)
-        choice, against = self._weighed(file, lambda base_models: self.size(file))
+        # What is named is priced below, by the rows that were written down for it.
+        named = file.recipe.provider != AUTO
+        choice, against = self._chooser.choose(file, lambda base_models: None if named else self.size(file))
         file = aimed(file, choice.base_model) if choice else file
         try:
             with traces.span("check data"):
                 data = self._data.prepare(self._request(file, choice), file.recipe.base_model)
         except DataError as error:
-            raise DataError(*error.problems, *against) from None
+            raise DataError(*error.problems, *(against.problems if against else ())) from None
         if choice is None:
-            raise NotEligible(*data.warnings, *against)
+            raise (type(against) if against else NotEligible)(*data.warnings, *(against.problems if against else ()))
         if missing := self._unconfigured(choice.provider):
             raise AuthenticationFailed(*missing)
         plan = planned(file.recipe, choice, data.train_rows, data.validation_rows)
@@ -160,48 +148,27 @@ class Submitter:
             tokens = self._data.tokens(data, file.recipe.base_model)
             plan = priced(file, plan, self._conditions.cost_of(plan.provider, file.recipe, tokens))
         same = file.recipe.model_copy(update={"provider": plan.provider})
-        longest = partial(self._data.longest, data, file.recipe.base_model)
-        return Ready(file=file, data=data, plan=plan, estimate=self._conditions.foresee(same, data.train_rows, longest))
+        estimate = self._conditions.foresee(same, self._size(data))
+        if not plan.hosted and estimate.cost is not None:
+            # Nothing is billed: it is only held against the limit.
+            priced(file, plan, estimate.cost)
+        return Ready(file=file, data=data, plan=plan, estimate=estimate)
 
-    def _rivals(self, file: RecipeFile, choice: Choice) -> list[str]:
-        """How those that could train it call the base model, where what they cost decides which; else none."""
-        able, wanted = [one.provider for one in choice.considered if not one.problems], file.recipe.base_model
-        if file.recipe.provider != AUTO or not choice.hosted or len(able) == 1:
-            return []
-        return [self._conditions.called(name, wanted) or wanted for name in able]
-
-    def _weighed(
-        self, file: RecipeFile, sized: Callable[[Sequence[str]], Size | None]
-    ) -> tuple[Choice | None, tuple[Problem, ...]]:
-        """`_choose`, with what each costs where that may decide.
-
-        `sized` says what is to be trained on, by the names of base models whose tokens it has to know; None: it cannot.
-        """
-        choice, against = self._choose(file)
-        rivals = self._rivals(file, choice) if choice else []
-        size = sized(rivals) if rivals else None
-        if size is None:
-            return choice, against
-
-        def weigh(provider: str, base_model: str) -> tuple[Cost, list[Problem]]:
-            mine = aimed(file, base_model)
-            cost = self._conditions.cost_of(provider, mine.recipe, size.tokens(base_model))
-            too_dear = dear(mine, f"{provider}/{base_model}", cost)
-            rules = self._conditions.rules_of(provider, mine.recipe.method, base_model)
-            return cost, [*few(mine, rules, size.train_rows), *([too_dear] if too_dear else [])]
-
-        return self._choose(file, weigh)
+    @property
+    def _chooser(self) -> Chooser:
+        return Chooser(self._providers, self._conditions)
 
     def _counted(self, file: RecipeFile, fetch: bool, base_models: Sequence[str]) -> Size | None:
         """`size`, with nothing written; None: the data has faults, which `inspect` tells, or is elsewhere."""
         request = replace(self._request(file, None), rules=None, privacy="off", fetch=fetch)
-        report, tokens = self._data.count(request, base_models)
+        report, tokens, longest = self._data.count(request, base_models)
         if report.errors or report.unseen:
             return None
         return Size(
             train_rows=report.train_rows,
             validation_rows=report.validation_rows,
             tokens=lambda base_model: tokens[base_model],
+            longest=cache(longest),
         )
 
     def size(self, file: RecipeFile) -> Size:
@@ -211,7 +178,9 @@ class Submitter:
         """
         file = rooted(file)
         request = replace(self._request(file, None), rules=None)
-        data = self._data.prepare(request, file.recipe.base_model)
+        return self._size(self._data.prepare(request, file.recipe.base_model))
+
+    def _size(self, data: PreparedData) -> Size:
         tokens, longest = cache(partial(self._data.tokens, data)), cache(partial(self._data.longest, data))
         return Size(train_rows=data.train_rows, validation_rows=data.validation_rows, tokens=tokens, longest=longest)
 
@@ -221,7 +190,7 @@ class Submitter:
 
     def request(self, file: RecipeFile) -> DataRequest:
         """What a recipe asks of the data room."""
-        return self._request(file, self._choose(file)[0])
+        return self._request(file, self._chooser.choose(file, lambda base_models: None)[0])
 
     def asks(self, ready: Ready, *, force: bool = False) -> bool:
         """Whether a user must be asked before `submit`: it would start something that bills, with no limit set."""
@@ -306,31 +275,6 @@ class Submitter:
             with traces.span("wake"):
                 self._queue.wake(ADVANCE, job.id)
         return job, created
-
-    def _choose(self, file: RecipeFile, weigh: Weigh | None = None) -> tuple[Choice | None, tuple[Problem, ...]]:
-        """The target, or everything that stands against all of them, and against what shall follow the training."""
-        recipe, against = file.recipe, tuple[Problem, ...]()
-        choice = None
-        try:
-            choice = choose(
-                file, self._providers, self._conditions.eligible, called=self._conditions.called, weigh=weigh
-            )
-            recipe = recipe.model_copy(update={"provider": choice.provider, "base_model": choice.base_model})
-        except NotEligible as error:
-            against = error.problems
-        after = [
-            replace(file.problem(each.code, each.field or "", each.what, each.why, each.fix), level=each.level)
-            for each in self._conditions.servable(recipe)
-        ]
-        against += tuple(each for each in after if each.level == "error")
-        if choice is None or against:
-            return None, against
-        told = tuple(each for each in after if each.level == "warning")
-        mine = (
-            replace(one, warnings=(*one.warnings, *told)) if one.provider == choice.provider else one
-            for one in choice.considered
-        )
-        return replace(choice, considered=tuple(mine)), ()
 
     def _request(self, file: RecipeFile, choice: Choice | None) -> DataRequest:
         """Where the data is (relative paths start at the recipe's folder), and what the target takes of it."""

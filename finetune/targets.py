@@ -16,8 +16,10 @@ from typing import Final, Literal
 from finetune.abilities import Keyed
 from finetune.catalogue import Catalogue, Cost, Method, ProviderSheet
 from finetune.catalogue.costs import training
-from finetune.catalogue.weights import LOCAL, called, context, parameters, stand_in
+from finetune.catalogue.values import Day
+from finetune.catalogue.weights import LOCAL, called, context, parameters, slip, stand_in
 from finetune.errors import Problem
+from finetune.estimates import Time
 from finetune.jobs import Job, JobState
 from finetune.plan import AUTO, Eligible, against, dear, few, placed, preference, unmet
 from finetune.ports import Provider
@@ -25,6 +27,7 @@ from finetune.spec import Recipe, RecipeFile, default
 from finetune.spec.types import least_score
 
 _CENT: Final = Decimal("0.01")
+_MINUTE_S, _HOUR_S = 60, 3600
 _UNPRICED: Final = Cost(basis="own machines; FT_GPU_HOUR_USD says what an hour of theirs costs")
 #: Warnings that leave open whether it can be trained: a term that nobody here can look up, cards that are too small.
 _CONDITIONS: Final = ("E309", "E321")
@@ -32,8 +35,10 @@ _ORDER: Final = ("trainer", "maker", "host", "server", "gateway")
 
 #: What a training costs: provider, recipe, tokens of one epoch at least and at most.
 CostOf = Callable[[str, Recipe, tuple[int, int]], Cost]
-#: Seconds that a training of so many rows, epochs multiplied in, has taken here at least and at most; None: none has.
-TimeOf = Callable[[str, str, int], tuple[float, float] | None]
+#: How long a training takes: recipe with its target, and what is trained on.
+TimeOf = Callable[[Recipe, "Size"], Time]
+#: How long trainings have taken here: provider, base model, rows with epochs multiplied in; None: none has ended.
+Pace = Callable[[str, str, int], Time | None]
 #: See `Market.memory_of`.
 MemoryOf = Callable[[Recipe, int], tuple[tuple[int, int] | None, Sequence[Problem]]]
 
@@ -62,8 +67,8 @@ class Target:
     #: The recipe's model, or the same weights, as this target calls them; None: it has them not.
     base_model: str | None = None
     cost: Cost | None = None
-    #: At least and at most, as trainings of this kind have taken here; None: none has.
-    seconds: tuple[float, float] | None = None
+    #: None: nothing is trained there, or not this model.
+    time: Time | None = None
     #: Of a card here, bytes, at least and at most; None: not known, or not trained here.
     memory: tuple[int, int] | None = None
     #: Whether the data leaves this installation; None where nothing is trained.
@@ -76,6 +81,9 @@ class Target:
     served_here: tuple[str, ...] = ()
     create_until: date | None = None
     serve_until: date | None = None
+    #: Whether the source promises only that these are not earlier.
+    create_at_least: bool = False
+    serve_at_least: bool = False
     verdict: Verdict
     #: Why: what stands against it, or what should be known.
     reasons: tuple[Problem, ...] = ()
@@ -137,6 +145,10 @@ def _after(file: RecipeFile, target: Target, market: Market) -> list[Problem]:
 
 def ungiven(catalogue: Catalogue, name: str, base_model: str) -> Problem | None:
     """That this target has not got the model, as far as the catalogue knows; None: it has, or may have."""
+    if name == LOCAL and (near := slip(catalogue, base_model)):
+        what, why = f"nobody is known to have {base_model}", f"it is close to {near}, so it may be a slip"
+        fix = f"did you mean `base_model: {near}`? A folder of that name is written ./{base_model}"
+        return Problem(code="E306", what=what, why=why, fix=fix, field="base_model")
     if called(catalogue, name, base_model) is not None:
         return None
     other = stand_in(catalogue, name, base_model)
@@ -173,14 +185,14 @@ def lacking(
     names = (recipe.base_model, *((model.name, *model.aliases) if model else ()), *weights)
     score = next((table[each] for each in names if each in table), None)
     reads = context(catalogue, model, recipe.base_model)
-    return unmet(recipe, sheet.title if sheet else name, reads, score)
+    return unmet(recipe, sheet.title if sheet else name, reads, score, scores)
 
 
 def _place(target: Target) -> tuple[bool, bool, int, str]:
     return target.verdict is not Verdict.CHOSEN, target.verdict is Verdict.NO, _ORDER.index(target.kind), target.name
 
 
-def pace(jobs: Iterable[Job], took: Callable[[Job], float | None]) -> TimeOf:
+def pace(jobs: Iterable[Job], took: Callable[[Job], float | None]) -> Pace:
     """How long trainings take, by those that have succeeded here: seconds a row, whatever its length.
 
     `took`: the seconds of one; None: it does not count.
@@ -193,11 +205,14 @@ def pace(jobs: Iterable[Job], took: Callable[[Job], float | None]) -> TimeOf:
         if job.state is JobState.SUCCEEDED and rows and (seconds := took(job)):
             rates.setdefault((job.provider, job.base_model), []).append(seconds / rows)
 
-    def time_of(provider: str, base_model: str, rows: int) -> tuple[float, float] | None:
+    def measured(provider: str, base_model: str, rows: int) -> Time | None:
         found = rates.get((provider, base_model))
-        return (min(found) * rows, max(found) * rows) if found else None
+        if not found:
+            return None
+        basis = f"as {len(found)} trainings of this model have taken" if found[1:] else "as one of this model has taken"
+        return Time(seconds=(min(found) * rows, max(found) * rows), by="trainings", basis=basis)
 
-    return time_of
+    return measured
 
 
 class _Row:
@@ -235,6 +250,7 @@ class _Row:
         else:
             errors += against(self._file, self._provider)
         served, here = self._served()
+        create, serve = self._first("create_until"), self._first("serve_until")
         row = replace(
             row,
             base_model=self._there,
@@ -242,8 +258,10 @@ class _Row:
             context=context(self._market.catalogue, self._model, self._there or ""),
             served=served,
             served_here=here,
-            create_until=self._first("create_until"),
-            serve_until=self._first("serve_until"),
+            create_until=create.value if create else None,
+            serve_until=serve.value if serve else None,
+            create_at_least=bool(create and create.at_least),
+            serve_at_least=bool(serve and serve.at_least),
         )
         rules = self._sheet.rules(recipe.method, recipe.base_model) if self._sheet else None
         errors += few(self._file, rules, self._size.train_rows)
@@ -258,20 +276,23 @@ class _Row:
 
     def _priced(self, row: Target) -> tuple[Target, list[Problem]]:
         recipe, size, over = self._file.recipe, self._size, list[Problem]()
-        seconds = self._market.time_of(self._name, recipe.base_model, size.train_rows * recipe.training.epochs)
+        time = self._market.time_of(recipe, size)
         if self._name == LOCAL:
             memory, tight = self._market.memory_of(recipe, size.longest(recipe.base_model))
             row, over = replace(row, memory=memory), placed(self._file, tight)
-            cost = own(self._market.card_hour_usd, seconds, recipe.resources.gpus or 1)
+            cost = own(self._market.card_hour_usd, time, recipe.resources.gpus or 1)
         else:
             cost = self._market.cost_of(self._name, recipe, size.tokens(recipe.base_model))
+        # Of own machines that nobody has named a price of, nothing is held against the limit.
+        if cost.known or self._name != LOCAL:
             over += [found] if (found := dear(self._file, f"{self._name}/{recipe.base_model}", cost)) else []
         limit = recipe.limits.deadline_s
-        if seconds is not None and limit is not None and seconds[0] > limit:
-            least = f"{seconds[0] / 3600:.1f} h and more"
-            what = f"such a training has taken {least}, and limits.deadline is {limit / 3600:.1f} h"
-            over.append(self._file.problem("E316", "limits.deadline", what, fix="raise it, or train on fewer rows"))
-        return replace(row, cost=cost, seconds=seconds), over
+        if time.seconds is not None and limit is not None and time.seconds[0] > limit:
+            least = f"{_long(time.seconds[0])} and more"
+            what = f"such a training takes {least}, and limits.deadline is {recipe.limits.deadline}"
+            fix = "raise it, or train on fewer rows"
+            over.append(self._file.problem("E316", "limits.deadline", what, why=f"reckoned {time.basis}", fix=fix))
+        return replace(row, cost=cost, time=time), over
 
     def _served(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What can answer with the result, and what of it is set up here: gateways, and providers with credentials."""
@@ -280,10 +301,10 @@ class _Row:
         ready = {at for at, each in found.items() if isinstance(each, Keyed) and not each.unconfigured()}
         return every, tuple(at for at in every if at in ready or at in self._market.here)
 
-    def _first(self, which: Literal["create_until", "serve_until"]) -> date | None:
-        """The earlier day of the provider's and the model's."""
+    def _first(self, which: Literal["create_until", "serve_until"]) -> Day | None:
+        """The earlier day of the provider's and the model's; of the same day, the one that is certain."""
         every = (getattr(each.dates, which) for each in (self._sheet, self._model) if each)
-        return min((day.value for day in every if day), default=None)
+        return min((day for day in every if day), key=lambda day: (day.value, day.at_least), default=None)
 
     def _unknown(self) -> Problem:
         """Why its sheet has not got the model; the catalogue's own words."""
@@ -294,14 +315,22 @@ class _Row:
         )
 
 
-def own(card_hour_usd: Decimal | None, seconds: tuple[float, float] | None, cards: int) -> Cost:
-    """What own machines cost, by how long such trainings have taken on them."""
+def _long(seconds: float) -> str:
+    """A length of time as people read it, never as nothing."""
+    if seconds < _HOUR_S:
+        return f"{seconds:.1f} s" if seconds < _MINUTE_S else f"{seconds / _MINUTE_S:.0f} min"
+    return f"{seconds / _HOUR_S:.1f} h"
+
+
+def own(card_hour_usd: Decimal | None, time: Time, cards: int) -> Cost:
+    """What own machines cost, by how long such a training takes on them."""
     if card_hour_usd is None:
         return _UNPRICED
-    if seconds is None:
-        return Cost(basis=f"{card_hour_usd} an hour of a card, and none of this kind has trained here yet")
-    low, high = ((Decimal(each) * cards / 3600 * card_hour_usd).quantize(_CENT, ROUND_UP) for each in seconds)
-    return Cost(low_usd=low, high_usd=high, basis=f"{cards} x {card_hour_usd} an hour, by trainings that have run here")
+    if time.seconds is None:
+        return Cost(basis=f"{card_hour_usd} an hour of a card, and its time is not known: {time.basis}")
+    low, high = ((Decimal(each) * cards / 3600 * card_hour_usd).quantize(_CENT, ROUND_UP) for each in time.seconds)
+    by = "by trainings that have run here" if time.by == "trainings" else "by the card's published speed"
+    return Cost(low_usd=low, high_usd=high, basis=f"{cards} x {card_hour_usd} an hour, {by}")
 
 
 def _elsewhere(sheet: ProviderSheet) -> Problem:

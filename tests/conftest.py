@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from hypothesis import HealthCheck
 
+from finetune.process import importing
 from tests.support.servers import PostgresServer, RedisServer
 
 #: Variables that could lead a test to a paid account, a user's own FT_HOME, or other output than the tests expect.
@@ -30,6 +31,13 @@ def pytest_configure() -> None:
     # How long an example takes says how busy the machine is. What has to be fast is measured where nothing else runs.
     hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     hypothesis.settings.load_profile("busy")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Every process of a run imports all test files, and with them torch and what else there is."""
+    with importing():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from finetune import traces
 from finetune.logs import to_json
 from finetune.placement import summary
-from finetune.process import die_with_parent
+from finetune.process import die_with_parent, settle
 from finetune.tasks import QUEUE_OF, QUEUES, TRAIN
 from workers import tasks
 from workers.app import POOL, app
@@ -27,6 +27,7 @@ _A_CARD = 4
 def main() -> int:
     """Run until SIGTERM or SIGINT; with --until-idle until no job is unfinished. Blocks."""
     asked = _arguments()
+    settle()
     if asked.parent:
         die_with_parent(asked.parent)
     _log(as_json=tasks.parts().settings.log_format == "json")

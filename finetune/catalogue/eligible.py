@@ -83,15 +83,25 @@ def _conditions(sheet: ProviderSheet, model: Model | None, today: date) -> Itera
             "if it refuses yours, nothing is lost: " + instead(sheet, model),
         )
     for dates, whose in _dates(sheet, model):
-        for end, what in (
-            (dates.create_until, f"{whose} takes no more jobs from {_text(dates.create_until)} on"),
-            (dates.serve_until, f"models tuned from {whose} answer until {_text(dates.serve_until)}"),
-        ):
+        for end, *told in _ends(dates, whose):
             if end is not None and end.value - today <= NEAR:
+                left = (end.value - today).days
                 sure = " at least" if end.at_least else ""
-                left = max((end.value - today).days, 0)
-                why = f"that is in {left} days{sure}; the source is {sheet.sources[end.source].url}"
-                yield _warning(what, why, instead(sheet, model))
+                when = f"that is in {left} days{sure}" if left > 0 else "that day has come"
+                what = told[0 if not end.at_least else 1 if left > 0 else 2]
+                yield _warning(what, f"{when}; the source is {sheet.sources[end.source].url}", instead(sheet, model))
+
+
+def _ends(dates: Dates, whose: str) -> Iterator[tuple[Day | None, str, str, str]]:
+    """Each end, and what is told of it: where it is certain; where the source only promises that it is not earlier; and
+    where that day has come.
+    """
+    end, day = dates.create_until, _text(dates.create_until)
+    sure, promised = f"{whose} takes no more jobs from {day} on", f"{whose} takes jobs until {day} at least"
+    yield end, sure, promised, f"{whose} may take no more jobs: it has promised to until {day} only"
+    end, day, tuned = dates.serve_until, _text(dates.serve_until), f"models tuned from {whose}"
+    sure = f"{tuned} answer until {day}"
+    yield end, sure, f"{sure} at least", f"{tuned} may not answer any more: that was promised until {day} only"
 
 
 def _dates(sheet: ProviderSheet, model: Model | None) -> list[tuple[Dates, str]]:

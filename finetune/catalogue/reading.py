@@ -54,7 +54,7 @@ def read(folder: Path | None = None, own: Path | None = None) -> Catalogue:
             sheets[sheet.provider] = sheet
     for name, file in mine.items():
         with _gathered(problems):
-            sheets[name] = _checked(file, known)
+            sheets[name] = _new(file, known, sorted(path.stem for path in found))
     if problems:
         raise StateError(*problems)
     return Catalogue(dict(sorted(sheets.items())))
@@ -100,6 +100,27 @@ def _laid(shipped: File, own: File | None, path: Path, known: Collection[str]) -
     if problems := list(collisions(own, shipped)):
         raise StateError(*problems)
     return _checked(merged(own, shipped), known)
+
+
+def _new(file: File, known: Collection[str], shipped: list[str]) -> ProviderSheet:
+    """The sheet of a provider of which none ships; what it lacks may come of a mistyped name."""
+    try:
+        return _checked(file, known)
+    except StateError as error:
+        lacks = [
+            name for name, each in ProviderSheet.model_fields.items() if each.is_required() and not file.has((name,))
+        ]
+        others = [each for each in error.problems if each.code != UNKNOWN or each.field not in lacks]
+        raise StateError(*([_no_such(file, lacks, shipped)] if lacks else []), *others) from None
+
+
+def _no_such(file: File, lacks: list[str], shipped: list[str]) -> Problem:
+    name = _provider(file, ())
+    near = difflib.get_close_matches(name, shipped, 2)
+    what = f"no sheet of a provider {name!r} ships with ft, and this one lacks {', '.join(lacks)}"
+    why = "A sheet of one's own may leave out what the shipped one says, and a new one nothing that it needs"
+    fix = f"did you mean {' or '.join(near)}? A new one needs" if near else "write them too: a new one needs"
+    return file.problem(UNKNOWN, ("provider",), what, why, f"{fix} {', '.join(lacks)} (docs/catalogue.md)", name)
 
 
 def _checked(file: File, known: Collection[str], path: Path | None = None) -> ProviderSheet:

@@ -1,11 +1,14 @@
 """The same weights under other names: how each target calls a model, what stands in for it, how large it is."""
 
+import difflib
 from typing import Final
 
 from finetune.catalogue.sheets import Catalogue, Model
 
 #: The sheet of own machines, which train whatever has open weights.
 LOCAL: Final = "local"
+#: How alike two names are, of 1, where one may be a slip of the other: gpt-4o-mni and gpt-4o-mini.
+_ALIKE: Final = 0.9
 
 
 def called(catalogue: Catalogue, name: str, base_model: str) -> str | None:
@@ -41,6 +44,16 @@ def stand_in(catalogue: Catalogue, name: str, base_model: str) -> str | None:
             if there and there not in own:
                 return there
     return None
+
+
+def slip(catalogue: Catalogue, base_model: str) -> str | None:
+    """The name of a model that somebody offers, where this one is nobody's and but a letter or two away; else None."""
+    sheets = catalogue.sheets.values()
+    if "/" in base_model or ":" in base_model or any(each.model(base_model) for each in sheets):
+        return None
+    names = (name for sheet in sheets for model in sheet.models for name in (model.name, *model.aliases))
+    near = difflib.get_close_matches(base_model, {each for each in names if "*" not in each}, 1, _ALIKE)
+    return near[0] if near else None
 
 
 def parameters(catalogue: Catalogue, base_model: str) -> int | None:

@@ -32,6 +32,8 @@ _ENDS = {
 #: What ends for everybody.
 _FOR_ALL = ("create_until", "serve_until", "retired")
 _OLD = "read long ago"
+#: Versions that are named, at most.
+_NAMED = 5
 
 
 @app.command("show")
@@ -46,8 +48,10 @@ def show(
 
     Examples: ft catalogue show · ft catalogue show Qwen/Qwen3.5-9B · ft catalogue show openai --json
     """
+    blank = name is not None and not name.strip()
+    must(not blank, "MODEL|PROVIDER is empty", "it is the name of one", "name one, or leave it out for all providers")
     desk = CatalogueDesk(say=say)
-    found = desk.entries(name) if name else desk.sheets()
+    found = desk.sheets() if name is None else desk.entries(name)
     if as_json:
         from finetune.views import entry
 
@@ -132,7 +136,8 @@ def expiring(
     Examples: ft expiring · ft expiring --within 26w --json
     """
     span = _WITHIN.fullmatch(within)
-    must(span is not None, f"--within {within} is no time", "it is a number of days or weeks", "--within 90d")
+    why = "it is a number of days or weeks, 99999 at most"
+    must(span is not None, f"--within {within} is no time that ft looks ahead", why, "--within 90d")
     assert span is not None
     desk = CatalogueDesk(say=say)
     found = desk.expiring(timedelta(days=int(span[1]) * (7 if span[2] == "w" else 1)))
@@ -147,6 +152,14 @@ def expiring(
     else:
         without = "; what stand-ins have trained is left out" if desk.settings.sandbox else ""
         say(f"nothing of ours ends within {within}, as far as the catalogue knows{without}")
+    if undated := desk.undated():
+        say(f"of {some(undated)} the catalogue has no last day")
+
+
+def some(names: list[str]) -> str:
+    """The first few, and how many more there are."""
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest
 
 
 def _ending(one: "Ending") -> tuple[str, ...]:

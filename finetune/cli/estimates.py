@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune.cli.output import out, out_json, paint, say, table, tell
-from finetune.cli.plans import bytes_text, cost_text, span_text, time_text
+from finetune.cli.plans import bytes_text, cost_text, exit_code, span_text, time_text
 from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides
 from finetune.wiring import Desk
@@ -33,7 +33,7 @@ def estimate(
 ) -> None:
     """Reckon what a recipe takes at its target: tokens, cost, time, and memory for LoRA, QLoRA and full training.
 
-    Memory is reckoned from the base model's config.json. Nothing is sent and nothing is queued.
+    Memory is reckoned from the base model's config.json. Nothing is sent and nothing is queued. Exit codes as of plan.
 
     Examples: ft estimate recipe.yaml · ft estimate recipe.yaml --set base_model=Qwen/Qwen3-8B --fetch
     """
@@ -45,8 +45,10 @@ def estimate(
         tell(note)
     if as_json:
         out_json(desk.views.foreseen(found))
-        return
-    _draw(found, file.recipe.training.epochs)
+    else:
+        _draw(found, file.recipe.training.epochs)
+    if code := exit_code([found.target]):
+        raise typer.Exit(code)
 
 
 def costs(as_json: AsJson = False) -> None:
@@ -96,7 +98,7 @@ def _draw(found: "Foreseen", epochs: int) -> None:
         ("rows", f"{size.train_rows:,} to train on, {size.validation_rows:,} held back; {epochs} epochs, {steps}"),
         ("tokens", f"{tokens} an epoch, {found.longest:,} in the longest row at most"),
         ("cost", _cost(target)),
-        ("time", time_text(target) if target.seconds else "not known: none of this kind has trained here yet"),
+        ("time", _time(target)),
     ]
     for label, text in rows:
         out(f"{paint(label.ljust(6), 'dim')}  {text}")
@@ -116,22 +118,32 @@ def _cost(target: "Target") -> str:
     return f"{cost_text(target)} ({cost.basis})"
 
 
+def _time(target: "Target") -> str:
+    time = target.time
+    if time is None or time.seconds is None:
+        return f"not known: {time.basis if time else 'nothing is trained there'}"
+    return f"{time_text(target)} ({time.basis})"
+
+
 def _memory(needs: "Mapping[Kind, Need | str]", cards_mb: tuple[int, ...]) -> None:
-    head = ("MEMORY", "WEIGHTS", "TRAINED", "ROWS", "TOGETHER", "FITS")
+    head = ("MEMORY", "WEIGHTS", "TRAINED", "ROWS", "RECOMPUTED", "TOGETHER", "FITS")
     rows, unknown = [], []
     for kind, each in needs.items():
         if isinstance(each, str):
-            rows.append((str(kind), "?", "?", "?", "?", "?"))
+            rows.append((str(kind), *["?"] * (len(head) - 1)))
             unknown.append(f"{kind}: {each}")
         else:
             held = (bytes_text(each.weights), bytes_text(each.trained), span_text(each.least, each.most))
-            rows.append((str(kind), *held, span_text(each.low, each.high), _card(each)))
+            again = "-" if each.again is None else bytes_text(each.again)
+            rows.append((str(kind), *held, again, span_text(each.low, each.high), _card(each)))
     table(head, rows)
     for line in unknown:
         out(paint(f"  {line}", "dim"))
     if cards_mb:
         say(f"cards here: {', '.join(f'{round(each * _MIB / _GB)}GB' for each in sorted(set(cards_mb)))}")
     say("ft trains lora here; the others are for comparison. From one row at a time to all that go through at once.")
+    if any(not isinstance(each, str) and each.again is not None for each in needs.values()):
+        say("RECOMPUTED: one row, its activations made again where memory needs it (local.gradient_checkpointing).")
 
 
 def _card(need: "Need") -> str:

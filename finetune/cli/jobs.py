@@ -64,6 +64,8 @@ class Shown:
     follow: bool
     as_json: bool
     quiet: bool
+    #: What trains again what was trained before.
+    again: str = "--force trains again"
     #: Their stand-ins end with this command, so nothing may go on after it.
     rehearsed: bool
 
@@ -82,14 +84,14 @@ def _submit(recipes: list[Path], overrides: list[str], shown: Shown, *, force: b
 def send(desk: Desk, ready: "list[Ready]", begun: "list[Scope]", shown: Shown, *, force: bool, yes: bool) -> None:
     """Ask about what bills, queue it, and show what becomes of it. Raises what `allow` raises, and typer.Exit."""
     for each in ready:
-        for warning in (*each.file.notes, *each.plan.warnings, *each.data.warnings):
+        for warning in (*each.file.notes, *each.plan.warnings, *desk.untold(each), *each.data.warnings):
             tell(warning)
     for each in ready:
         _approve(desk, each, force=force, yes=yes)
     made = [_made(desk, each, scope, force=force) for each, scope in zip(ready, begun, strict=True)]
     if not shown.quiet:
         for one in made:
-            _tell_plan(one)
+            _tell_plan(one, shown.again)
     if not shown.follow:
         _print_submitted(desk, made, as_json=shown.as_json, quiet=shown.quiet)
         return
@@ -376,9 +378,9 @@ def _print_json(desk: Desk, made: "list[Submission]") -> None:
     out_json(views if len(views) > 1 else views[0])
 
 
-def _tell_plan(one: "Submission") -> None:
+def _tell_plan(one: "Submission", again: str) -> None:
     if not one.created:
-        say(f"{one.job.id} is the same recipe, data and target ({one.job.state}); --force trains again")
+        say(f"{one.job.id} is the same recipe, data and target ({one.job.state}); {again}")
         return
     plan = one.plan
     held = f", {plan.validation_rows} held out" if plan.validation_rows else ""

@@ -25,6 +25,7 @@ from finetune.cli import (
 from finetune.cli.exits import DETACHED
 from finetune.cli.output import complain, out, say
 from finetune.errors import FtError, InternalError, Problem, StateError
+from finetune.process import settle
 
 app = typer.Typer(
     name="ft",
@@ -102,6 +103,7 @@ app.add_typer(catalogue.app, name="catalogue")
 def run() -> None:
     """The entry point: never shows a traceback, always exits with a number of `exits`."""
     _mend_streams()
+    settle()
     sys.exit(guarded(app))
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _WORDS = {"chosen": "CHOSEN", "possible": "yes", "conditional": "on conditions", "no": "no"}
 _MINUTE, _HOUR = 60, 3600
+_STDOUT = Path("-")
+#: Targets that are told how to mend, and reasons of each.
+_NEAREST, _MENDED = 3, 5
 #: Letters of a value in the table of changes.
 _WIDE = 48
 
@@ -50,18 +53,23 @@ def plan(
         out_json([desk.views.target(each) for each in found])
     else:
         _draw(found)
-    if code := _code([each for each in found if file.recipe.provider in ("auto", each.name)]):
+    asked = [each for each in found if file.recipe.provider in ("auto", each.name)]
+    if code := exit_code(asked):
+        if not as_json:
+            _mend(asked)
         raise typer.Exit(code)
 
 
 def retarget(
-    model: Annotated[str, typer.Argument(metavar="NAME[@ALIAS]", help="A version.", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="NAME[@ALIAS]", help="A version; or NAME@vN.", show_default=False)],
     to: Annotated[str, typer.Option("--to", metavar="TARGET", help="provider, or provider/base_model.")],
     gateways: Annotated[
         list[str] | None, typer.Option("--gateway", help="Where it shall be served; default: where the alias is now.")
     ] = None,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Write the new recipe here; submit nothing.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write the new recipe here, or to stdout (-); submit nothing.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the job has ended.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -75,20 +83,25 @@ def retarget(
     """
     from finetune.traces import Scope
 
-    if output is not None:
+    if output not in (None, _STDOUT):
         _must_be_free(output)
+    twice = next((each for each in overrides or () if each.partition("=")[0].strip() == "provider"), None)
+    must(twice is None, f"--set {twice} beside --to", "--to says the provider", f"leave one out: --to {to}")
     begun = Scope("ft retarget")
     with Reading() as reading:
         desk = Desk(say=say, reading=reading.show)
-        file, made = desk.retarget(model, to, gateways, overrides or [], output)
+        file, made = desk.retarget(model, to, gateways, overrides or [], None if output == _STDOUT else output)
         rows = [(each.field, _short(each.before), _short(each.after), each.why) for each in made.changes]
         table(("FIELD", "WAS", "IS", "BECAUSE"), rows, to=say)
+        if file.recipe.register is None:
+            say("nobody asks this one, and nobody will ask the new version until `ft promote` gives it calls")
         ready = _ready(desk, file, begun, keyless=output is not None)
     if output is not None:
         _write(desk, ready, (file, made), output, as_json=as_json)
         return
     assert ready is not None
-    shown = Shown(follow=follow, as_json=as_json, quiet=False, rehearsed=False)
+    again = "`--output FILE`, then `ft submit FILE --force`, trains again"
+    shown = Shown(follow=follow, as_json=as_json, quiet=False, rehearsed=False, again=again)
     send(desk, [ready], [begun], shown, force=False, yes=yes)
 
 
@@ -128,12 +141,13 @@ def _write(
     file, made = new
     for warning in (*file.notes, *((*ready.plan.warnings, *ready.data.warnings) if ready else ())):
         tell(warning)
-    put(output, desk.written(file))
+    if output != _STDOUT:
+        put(output, desk.written(file))
     if as_json:
         changes = [asdict(each) for each in made.changes]
         out_json({"output": str(output), "recipe": canonical(file.recipe), "changes": changes})
     else:
-        out(str(output))
+        out(desk.written(file).rstrip() if output == _STDOUT else str(output))
 
 
 def take_in(
@@ -179,20 +193,42 @@ def _short(value: object) -> str:
     return text if len(text) <= _WIDE else f"...{text[3 - _WIDE :]}"
 
 
-def _code(found: "list[Target]") -> int:
+def exit_code(found: "list[Target]") -> int:
+    """How a comparison of these ends: by whether one is chosen, else whether only the budget is in the way."""
+    from finetune.plan import refusal
+
     if any(each.verdict == "chosen" for each in found):
         return exits.OK
-    # What only costs too much is a question of money, not of the recipe.
-    dear = any(each.reasons and all(one.code in ("E310", "E311") for one in each.reasons) for each in found)
-    return exits.OVER_BUDGET if dear else exits.NOT_ELIGIBLE
+    return refusal(each.reasons for each in found).exit_code
+
+
+def _mend(found: "list[Target]") -> None:
+    """What would help at those that come nearest: of what has the model, those with the fewest reasons."""
+    ranks = {each.name: (each.base_model is None, len(each.reasons)) for each in found if each.kind == "trainer"}
+    nearest = [each for each in found if ranks and ranks.get(each.name) == min(ranks.values())]
+    fixes: dict[tuple[str, str, str], list[str]] = {}
+    for each in nearest[:_NEAREST]:
+        for reason in each.reasons[:_MENDED]:
+            fixes.setdefault((reason.what, reason.why, reason.fix), []).append(each.name)
+    if fixes:
+        out("")
+        out("what would help where least is in the way (--json has all reasons):")
+    for (what, why, fix), names in fixes.items():
+        out(f"  {', '.join(names)}: {what}")
+        for label, text in (("why", why), ("fix", fix)):
+            if text:
+                out(f"    {label}: {text}")
 
 
 def _draw(found: "list[Target]") -> None:
     able = [each for each in found if each.verdict != "no"]
     if able:
-        head = ("TARGET", "MODEL", "COST", "TIME", "DATA", "CONTEXT", "SERVED BY", "ENDS", "VERDICT")
+        head = ("TARGET", "VERDICT", "MODEL", "COST", "TIME", "DATA", "CONTEXT", "ENDS", "SERVED BY")
         table(head, [_cells(each) for each in able])
         for each in able:
+            if each.time and (each.time.seconds or not each.leaves):
+                said = f"time {each.time.basis}" if each.time.seconds else f"its time is not known: {each.time.basis}"
+                out(paint(f"  {each.name}: {said}", "dim"))
             if each.memory:
                 out(paint(f"  {each.name}: {span_text(*each.memory)} of memory; `ft estimate` shows what for", "dim"))
             for reason in each.reasons:
@@ -210,14 +246,14 @@ def _draw(found: "list[Target]") -> None:
 def _cells(target: "Target") -> tuple[str, ...]:
     return (
         target.name,
+        _WORDS[target.verdict],
         target.base_model or "-",
         cost_text(target),
         time_text(target),
         "leaves" if target.leaves else "stays",
         f"{target.context:,}" if target.context else "?",
-        served_text(target),
         _ends(target),
-        _WORDS[target.verdict],
+        served_text(target),
     )
 
 
@@ -244,9 +280,9 @@ def served_text(target: "Target") -> str:
 
 def time_text(target: "Target") -> str:
     """How long it takes, at least and at most."""
-    if target.seconds is None:
+    if target.time is None or target.time.seconds is None:
         return "?"
-    low, high = (_span(each) for each in target.seconds)
+    low, high = (_span(each) for each in target.time.seconds)
     return low if low == high else f"{low}-{high}"
 
 
@@ -257,8 +293,10 @@ def _span(seconds: float) -> str:
 
 
 def _ends(target: "Target") -> str:
-    days = [each.isoformat() for each in (target.create_until, target.serve_until) if each]
-    return min(days, default="-")
+    create, serve = (target.create_until, target.create_at_least), (target.serve_until, target.serve_at_least)
+    days = [(day, at_least) for day, at_least in (create, serve) if day]
+    day, at_least = min(days, default=(None, False))
+    return "-" if day is None else f"{day}{' or later' if at_least else ''}"
 
 
 def bytes_text(size: int) -> str:

@@ -9,6 +9,9 @@ from typing import Self
 #: Nothing is shown of what is faster than this; then a line so often. On a terminal, and elsewhere.
 _QUIET_S = {True: 1.0, False: 10.0}
 _EVERY_S = {True: 0.2, False: 10.0}
+_KB, _MB = 10**3, 10**6
+#: From here on tenths are not told. In tenths.
+_TEN_MB = 100
 
 
 class Reading:
@@ -34,7 +37,15 @@ class Reading:
         if now < self._next:
             return
         self._next, self._shown = now + _EVERY_S[self._terminal], True
-        share = f" of {total / 1e6:,.0f} MB, {100 * read // total} %" if total else " MB"
-        line = f"reading data: {read / 1e6:,.0f}{share}"
+        share = f" of {_amount(total)}, {100 * read // total} %" if total else ""
+        line = f"reading data: {_amount(read)}{share}"
         sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
         sys.stderr.flush()
+
+
+def _amount(size: int) -> str:
+    """Bytes as people read them, rounded down: all of it is not told before it is read."""
+    if size < _MB:
+        return f"{size // _KB} kB" if size >= _KB else f"{size} B"
+    tenths = size * 10 // _MB
+    return f"{size // _MB:,} MB" if tenths >= _TEN_MB else f"{tenths / 10:.1f} MB"

@@ -12,7 +12,7 @@ from finetune.cli.recipes import AsJson, Yes
 from finetune.wiring import Desk
 
 if TYPE_CHECKING:
-    from finetune.promoter import Verdict
+    from finetune.bench import Verdict
     from finetune.versions import Promotion
 
 _OPENAI = "https://api.openai.com/v1"

@@ -1,4 +1,4 @@
-"""E85x, E860: how good a model version is could not be measured."""
+"""E85x, E86x: how good a model version is could not be measured."""
 
 from finetune.codes.text import CodeText
 
@@ -64,5 +64,14 @@ CODES: dict[str, CodeText] = {
         "Where there are graphics cards, an evaluation that loads weights takes one, with the memory that the training "
         "asked for, so that it crowds out no training. All are taken now; it goes next, before trainings of its "
         "priority.",
+    ),
+    "E861": CodeText(
+        "the base answers nowhere",
+        "A version is held against its base, by its gate and for its proof, and at its provider nothing answers as "
+        "that base: it is not among the models that are served to all, nobody has deployed it, and the deployment of "
+        "a tuned model does not have it any more. Nothing was deployed for this promotion. A gate over an alias that "
+        "has a version (`gate: {over: production}`) needs no base; `ft eval MODEL --at URL` measures where both "
+        "answer, and what it keeps proves a promotion with `--no-gate`. As a warning it is told before a training is "
+        "paid for.",
     ),
 }

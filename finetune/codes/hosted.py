@@ -32,7 +32,8 @@ CODES: dict[str, CodeText] = {
     "E311": CodeText(
         "a cost above limits.max_cost",
         "The estimate at its upper end, or the price that the provider named before the start, is above the recipe's "
-        "limit. Nothing was started.",
+        "limit. Own machines are held against it too, where FT_GPU_HOUR_USD (or the price of power) says what they "
+        "cost and their time is known. Nothing was started.",
     ),
     "E312": CodeText(
         "data that may not leave this machine",
@@ -57,7 +58,8 @@ CODES: dict[str, CodeText] = {
     "E316": CodeText(
         "a training that takes longer than limits.deadline",
         "Trainings of this base model at this target have taken so long a row here that even the fastest would not end "
-        "in time. Raise limits.deadline, train on fewer rows or epochs, or choose another target.",
+        "in time; or, before one has ended here, the card's published speed does not allow it. Raise limits.deadline, "
+        "train on fewer rows or epochs, or choose another target.",
     ),
     "E317": CodeText(
         "a context that is shorter than limits.min_context",
@@ -66,7 +68,8 @@ CODES: dict[str, CodeText] = {
     ),
     "E318": CodeText(
         "a base model below limits.quality",
-        "Its score is lower than the recipe asks for, or the imported table has none for it. `ft catalogue scores` "
+        "Its score is lower than the recipe asks for, the imported table has none for it, or no table of that name was "
+        "imported. `ft catalogue scores` "
         "lists what was imported; ft brings no scores and reckons none. Accept it with `allow_ignored: "
         "[limits.quality]`.",
     ),
@@ -84,8 +87,9 @@ CODES: dict[str, CodeText] = {
     "E321": CodeText(
         "a training that needs more memory than there is",
         "A warning; with `provider: auto` it rules own machines out. By the base model's config.json, weights, "
-        "adapter, optimizer and a single row take more than `resources.memory` asks for, or than the largest card of "
-        "this machine and of living workers has. `ft estimate recipe.yaml` shows what takes how much.",
+        "adapter, optimizer and a single row, its activations made again for the backward pass unless "
+        "`local.gradient_checkpointing` is false, take more than `resources.memory` asks for, or than the largest "
+        "card of this machine and of living workers has. `ft estimate recipe.yaml` shows what takes how much.",
     ),
     "E405": CodeText(
         "a credential that is not accepted",

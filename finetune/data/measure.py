@@ -1,8 +1,7 @@
 """The tokens of a prepared file, all rows together: what is computed, and paid for, in one epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import nlargest
-from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +27,9 @@ def total(path: Path, format: str, tokens: Tokens, progress: Progress) -> Range:
     The file was written by `preparing.prepare`, so that every row can be read.
     """
     low = high = done = 0
-    reader = Reader(FORMATS[format], Findings(path.name), (), None)
     for place in places(str(path), path.parent, fetch=False, found=lambda problem: None):
         for block in blocks(place, lambda problem: None):
-            found = _sum(_read(reader, block.rows), tokens)
+            found = _sum(_rows(block.rows, format), tokens)
             low, high = low + found.low, high + found.high
             done += block.read
             progress(done, place.size)
@@ -43,11 +41,20 @@ def longest(path: Path, format: str, tokens: Tokens) -> int:
 
     The file was written by `preparing.prepare`, so that every row can be read.
     """
-    largest: list[tuple[int, bytes]] = []
+    largest: list[bytes] = []
     for place in places(str(path), path.parent, fetch=False, found=lambda problem: None):
         for block in blocks(place, lambda problem: None):
-            largest = nlargest(_LARGEST, [*largest, *((len(raw), raw) for raw in block.rows)], key=itemgetter(0))
-    rows = _rows([raw for _, raw in largest], format)
+            largest = _largest(largest, block.rows)
+    return _most(largest, format, tokens)
+
+
+def _largest(so_far: Iterable[bytes], more: Iterable[bytes]) -> list[bytes]:
+    return nlargest(_LARGEST, [*so_far, *more], key=len)
+
+
+def _most(raws: Sequence[bytes], format: str, tokens: Tokens) -> int:
+    """Tokens of the longest sequence of these rows, at most."""
+    rows = _rows(raws, format)
     counts = zip(rows, tokens.count([row for _, row in rows]), strict=True)
     each = (size if isinstance(count, Uncounted) else count.longest.high for (size, _), count in counts)
     return max(each, default=0)
@@ -63,8 +70,9 @@ def _rows(raws: Sequence[bytes], format: str) -> list[tuple[int, Example]]:
 
 def counted(
     request: DataRequest, counters: Mapping[str, Tokens], progress: Progress
-) -> tuple[DataReport, dict[str, Range]]:
-    """What `preparing.prepare` would find, and `total` of the training rows that it would write, by each counter.
+) -> tuple[DataReport, dict[str, Range], Callable[[str], int]]:
+    """What `preparing.prepare` would find; `total` of the training rows that it would write, by each counter; `longest`
+    of them, by one.
 
     Reads everything once and writes nothing of it. Never raises for what the rows say. Raises StateError as `inspect`.
     """
@@ -73,7 +81,7 @@ def counted(
         side = _Counted(format, counters)
         parts.write, parts.sides.train = format, side
         report = Walk(request, parts).run()
-    return report, side.ranges
+    return report, side.ranges, side.longest
 
 
 class _Counted(Side):
@@ -83,6 +91,7 @@ class _Counted(Side):
         super().__init__()
         self._format, self._counters = format, counters
         self.ranges = dict.fromkeys(counters, Range(0, 0))
+        self._most: list[bytes] = []
 
     @property
     def wants(self) -> bool:
@@ -92,10 +101,16 @@ class _Counted(Side):
     def add(self, digests: bytes, lines: list[bytes], size: int) -> None:
         """See `Side.add`."""
         super().add(digests, lines, size)
-        rows = _rows([line.removesuffix(b"\n") for line in lines], self._format)
+        raws = [line.removesuffix(b"\n") for line in lines]
+        self._most = _largest(self._most, raws)
+        rows = _rows(raws, self._format)
         for name, tokens in self._counters.items():
             so_far, found = self.ranges[name], _sum(rows, tokens)
             self.ranges[name] = Range(so_far.low + found.low, so_far.high + found.high)
+
+    def longest(self, name: str) -> int:
+        """Tokens of the longest row, at most, by this counter."""
+        return _most(self._most, self._format, self._counters[name])
 
 
 def _read(reader: Reader, raws: Sequence[bytes]) -> list[tuple[int, Example]]:

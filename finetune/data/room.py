@@ -28,7 +28,9 @@ class Room:
         """Look at the rows."""
         return inspect(request, partial(self.tokens_of, base_model), progress=self.progress)
 
-    def count(self, request: DataRequest, base_models: Sequence[str]) -> tuple[DataReport, Mapping[str, Range]]:
+    def count(
+        self, request: DataRequest, base_models: Sequence[str]
+    ) -> tuple[DataReport, Mapping[str, Range], Callable[[str], int]]:
         """Count what `prepare` would write, for each of these."""
         return counted(request, {name: self.tokens_of(name) for name in base_models}, self.progress)
 

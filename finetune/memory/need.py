@@ -51,6 +51,8 @@ class Work:
     at_once: int | None = None
     #: Sequences of a row that go through the model together: 2 for preferences.
     sequences: int = 1
+    #: Whether activations are made again for the backward pass instead of kept. None: when one row does not fit.
+    recompute: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +67,14 @@ class Need:
     least: int
     #: Of as many rows as go through the model at once where memory suffices.
     most: int
+    #: Of one row whose activations are made again, which is done when one does not fit. None: `least` and `most` say
+    #: it, as that is always done, or never.
+    again: int | None = None
 
     @property
     def low(self) -> int:
-        """What it cannot do without: the trainer takes fewer rows at once when memory runs out, down to one."""
-        return self.weights + self.trained + self.least
+        """What it cannot do without: when memory runs out the trainer takes fewer rows at once, and keeps less."""
+        return self.weights + self.trained + (self.least if self.again is None else min(self.least, self.again))
 
     @property
     def high(self) -> int:
@@ -99,10 +104,45 @@ def need(shape: Shape, kind: Kind, work: Work) -> Need:
         most = max(one, min(MOST_TOKENS, MOST_LOGITS // shape.vocabulary, one * work.rows))
     else:
         most = one * min(work.at_once, work.rows)
+    kept, again = _kept(shape, kind, work, wide), _again(shape, kind, work, wide)
+    held = again if work.recompute else kept
+    spare = one * again if work.recompute is None else None
+    return Need(kind=kind, weights=weights, trained=trained, least=one * held, most=most * held, again=spare)
+
+
+def _kept(shape: Shape, kind: Kind, work: Work, wide: int) -> int:
+    """Bytes a token, of all layers and the head."""
     held = sum(_held(layer, shape, kind, work, wide) * count for layer, count in shape.layers)
-    # A trained head needs what it has read, and the last norm what it has made.
-    held += shape.hidden * (4 + 2 * wide) * (kind is Kind.FULL) + _LOGIT * shape.vocabulary
-    return Need(kind=kind, weights=weights, trained=trained, least=one * held, most=most * held)
+    return held + _last(shape, kind, wide) + _LOGIT * shape.vocabulary
+
+
+def _again(shape: Shape, kind: Kind, work: Work, wide: int) -> int:
+    """The same where each layer's activations are made again for its backward pass: what all layers have read, and
+    what is there of the logits, or of one layer, whichever is more.
+    """
+    read = shape.hidden * wide * sum(count for _, count in shape.layers)
+    layer = max(_held(each, shape, kind, work, wide) + _passing(each, kind, work, wide) for each, _ in shape.layers)
+    return read + max(_last(shape, kind, wide) + _LOGIT * shape.vocabulary, layer)
+
+
+def _last(shape: Shape, kind: Kind, wide: int) -> int:
+    """A trained head needs what it has read, and the last norm what it has made."""
+    return shape.hidden * (4 + 2 * wide) * (kind is Kind.FULL)
+
+
+def _passing(layer: Layer, kind: Kind, work: Work, wide: int) -> int:
+    """Bytes a token of the gradients that pass through a layer, at most at once.
+
+    Those of the adapter's widest answer are there in the model's numbers, in fp32, and scaled; dropout makes two more.
+    """
+    narrow = kind is not Kind.FULL and wide == 2
+    passing = max(each.outputs for each in layer.linears) * (10 if narrow else wide)
+    if narrow and work.dropout:
+        passing += 8 * max(each.inputs for each in layer.linears)
+    if experts := layer.experts:
+        # They add up in fp32: each token once for each expert that it goes through.
+        passing = max(passing, 8 * experts.active * (experts.hidden + experts.width))
+    return passing
 
 
 def _held(layer: Layer, shape: Shape, kind: Kind, work: Work, wide: int) -> int:
@@ -110,8 +150,10 @@ def _held(layer: Layer, shape: Shape, kind: Kind, work: Work, wide: int) -> int:
     full = kind is Kind.FULL
     # Norms reckon in fp32, and trained ones need their output too. Of the gate: both halves, and one activated.
     held = layer.norms * (4 + wide * full) + layer.attention * wide + 3 * layer.inner * wide
+    # A capped score is kept in fp32 too, and what made it.
+    held += (8 * layer.capped + wide * layer.sinks) * work.longest
     if experts := layer.experts:
-        held += experts.active * ((3 + full) * experts.width + (1 + full) * shape.hidden) * wide
+        held += experts.active * ((experts.keeps + full) * experts.width + (1 + full) * shape.hidden) * wide
     adapted = () if full else layer.adapted(work.modules)
     held += 4 * work.rank * len(adapted)
     if full or wide == 4:

@@ -1,12 +1,10 @@
-"""The layers of a model, by its config.json: their sizes, and which of them can have a LoRA.
+"""The layers of a model: their sizes, and which of them can have a LoRA.
 
-The families of `_FAMILIES` are known; of others nothing is said. Sizes are numbers of parameters or of features.
-Source: the modules that `transformers` 5.23 builds of such a config; the tests count them.
+Sizes are numbers of parameters or of features. `config` reads them from a config.json.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 
 class Unknown(Exception):
@@ -44,11 +42,16 @@ class Experts:
     width: int
     #: Whether what chooses among them has a bias for each.
     biased: bool = False
+    #: Whether their layers have.
+    biases: bool = False
+    #: Features of their width that are kept of a token.
+    keeps: int = 3
 
     @property
     def parameters(self) -> int:
         """Of all of them, and of what chooses among them."""
-        return self.count * (3 * self.hidden * self.width + self.hidden + self.biased)
+        biases = (2 * self.width + self.hidden) * self.biases
+        return self.count * (3 * self.hidden * self.width + biases + self.hidden + self.biased)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,10 @@ class Layer:
     norm_weights: int
     #: Features of a token's query, key, value and answer in attention, together.
     attention: int
+    #: Heads that keep a number for each pair of tokens: the score before and after its cap; and the score alone, of
+    #: heads with a weight that takes part of it.
+    capped: int
+    sinks: int
     #: Features between the two halves of the dense feed-forward part, over all such parts; 0: there is none.
     inner: int
     experts: Experts | None = None
@@ -68,7 +75,7 @@ class Layer:
     @property
     def parameters(self) -> int:
         """All of the layer's."""
-        dense = sum(each.parameters for each in self.linears) + self.norm_weights
+        dense = sum(each.parameters for each in self.linears) + self.norm_weights + self.sinks
         return dense + (self.experts.parameters if self.experts else 0)
 
     def adapted(self, wanted: "tuple[str, ...] | None") -> tuple[Linear, ...]:
@@ -89,12 +96,14 @@ class Shape:
     tied: bool
     #: Tokens of one sequence; None: the config does not say.
     context: int | None
+    #: Parameters beside layers and vocabulary: the last norm, and what only images go through.
+    rest: int
 
     @property
     def parameters(self) -> int:
         """All there are."""
         inner = sum(layer.parameters * count for layer, count in self.layers)
-        return inner + self.vocabulary * self.hidden * (1 if self.tied else 2) + self.hidden
+        return inner + self.vocabulary * self.hidden * (1 if self.tied else 2) + self.rest
 
     @property
     def linear(self) -> int:
@@ -108,160 +117,3 @@ class Shape:
             for layer, count in self.layers
             for each in layer.adapted(wanted)
         )
-
-
-@dataclass(frozen=True)
-class _Family:
-    """What a config does not say."""
-
-    #: Norms over the hidden features in a layer.
-    norms: int = 2
-    #: Whether queries and keys have norms of their own, a head each.
-    head_norms: bool = False
-    #: Whether queries, keys and values have biases; None: as the config's `attention_bias` says.
-    qkv_bias: bool | None = None
-    #: One layer for all three, and one for both halves of the gate.
-    fused: bool = False
-    tied: bool = False
-    #: Whether what chooses among experts has a bias for each.
-    biased_choice: bool = False
-
-
-_LLAMA: Final = _Family()
-_QWEN3: Final = _Family(head_norms=True)
-_FAMILIES: Final[Mapping[str, _Family]] = {
-    "llama": _LLAMA,
-    "mistral": _Family(qkv_bias=False),
-    "qwen2": _Family(qkv_bias=True),
-    "qwen3": _QWEN3,
-    "phi3": _Family(fused=True, qkv_bias=False),
-    "granite": _LLAMA,
-    "smollm3": _LLAMA,
-    "gemma3_text": _Family(norms=4, head_norms=True, tied=True),
-    "cohere": _Family(norms=1, tied=True),
-    "cohere2": _Family(norms=1, tied=True),
-    "mixtral": _Family(qkv_bias=False),
-    "qwen3_moe": _QWEN3,
-    "deepseek_v3": _Family(biased_choice=True),
-}
-
-
-def read(config: Mapping[str, Any]) -> Shape:
-    """The shape of a model with this config.json. Raises Unknown."""
-    family = str(config.get("model_type"))
-    if family not in _FAMILIES:
-        inner = config.get("text_config")
-        if isinstance(inner, Mapping):
-            raise Unknown(f"{family} reads more than text, and its memory is not known")
-        raise Unknown(f"the memory of models of the kind {family} is not known")
-    try:
-        return _Reader(config, family).shape()
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unknown(f"its config.json has no usable {error.args[0] if error.args else 'sizes'}") from None
-
-
-class _Reader:
-    """One config."""
-
-    def __init__(self, config: Mapping[str, Any], family: str) -> None:
-        self._config, self._name, self._family = config, family, _FAMILIES[family]
-        self._hidden = self._int("hidden_size")
-        self._inner = self._int("intermediate_size")
-        self._heads = self._int("num_attention_heads")
-        self._kv = self._int("num_key_value_heads", self._heads)
-        self._head = self._int("head_dim", self._hidden // self._heads)
-
-    def shape(self) -> Shape:
-        """The whole model."""
-        # Left out of a config, they are as the family has it.
-        tied = self._config.get("tie_word_embeddings")
-        return Shape(
-            family=self._name,
-            hidden=self._hidden,
-            vocabulary=self._int("vocab_size"),
-            layers=tuple(self._layers()),
-            tied=self._family.tied if tied is None else bool(tied),
-            context=self._int("max_position_embeddings", 0) or None,
-        )
-
-    def _layers(self) -> "list[tuple[Layer, int]]":
-        total, experts = self._int("num_hidden_layers"), self._experts()
-        if experts is None:
-            return [(self._layer(self._inner, None), total)]
-        dense = min(total, self._int("first_k_dense_replace", 0))
-        named = self._config.get("mlp_only_layers")
-        dense += len(named) if isinstance(named, list) else 0
-        shared = self._int("n_shared_experts", 0) * experts.width
-        found = [(self._layer(self._inner, None), dense), (self._layer(shared, experts), total - dense)]
-        return [(layer, count) for layer, count in found if count]
-
-    def _layer(self, inner: int, experts: Experts | None) -> Layer:
-        latent = bool(self._config.get("kv_lora_rank"))
-        linears, norms, width = self._latent() if latent else self._attention()
-        hidden = self._hidden * self._family.norms
-        return Layer(
-            linears=(*linears, *(self._feed(inner) if inner else ())),
-            norms=hidden + norms,
-            # Heads share theirs.
-            norm_weights=hidden + (norms if latent else 2 * self._head * self._family.head_norms),
-            attention=width,
-            inner=inner,
-            experts=experts,
-        )
-
-    def _attention(self) -> tuple[tuple[Linear, ...], int, int]:
-        """Linear layers, features of further norms, features."""
-        queries, keys, hidden = self._heads * self._head, self._kv * self._head, self._hidden
-        said = bool(self._config.get("attention_bias"))
-        bias = said if self._family.qkv_bias is None else self._family.qkv_bias
-        out = Linear("o_proj", queries, hidden, "answer", said and self._family.qkv_bias is None)
-        width = 2 * queries + 2 * keys
-        if self._family.fused:
-            # The values stay a view of the whole.
-            return (Linear("qkv_proj", hidden, queries + 2 * keys, "norm", bias), out), 0, width + queries + keys
-        names = (("q_proj", queries), ("k_proj", keys), ("v_proj", keys))
-        three = tuple(Linear(name, hidden, size, "norm", bias) for name, size in names)
-        return (*three, out), (queries + keys) * self._family.head_norms, width
-
-    def _latent(self) -> tuple[tuple[Linear, ...], int, int]:
-        """The same by DeepSeek: queries, keys and values from small vectors."""
-        hidden, heads = self._hidden, self._heads
-        rope, plain = self._int("qk_rope_head_dim"), self._int("qk_nope_head_dim")
-        value, small = self._int("v_head_dim"), self._int("kv_lora_rank")
-        query = self._int("q_lora_rank", 0)
-        linears = [
-            Linear("kv_a_proj_with_mqa", hidden, small + rope, "norm"),
-            Linear("kv_b_proj", small, heads * (plain + value), "keys"),
-            Linear("o_proj", heads * value, hidden, "answer"),
-        ]
-        if query:
-            linears.append(Linear("q_a_proj", hidden, query, "norm"))
-            linears.append(Linear("q_b_proj", query, heads * (plain + rope), "queries"))
-        else:
-            linears.append(Linear("q_proj", hidden, heads * (plain + rope), "norm"))
-        return tuple(linears), small + query, 2 * heads * (plain + rope + value)
-
-    def _feed(self, inner: int) -> tuple[Linear, ...]:
-        hidden, bias, adapts = self._hidden, bool(self._config.get("mlp_bias")), self._experts() is None
-        down = Linear("down_proj", inner, hidden, "inner", bias, adapts)
-        if self._family.fused:
-            return Linear("gate_up_proj", hidden, 2 * inner, "mlp", bias, adapts), down
-        halves = (Linear(name, hidden, inner, "mlp", bias, adapts) for name in ("gate_proj", "up_proj"))
-        return (*halves, down)
-
-    def _experts(self) -> Experts | None:
-        count = max(self._int(key, 0) for key in ("num_local_experts", "num_experts", "n_routed_experts"))
-        if not count:
-            return None
-        width = self._int("moe_intermediate_size", self._inner)
-        active = self._int("num_experts_per_tok")
-        biased = self._family.biased_choice
-        return Experts(count=count, active=active, hidden=self._hidden, width=width, biased=biased)
-
-    def _int(self, key: str, default: int | None = None) -> int:
-        found = self._config.get(key)
-        if found is None and default is not None:
-            return default
-        if not isinstance(found, int) or isinstance(found, bool) or found < 0 or (found == 0 and default is None):
-            raise ValueError(key)
-        return found

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from finetune.abilities import Hosted, Hosting
+from finetune.abilities import BaseAt, Hosted, Hosting
 from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Json
@@ -57,8 +57,13 @@ class AzureProvider(OpenAiProvider):
         """See `abilities.Deployable`. Its v1 API speaks OpenAI's protocol, with the deployment in place of a model."""
         if problems := self.unconfigured():
             raise ProviderError(*problems)
-        model = self._deployments.named(name)
-        return Upstream(kind="openai", model=model, api_base=self._address(), key_env=self.key_variable)
+        return self._asked_as(self._deployments.named(name))
+
+    def base_at(self, base_model: str) -> BaseAt:
+        """See `abilities.Deployable`."""
+        if problems := self.unconfigured():
+            raise ProviderError(*problems)
+        return self._deployments.base_at(base_model, self._asked_as(base_model))
 
     def deployed(self) -> list[Hosted]:
         """See `abilities.Deployable`."""
@@ -67,6 +72,9 @@ class AzureProvider(OpenAiProvider):
     def undeploy(self, name: str) -> None:
         """See `abilities.Deployable`."""
         self._deployments.undeploy(name)
+
+    def _asked_as(self, model: str) -> Upstream:
+        return Upstream(kind="openai", model=model, api_base=self._address(), key_env=self.key_variable)
 
     def _needed(self) -> Sequence[str]:
         return (self.address_variable, self.key_variable)

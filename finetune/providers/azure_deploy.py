@@ -9,11 +9,13 @@ import hashlib
 import re
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
-from finetune.abilities import Hosted, Hosting
+from finetune.abilities import BaseAt, Hosted, Hosting
+from finetune.deployments import Upstream
 from finetune.errors import AuthenticationFailed, Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import ProviderKit
@@ -119,6 +121,19 @@ class Deployments:
                 Problem(code="E407", what=what, why=why, fix="see the deployment in the Foundry portal")
             )
         return state == _READY
+
+    def base_at(self, base: str, address: Upstream) -> BaseAt:
+        """See `Deployable.base_at`: a deployment of it, one with its own name first. `address` is the resource's."""
+        if missing := self.missing():
+            # To ask needs less than to deploy.
+            return BaseAt(at=address, why=f"{missing[0].what}, so nobody tells what is deployed", known=False)
+        there = [one for one in self._all() if base in _bases(one) and _state(one) == _READY]
+        for one in sorted(there, key=lambda one: str(one.get("name")) != base):
+            at = replace(address, model=str(one.get("name")))
+            return BaseAt(at=at, why=f"the deployment {one.get('name')} has it")
+        why = f"Azure answers as what is deployed only, and {self._account()} has no deployment of it"
+        fix = f"deploy {base} in the Foundry portal while it is measured; its calls are paid by the token"
+        return BaseAt(at=None, why=why, fix=fix)
 
     def deployed(self) -> list[Hosted]:
         """See `Deployable.deployed`."""
@@ -303,6 +318,13 @@ def _mark(one: Json) -> str:
 def _is_of(one: Json, name: str, model: str) -> bool:
     known = _properties(one).get("model")
     return _mark(one) == name and isinstance(known, dict) and known.get("name") == model
+
+
+def _bases(one: Json) -> tuple[str, ...]:
+    """What a recipe may call the base that a deployment has: by its name, and with its version."""
+    model = _properties(one).get("model")
+    known = model if isinstance(model, dict) else {}
+    return (str(known.get("name")), f"{known.get('name')}-{known.get('version')}")
 
 
 def _words(answer: Any) -> tuple[str, str]:

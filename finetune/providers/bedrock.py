@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from finetune.abilities import Hosted, Hosting, RemoteFile
+from finetune.abilities import BaseAt, Hosted, Hosting, RemoteFile
 from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
 from finetune.providers.bedrock_bucket import Bucket
-from finetune.providers.bedrock_deploy import Deployments, hosting
+from finetune.providers.bedrock_deploy import Deployments, base_at, hosting
 from finetune.providers.bedrock_look import ENDED, STATES, Cursor, Measured, observed, remote
 from finetune.providers.bedrock_recipe import is_bucket, is_role, job_name, layout, misplaced, problems, request
 from finetune.providers.bedrock_wire import Wire, code_of, everywhere, region, region_of
@@ -171,6 +171,10 @@ class BedrockProvider:
     def undeployable(self) -> list[Problem]:
         """See `abilities.Deployable`."""
         return self.unconfigured()
+
+    def base_at(self, base_model: str) -> BaseAt:
+        """See `abilities.Deployable`. Sends nothing."""
+        return base_at(base_model)
 
     def deploy(self, name: str, artifact: Json) -> Upstream | None:
         """See `abilities.Deployable`."""

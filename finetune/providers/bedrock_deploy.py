@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from finetune.abilities import Hosted, Hosting
+from finetune.abilities import BaseAt, Hosted, Hosting
 from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError
 from finetune.jobs import Json
@@ -48,6 +48,12 @@ def hosting(sheet: "ProviderSheet | None", base_model: str) -> Hosting:
     why = f"Amazon's pages do not name {base_model} among the models that are hosted without an hourly price"
     fix = "buy Provisioned Throughput for it in Amazon's console, and put its address into the gateway yourself"
     return Hosting(usd_per_hour=None, source=why, kind=_KIND, fix=fix)
+
+
+def base_at(base_model: str) -> BaseAt:
+    """See `Deployable.base_at`: on demand, by its id without the length of context that stands behind it for tuning."""
+    model = f"{_OTHERWISE}/{re.sub(r':[0-9]+k$', '', base_model)}"
+    return BaseAt(at=Upstream(kind="bedrock", model=model), why="most of Amazon's bases answer on demand", known=False)
 
 
 class Deployments:

@@ -104,7 +104,7 @@ _OPTIONS: Final[Options] = {
 
 
 def problems(recipe: Recipe, region: str | None) -> list[Problem]:
-    """All that Bedrock cannot do of it. `region` None: it is not set, which is said elsewhere."""
+    """All that Bedrock cannot do of it. `region` None: it is not set."""
     where = Place("AWS_REGION", region, _within)
     return [
         *misplaced(recipe, region),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from finetune.abilities import Hosted, Hosting, RemoteFile
+from finetune.abilities import BaseAt, Hosted, Hosting, RemoteFile
 from finetune.deployments import Upstream
 from finetune.errors import AuthenticationFailed, OutcomeUnknown, Problem, ProviderError
 from finetune.files import write_whole
@@ -19,7 +19,7 @@ from finetune.ports import Observation, PreparedData, Provider, ProviderKit, Rem
 from finetune.providers.fireworks_data import Datasets
 from finetune.providers.fireworks_deploy import Deployments, hosting, unusable
 from finetune.providers.fireworks_look import MEASURED, STATES, Cursor, Curve, curve, has_ended, observed, remote
-from finetune.providers.fireworks_terms import NUMBERS, WANDB_KEY, body, faults, job_id
+from finetune.providers.fireworks_terms import NUMBERS, WANDB_KEY, body, faults, job_id, whole
 from finetune.providers.fireworks_weights import fetched, measured
 from finetune.providers.fireworks_wire import TITLE, VENDOR, Ask, Wire
 from finetune.providers.keyed import HONOURED, Opened, host, missing, of_address, of_key
@@ -177,8 +177,14 @@ class FireworksProvider:
         """See `abilities.Deployable`. It speaks OpenAI's protocol, with the deployment in place of a model."""
         if problems := self.unconfigured():
             raise ProviderError(*problems)
-        model, address = self._deployments.model(name), f"{self._address}/inference/v1"
-        return Upstream(kind="fireworks_ai", model=model, api_base=address, key_env=_KEY)
+        return self._asked_as(self._deployments.model(name))
+
+    def base_at(self, base_model: str) -> BaseAt:
+        """See `abilities.Deployable`."""
+        if problems := self.unconfigured():
+            raise ProviderError(*problems)
+        base = whole(base_model)
+        return self._deployments.base_at(base, self._asked_as(base))
 
     def deployed(self) -> list[Hosted]:
         """See `abilities.Deployable`."""
@@ -189,6 +195,9 @@ class FireworksProvider:
         self._deployments.undeploy(name)
 
     # Inside.
+
+    def _asked_as(self, model: str) -> Upstream:
+        return Upstream(kind="fireworks_ai", model=model, api_base=f"{self._address}/inference/v1", key_env=_KEY)
 
     def _remote(self, job: Json) -> RemoteJob:
         return remote(job, now=self._kit.clock.now(), clean=self._wire.troubles.clean)

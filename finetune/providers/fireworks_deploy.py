@@ -2,17 +2,21 @@
 
 Sources, read 2026-11-29: the types of the vendor's package (fireworks-ai 1.2) for fields, states and parameters, its
 training part for a deletion that frees the id; the pages "Create Deployment" and "Deployments" for shapes and for the
-name that a deployment is asked by; LiteLLM 1.106, which passes on names that begin with `accounts/` as they are.
+name that a deployment is asked by; LiteLLM 1.106, which passes on names that begin with `accounts/` as they are; "How
+to check if a model is available on serverless?" for the filter that lists those; "Deploying Fine Tuned Models" for that
+the deployment of a merged adapter does not have its base.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from finetune.abilities import Hosted, Hosting
-from finetune.errors import Problem, ProviderError, ProviderUnavailable
+from finetune.abilities import BaseAt, Hosted, Hosting
+from finetune.deployments import Upstream
+from finetune.errors import AuthenticationFailed, Problem, ProviderError, ProviderUnavailable
 from finetune.jobs import Json
 from finetune.ports import Clock
 from finetune.providers.asking import Answer
@@ -37,6 +41,9 @@ _ID: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: Names that people see have fewer characters than this.
 _SHOWN: Final = 63
 _READY: Final = "READY"
+#: Whose models can be served to all, and those of them that are.
+_LIBRARY: Final = "accounts/fireworks"
+_SERVERLESS: Final = "supports_serverless=true"
 #: States in which nothing is billed any more, or will be.
 _GOING: Final = "DELETING"
 _GONE: Final = "DELETED"
@@ -95,6 +102,38 @@ class Deployments:
         if _state(there) == _FAILED:
             raise self._failed(name, model, there)
         return _state(there) == _READY and _has_replica(there)
+
+    def base_at(self, base: str, address: Upstream) -> BaseAt:
+        """See `Deployable.base_at`. `base` is its whole name, `address` where inference is."""
+        served = self._serverless(base)
+        if served:
+            return BaseAt(at=replace(address, model=base), why=f"{TITLE} lists it among those that it serves to all")
+        for row in self._rows():
+            if row.get("baseModel") == base and _state(row) == _READY and _has_replica(row):
+                # Named so, one that has adapters too answers as its base.
+                at = replace(address, model=f"{base}#{row['name']}")
+                return BaseAt(at=at, why=f"{row['name']} is a deployment of it")
+        if served is None:
+            why = f"{TITLE} does not say whether it serves it to all"
+            return BaseAt(at=replace(address, model=base), why=why, known=False)
+        why = f"{TITLE} does not serve it to all, the account has no deployment of it, and in ours it is merged"
+        fix = f"have it deployed while it is measured: `firectl deployment create {base}`, which bills by the hour"
+        return BaseAt(at=None, why=why, fix=fix)
+
+    def _serverless(self, base: str) -> bool | None:
+        """Whether it is served to all; None: the API does not say. Raises ProviderError."""
+        owner, _, _ = base.partition("/models/")
+        if owner != _LIBRARY:
+            return False
+        path, doing = f"/v1/{_LIBRARY}/models", "list what is served to all"
+        try:
+            rows = list(self._wire.pages(doing, path, "models", only=_SERVERLESS))
+        except ProviderError as error:
+            if error.retry or isinstance(error, AuthenticationFailed):
+                raise
+            return None
+        # None at all is no list of what is served.
+        return any(row["name"] == base and row.get("supportsServerless", True) for row in rows) if rows else None
 
     def deployed(self) -> list[Hosted]:
         """See `Deployable.deployed`."""

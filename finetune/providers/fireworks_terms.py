@@ -83,8 +83,12 @@ def job_id(run_key: str) -> str:
 
 
 def base(recipe: Recipe) -> str:
-    """The base model's whole name; one of the vendor's own may be written without where it is kept."""
-    written = recipe.base_model
+    """The base model's whole name."""
+    return whole(recipe.base_model)
+
+
+def whole(written: str) -> str:
+    """A model's whole name; one of the vendor's own may be written without where it is kept."""
     return written if written.startswith("accounts/") else _LIBRARY + written
 
 

@@ -28,7 +28,7 @@ class Place:
 
     #: The variable that says so.
     variable: str
-    #: None: it is not set, which is said elsewhere.
+    #: None: it is not set.
     value: str | None
     #: Whether the first lies in the second, which is a recipe's.
     within: Callable[[str, str], bool]
@@ -104,12 +104,17 @@ def of_options(
 
 
 def of_region(title: str, recipe: Recipe, place: Place) -> Iterator[Problem]:
-    """The recipe keeps its data in a region, and jobs run in another."""
+    """The recipe keeps its data in a region, and jobs run in another, or nobody has said where."""
     wanted = recipe.limits.data
-    if not isinstance(wanted, str) and place.value is not None and not place.within(place.value, wanted.region):
-        why = f"jobs run in {place.value} ({place.variable}), and the recipe keeps the data in {wanted.region}"
+    if isinstance(wanted, str) or (place.value is not None and place.within(place.value, wanted.region)):
+        return
+    keeps = f"the recipe keeps the data in {wanted.region}"
+    if place.value is None:
+        why, fix = f"where jobs run is not set, and {keeps}", f"export {place.variable}=..., a place in that region"
+    else:
+        why = f"jobs run in {place.value} ({place.variable}), and {keeps}"
         fix = f"export {place.variable}=..., with a bucket in that region, or change limits.data"
-        yield not_taken(title, "limits.data", f"region: {wanted.region}", why, fix)
+    yield not_taken(title, "limits.data", f"region: {wanted.region}", why, fix)
 
 
 def of_unknown_region(title: str, recipe: Recipe, why: str) -> Iterator[Problem]:

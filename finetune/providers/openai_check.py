@@ -17,6 +17,8 @@ _INTEGRATIONS_MOST: Final = 5
 _MOST: Final = {"training.epochs": 50, "training.batch_size": 256, "seed": 2**31 - 1, "dpo.beta": _BETA_MOST}
 #: Sent even when the recipe does not set it: the price is counted from it.
 _ALWAYS_SENT: Final = "training.epochs"
+#: https://developers.openai.com/api/docs/guides/data-residency names a host for each, read 2026-11-29.
+_REGIONS: Final = ("ae", "au", "ca", "eu", "gb", "in", "jp", "kr", "sg", "us")
 _WANDB: Final[Mapping[str, type]] = {"project": str, "name": str, "entity": str, "tags": list}
 _NAMED: Final[Mapping[type, str]] = {float: "a number", str: "a text", list: "a list"}
 
@@ -49,12 +51,14 @@ def region(address: str | None, recipe: Recipe) -> Iterator[Problem]:
     if isinstance(wanted, str) or "limits.data" in recipe.allow_ignored:
         return
     host, there = host_of(address) or "api.openai.com", f"{wanted.region}.api.openai.com"
-    if host != there:
+    accept = "or accept where it goes by allow_ignored: [limits.data]"
+    if wanted.region not in _REGIONS:
+        # No address is made of a word that somebody has written: the key would go there.
+        why, fix = f"OpenAI has no such region; it has {', '.join(_REGIONS)}", f"write one of these, {accept}"
+        yield not_taken("limits.data", f"region: {wanted.region}", why, fix)
+    elif host != there:
         why = f"data goes to {host}, and the recipe keeps it in {wanted.region}"
-        fix = (
-            f"export OPENAI_BASE_URL=https://{there}/v1, with a key of a project in that region; or accept where it "
-            "goes by allow_ignored: [limits.data]"
-        )
+        fix = f"export OPENAI_BASE_URL=https://{there}/v1, with a key of a project in that region; {accept}"
         yield not_taken("limits.data", f"region: {wanted.region}", why, fix)
 
 

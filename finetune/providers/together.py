@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Final
 
-from finetune.abilities import Hosted, Hosting, RemoteFile
+from finetune.abilities import BaseAt, Hosted, Hosting, RemoteFile
 from finetune.deployments import Upstream
 from finetune.errors import Problem, ProviderError, StateError
 from finetune.files import unwritable
@@ -16,6 +16,7 @@ from finetune.jobs import Json
 from finetune.ports import Observation, PreparedData, Provider, ProviderKit, RemoteData, RemoteJob
 from finetune.providers.keyed import HONOURED, Opened, host, of_address, of_key
 from finetune.providers.packed import ARCHIVE_MOST, Unpacked, present, unpack
+from finetune.providers.together_base import base_at
 from finetune.providers.together_deploy import Deployments
 from finetune.providers.together_files import Files, kept, not_ready
 from finetune.providers.together_hosting import KEY, hosting, missing_for
@@ -132,6 +133,10 @@ class TogetherProvider:
     def undeployable(self) -> list[Problem]:
         """See `abilities.Deployable`."""
         return [*self.unconfigured(), *missing_for(self._kit.environ)]
+
+    def base_at(self, base_model: str) -> BaseAt:
+        """See `abilities.Deployable`."""
+        return base_at(self._wire, self._kit.environ, base_model, address=self._address(), read_s=self._read_s)
 
     def deploy(self, name: str, artifact: Json) -> Upstream | None:
         """See `abilities.Deployable`."""

@@ -82,7 +82,7 @@ def is_open(base_model: str) -> bool:
 
 
 def problems(recipe: Recipe, location: str | None) -> list[Problem]:
-    """All that Vertex AI cannot do of it. `location` None: it is not set, which is said elsewhere."""
+    """All that Vertex AI cannot do of it. `location` None: it is not set."""
     return [
         *_of_numbers(recipe),
         *_of_rank(recipe),

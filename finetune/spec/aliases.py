@@ -63,6 +63,7 @@ ALIASES: Final[Mapping[str, Alias]] = {
     "rl_beta": _alias("dpo.beta", _AXOLOTL),
     "micro_batch_size": _alias("local.micro_batch_size", _AXOLOTL),
     "per_device_train_batch_size": _alias("local.micro_batch_size", _FACTORY, _TRL),
+    "gradient_checkpointing": _alias("local.gradient_checkpointing", _AXOLOTL, _TRL),
 }
 
 #: Said beside the alias where the two names do not mean quite the same.
@@ -103,6 +104,11 @@ ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "warmup_steps": Elsewhere("ft counts the warm-up as a share of the steps", "write training: {warmup_ratio: 0.03}"),
     "max_steps": Elsewhere("ft counts in passes over the rows", "write training: {epochs: ...}"),
     "hyperparameters": Elsewhere("ft has them in its section `training`", "write training: {epochs: ...}"),
+    "gradient_checkpointing_kwargs": Elsewhere("ft chooses how activations are made again", "remove it"),
+    "disable_gradient_checkpointing": Elsewhere(
+        "ft makes activations again only where memory needs it, and has a field for it",
+        "remove it, or write local: {gradient_checkpointing: false}",
+    ),
     "bf16": _PRECISION,
     "fp16": _PRECISION,
     "load_in_4bit": _QUANTISED,

@@ -22,7 +22,7 @@ PEER_ONLY: Final = "E130"
 SECRET: Final = "E132"
 
 #: Sections where an alias of a field elsewhere is taken too: peers have their batch among the training's values.
-_ALSO_IN: Final = {"local.micro_batch_size": "training"}
+_ALSO_IN: Final = {"local.micro_batch_size": "training", "local.gradient_checkpointing": "training"}
 
 
 @dataclass

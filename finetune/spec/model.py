@@ -22,6 +22,7 @@ from finetune.spec.types import (
     ModelRef,
     Money,
     ProviderName,
+    RegionName,
     Slug,
     Text,
     Word,
@@ -50,7 +51,7 @@ class Section(BaseModel):
 class Region(Section):
     """Where the data may go: one region."""
 
-    region: Slug = Field(description="The only region where the data may be processed.", examples=["eu"])
+    region: RegionName = Field(description="The only region where the data may be processed.", examples=["eu"])
 
 
 #: A test holds this to what the data room reads.
@@ -174,6 +175,12 @@ _MICRO_BATCH = one_of(
     "must be auto or a whole number from 1 to 65536",
     "It is the number of rows that go through the model at a time",
     "write micro_batch_size: auto",
+)
+_CHECKPOINTING = one_of(
+    WRONG_TYPE,
+    "must be auto, true or false",
+    "It says whether activations are made again for the backward pass instead of kept",
+    "write gradient_checkpointing: auto",
 )
 _DATA = one_of(
     NOT_A_CHOICE,
@@ -312,6 +319,10 @@ class Local(Section):
 
     micro_batch_size: Annotated[Literal["auto"] | Annotated[int, Field(ge=1, le=65536)], _MICRO_BATCH] = Field(
         default="auto", description="Rows that go through the model at a time; batch_size is reached by accumulation."
+    )
+    gradient_checkpointing: Annotated[Literal["auto"] | bool, _CHECKPOINTING] = Field(
+        default="auto",
+        description="Make activations again instead of keeping them: slower, far less memory. auto: if it must be.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="Number format of the training.")
     trust_remote_code: bool = Field(

@@ -24,6 +24,12 @@ _SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PROVIDER: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _REF: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 _MONEY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,2})?) USD")
+#: Other ways to write an amount of US dollars, in which nothing is open to doubt.
+_DOLLARS: Final = re.compile(
+    r"(?:USD|US\$|\$)? ?((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,9})(?:\.[0-9]{1,2})?|[0-9](?:\.[0-9]{1,8})?e\+?[0-9])"
+    r" ?(?:USD|US\$|\$|(?:US )?dollars?)?",
+    re.IGNORECASE,
+)
 _DURATION: Final = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,7})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9})s)?")
 _MEMORY: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?(?:MB|GB|TB)")
 _SCORE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}) >= (-?[0-9]{1,7}(?:\.[0-9]{1,4})?)")
@@ -108,13 +114,23 @@ def _reference(value: str) -> str:
 def _money(value: Any) -> Any:
     if isinstance(value, str) and _MONEY.fullmatch(value):
         return value
-    amount = re.search(r"[0-9]+(?:\.[0-9]{1,2})?", str(value)) if not isinstance(value, bool) else None
+    meant = _meant(value)
     refuse(
         BAD_FORM,
         "is not an amount of money",
         "It takes an amount and the currency, which is always US dollars because providers' prices are",
-        f"write {amount.group() if amount and len(amount.group()) < 10 else 25} USD",
+        f"write {meant}" if meant else "write 0 or more US dollars with at most two decimals, such as 25 USD",
     )
+
+
+def _meant(value: Any) -> str | None:
+    """The very amount that somebody has written in another way; None: that could only be guessed."""
+    found = None if isinstance(value, bool) else _DOLLARS.fullmatch(str(value))
+    if found is None:
+        return None
+    amount = Decimal(found[1].replace(",", ""))
+    text = f"{int(amount) if amount == int(amount) else amount} USD"
+    return text if _MONEY.fullmatch(text) else None
 
 
 def _least(value: Any) -> Any:
@@ -204,6 +220,8 @@ Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "
 Word = Annotated[str, AfterValidator(_word), _like(re.compile(r"\S+"))]
 #: The name of a recipe or a metric.
 Slug = Annotated[str, AfterValidator(_slug), _like(_SLUG)]
+#: The name of a region of the world, in small letters however it was written.
+RegionName = Annotated[str, AfterValidator(_slug), AfterValidator(str.lower), _like(_SLUG)]
 #: An alias of a tuned model.
 Alias = Annotated[str, AfterValidator(_alias), _like(re.compile(r"[a-z][a-z0-9_.-]{0,63}"))]
 #: The name of a provider; which ones there are is the catalogue's to say.

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLA
 
 from finetune.errors import FtError, LeaseLost, Problem, StateError, StoreBusy
 from finetune.files import unwritable
+from finetune.store import fresh
 from finetune.store.straight import Straight
 
 #: The newest migration; `open` compares it with the database before it loads Alembic, which takes a while.
@@ -134,6 +135,10 @@ class Database:
         """Bring the schema to `REVISION`. Idempotent; two processes at once do it once."""
         if self._revision() == REVISION:
             return
+        if self.sqlite:
+            with self.write() as connection:
+                if fresh.create(connection):
+                    return
         from finetune.store.migrate import upgrade  # Alembic takes long to import and is needed once
 
         with self._translated():

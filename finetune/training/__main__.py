@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import FtError
-from finetune.process import die_with_parent
+from finetune.process import die_with_parent, importing
 from finetune.report import Reporter
 from finetune.training import request, start
 from finetune.training.stop import INTERRUPTED, Interrupted, Stop
@@ -64,7 +64,8 @@ def _train(run_dir: Path, reporter: Reporter, stop: Stop) -> dict[str, object]:
     asked = request.read(run_dir / "request.json")
 
     def load() -> Any:
-        from finetune.training import trainer
+        with importing():
+            from finetune.training import trainer
 
         return trainer
 

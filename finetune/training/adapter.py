@@ -1,5 +1,6 @@
 """The LoRA adapter: put onto a base model by PEFT, and written in PEFT's format, byte for byte the same every time."""
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,34 @@ from finetune.training.request import Lora, Request
 
 
 def linear_paths(model: Any) -> list[str]:
-    """Paths of all linear layers but the output head, in the model's order."""
-    head = model.get_output_embeddings()
+    """Paths of all linear layers, in the model's order.
+
+    Without the output head, what chooses among experts, and what text does not go through.
+    """
+    head, blind = model.get_output_embeddings(), blind_parts(model)
     return [
-        path for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D) and module is not head
+        path
+        for path, module in model.named_modules()
+        if _is_plain(module) and module is not head and not any(path.startswith(f"{part}.") for part in blind)
     ]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    # What chooses among experts is a linear layer for some models, and answers with more than a tensor: PEFT fails.
+    own = type(module).__module__.startswith("transformers.models.") and type(module).__name__.endswith("Router")
+    return isinstance(module, nn.Linear | Conv1D) and not own
+
+
+def blind_parts(model: Any) -> list[str]:
+    """Paths of the parts that text does not go through: those for images and sounds, beside those for text. Sorted."""
+    if model.config.get_text_config() is model.config:
+        return []
+    read = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    decoder, *head = [path for path, module in model.named_modules() if id(module) in read]
+    used = (decoder.rpartition(".")[0], *head)
+    above = ["", *(path for path, _ in model.named_modules() if any(each.startswith(f"{path}.") for each in used))]
+    beside = {f"{path}.{name}".lstrip(".") for path in above for name, _ in model.get_submodule(path).named_children()}
+    return sorted(each for each in beside if not any(f"{path}.".startswith(f"{each}.") for path in used))
 
 
 def target_modules(model: Any, lora: Lora) -> list[str]:
@@ -63,12 +87,15 @@ def _kept(model: Any, names: set[str]) -> set[str]:
 def attach(model: Any, lora: Lora, seed: int) -> PeftModel:
     """`model` with a fresh fp32 adapter from `seed`; base weights frozen. Changes `model` in place."""
     torch.manual_seed(seed)
+    blind = blind_parts(model)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=target_modules(model, lora),
+        # Layers there have the names of layers of the text.
+        exclude_modules=rf"({'|'.join(map(re.escape, blind))})\..*" if blind else None,
         bias="none",
     )
     with warnings.catch_warnings():

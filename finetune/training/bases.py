@@ -10,7 +10,13 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import errors as hub
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from finetune.errors import Problem, TrainingError
@@ -19,6 +25,8 @@ from finetune.training import disk
 
 Report = Callable[[str], None]
 
+#: Ways of keeping weights small that `transformers` can undo while it loads: gpt-oss, and models in 8-bit floats.
+_UNDONE = ("mxfp4", "fp8")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -128,8 +136,9 @@ def load(
         options["revision"] = revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype_of(precision, where), use_safetensors=True, **options
+        config = plain(AutoConfig.from_pretrained(source, **options))
+        model: Any = model_class(config).from_pretrained(
+            source, config=config, dtype=dtype_of(precision, where), use_safetensors=True, **options
         )
         model = model.to(where)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
@@ -145,6 +154,26 @@ def load(
             "use the model's instruct version, or put a chat_template.jinja into its folder",
         ) from error
     return Loaded(model=model, tokenizer=tokenizer, source=source)
+
+
+def model_class(config: Any) -> Any:
+    """What loads a model with this config whole, with its part for images where it has one.
+
+    Only there an adapter's layers have the paths that the base's own files give them.
+    """
+    whole = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForImageTextToText if whole else AutoModelForCausalLM
+
+
+def plain(config: Any) -> Any:
+    """The same config, by which weights in small floats are loaded as wide ones: on small ones nothing is trained.
+
+    Left alone, the library does so by what is installed beside it.
+    """
+    said = getattr(config, "quantization_config", None)
+    if isinstance(said, dict) and said.get("quant_method") in _UNDONE:
+        said["dequantize"] = True
+    return config
 
 
 def _check_folder(base_model: str, folder: Path) -> None:

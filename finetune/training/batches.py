@@ -34,13 +34,16 @@ class Limits:
     rows: int
     #: Padded tokens; one unit may exceed it. None: no bound.
     tokens: int | None
+    #: Whether activations are made again for the backward pass instead of kept (`training.recompute`); False: never.
+    #: None: not yet, and as soon as one unit does not fit.
+    recompute: bool | None = None
 
 
-def limits(micro_batch_size: int | str, batch_size: int, vocabulary: int) -> Limits:
+def limits(micro_batch_size: int | str, batch_size: int, vocabulary: int, recompute: bool | None = None) -> Limits:
     """The limits that a recipe's `micro_batch_size` stands for."""
     if isinstance(micro_batch_size, int):
-        return Limits(min(micro_batch_size, batch_size), None)
-    return Limits(batch_size, min(MOST_TOKENS, max(1, MOST_LOGITS // vocabulary)))
+        return Limits(min(micro_batch_size, batch_size), None, recompute)
+    return Limits(batch_size, min(MOST_TOKENS, max(1, MOST_LOGITS // vocabulary)), recompute)
 
 
 def split(units: Sequence[Unit], limits: Limits) -> list[list[Unit]]:

@@ -9,6 +9,7 @@ identity is not resumed.
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,7 +87,7 @@ class Checkpoints:
             "step": step,
             "identity": self._identity,
             "threads": torch.get_num_threads(),
-            "limits": {"rows": engine.limits.rows, "tokens": engine.limits.tokens},
+            "limits": asdict(engine.limits),
             "digest": files.digest(folder, _TENSORS),
         }
         disk.write_json(folder / "manifest.json", manifest)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.errors import Problem, TrainingError
-from finetune.training import batches
+from finetune.training import batches, recompute
 from finetune.training.batches import Limits, MicroBatch
 from finetune.training.examples import Unit
 from finetune.training.objectives import Likelihood, Objective
@@ -70,7 +70,9 @@ class Engine:
     ) -> None:
         """`objective` None: supervised fine-tuning."""
         self.model = model
-        self.limits = limits
+        # As the model comes it keeps its activations.
+        self._limits = replace(limits, recompute=None)
+        self._first = self.limits = limits
         self._training = training
         self._seed = seed
         self._pad_id = pad_id
@@ -85,6 +87,17 @@ class Engine:
             self.parameters.values(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
 
+    @property
+    def limits(self) -> Limits:
+        """How much goes through the model at once, and what it keeps of it."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        if bool(limits.recompute) != bool(self._limits.recompute):
+            recompute.switch(self.model, bool(limits.recompute))
+        self._limits = limits
+
     def step(
         self,
         units: Sequence[Unit],
@@ -96,9 +109,9 @@ class Engine:
         """Do optimiser step `step` (from 0) with all `units`, of which each process takes its share.
 
         Calls `check` after each micro-batch. If it raises Interrupted, in any process, that is raised in all of them,
-        and nothing has changed. When memory runs out the step starts over with micro-batches half as large, and `say`
-        is told.
-        Raises TrainingError: E620 for a loss that is not finite, E621 when one unit alone does not fit.
+        and nothing has changed. When memory runs out the step starts over with micro-batches half as large, and where
+        one unit alone does not fit with activations made again instead of kept, if they may be; `say` is told.
+        Raises TrainingError: E620 for a loss that is not finite, E621 when one unit alone does not fit even so.
         """
         self.model.train()
         while (measured := self._try_gradients(units, step, check, say)) is None:
@@ -188,7 +201,7 @@ class Engine:
         if anyone_stopped:
             raise Interrupted
         if anyone_full:
-            self._halve(units, say)
+            self._make_room(units, say)
         elif anyone_unsteady:
             torch.use_deterministic_algorithms(True, warn_only=True)
             say("the base model uses an operation that does not repeat exactly here: nor will this training")
@@ -197,15 +210,24 @@ class Engine:
             return self._measured(means, int(tokens))
         return None
 
-    def _halve(self, units: Sequence[Unit], say: Callable[[str], None]) -> None:
+    def _make_room(self, units: Sequence[Unit], say: Callable[[str], None]) -> None:
         rows = max(len(group) for groups in self._groups(units) for group in groups)
-        if rows == 1:
-            raise _too_long(max(unit.longest for unit in units))
-        self.limits = replace(self.limits, rows=rows // 2)
+        if rows > 1:
+            self.limits = replace(self.limits, rows=rows // 2)
+            told = f"out of memory: micro-batches of at most {rows // 2} examples from now on"
+        elif self.limits.recompute is None and recompute.possible(self.model):
+            # With as many at once as at first: short ones go faster together, and that many may fit now.
+            self.limits = replace(self._first, recompute=True)
+            told = (
+                "out of memory with a single example: from now on activations are made again for the backward pass "
+                "instead of kept, and a step takes about half as long again"
+            )
+        else:
+            raise _too_long(max(unit.longest for unit in units), self.limits)
         self.optimizer.zero_grad()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        say(f"out of memory: micro-batches of at most {rows // 2} examples from now on; the mathematics is the same")
+        say(f"{told}; the mathematics is the same")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -213,13 +235,19 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _too_long(tokens: int) -> TrainingError:
+def _too_long(tokens: int, limits: Limits) -> TrainingError:
+    made_again = {
+        True: "activations are made again already",
+        False: "local.gradient_checkpointing is false, so that activations are kept",
+        None: "this base model has to keep its activations",
+    }[limits.recompute]
+    first = "write local: {gradient_checkpointing: auto}, " if limits.recompute is False else ""
     return TrainingError(
         Problem(
             code="E621",
             what=f"out of memory with a single example of up to {tokens} tokens",
-            why="the micro-batch cannot be made smaller than one example",
-            fix="lower training.max_seq_length or lora.r, use precision bf16, or a machine with more memory",
+            why=f"the micro-batch cannot be made smaller than one example, and {made_again}",
+            fix=f"{first}lower training.max_seq_length or lora.r, use precision bf16, or a machine with more memory",
             field="training.max_seq_length",
         )
     )

@@ -11,6 +11,7 @@ import argparse
 import gc
 import json
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ import torch
 import transformers
 from peft import PeftModel
 from safetensors import SafetensorError
+from transformers.utils.hub import cached_file
 
 from finetune.errors import FtError, Problem, TrainingError
 from finetune.jobs import Json
@@ -35,6 +37,8 @@ _TOKENS = 24
 #: How far logits may be apart, as a share of the largest, where weights are rounded to this precision.
 _ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _TEMPLATE = "chat_template.jinja"
+#: How images are read, where the base reads some: servers want it beside the weights.
+_SIGHT = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +79,15 @@ def merge(asked: Asked, say: Callable[[str], None]) -> Json:
     try:
         tuned: Any = PeftModel.from_pretrained(base.model, asked.adapter).eval()
         wanted = [_answered(tuned, prompt) for prompt in prompts]
-        merged: Any = tuned.merge_and_unload(safe_merge=True).to(dtype)
+        merged: Any = tuned.merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise _refused("the adapter cannot be put into its base", str(error).partition("\n")[0][:300]) from error
+    for each in (*merged.parameters(), *merged.buffers()):
+        # Positions of images are complex numbers, and stay that.
+        if each.is_floating_point():
+            each.data = each.data.to(dtype)
     _write(merged, base.tokenizer, asked)
+    _copy_sight(base, asked)
     architecture, tokenizer = type(merged).__name__, type(base.tokenizer).__name__
     # Two models at once would be twice the memory.
     del tuned, merged, base
@@ -132,6 +141,17 @@ def _precision(base: bases.Loaded, asked: Asked) -> tuple[torch.dtype, float]:
     return dtype, _ROUNDING[dtype]
 
 
+def _copy_sight(base: bases.Loaded, asked: Asked) -> None:
+    config = base.model.config
+    if config.get_text_config() is config:
+        return
+    commit = getattr(config, "_commit_hash", None)
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
+    for name in _SIGHT:
+        if found := cached_file(base.source, name, revision=commit, **quiet):
+            shutil.copyfile(found, Path(asked.weights) / name)
+
+
 def _prompts(tokenizer: Any) -> list[list[int]]:
     chats = ([{"role": "user", "content": question}] for question in _QUESTIONS)
     texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
@@ -174,9 +194,8 @@ def _held_against(asked: Asked, prompts: list[list[int]], wanted: list[_Said], l
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(asked.tokenizer, **options)
     if _prompts(tokenizer) != prompts:
         raise _refused("the tokenizer that was written reads prompts in another way than the base's", "")
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        asked.weights, dtype=torch.float32, use_safetensors=True, **options
-    )
+    whole = bases.model_class(transformers.AutoConfig.from_pretrained(asked.weights, **options))
+    model: Any = whole.from_pretrained(asked.weights, dtype=torch.float32, use_safetensors=True, **options)
     said = [_answered(model.eval(), prompt) for prompt in prompts]
     far = max(_distance(one, other) for one, other in zip(wanted, said, strict=True))
     # Not a number is near to nothing, and above no limit either.

@@ -58,6 +58,9 @@ class Local:
     #: Of the base model's weights; the adapter is always fp32. auto: bf16 on CUDA, else fp32.
     precision: Precision = "auto"
     trust_remote_code: bool = False
+    #: Whether activations are made again for the backward pass instead of kept; auto: when memory runs out. Changes
+    #: no bit of the adapter but by how many examples then fit through the model at once, as a lack of memory does.
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -102,8 +105,9 @@ class Request:
     def settings_digest(self) -> str:
         """sha256 over everything here that changes the adapter, apart from data and base model."""
         training = asdict(self.training)
-        del training["checkpoint_every"]
-        parts = [self.method, self.seed, training, asdict(self.lora), asdict(self.local)]
+        local = asdict(self.local)
+        del training["checkpoint_every"], local["gradient_checkpointing"]
+        parts = [self.method, self.seed, training, asdict(self.lora), local]
         if self.dpo is not None:
             parts.append(asdict(self.dpo))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -21,6 +21,7 @@ import msgspec
 
 from finetune.data.tokens import NotHere
 from finetune.names import BUILTIN, BUILTINS, folder_of
+from finetune.process import importing
 
 #: Another number when what is kept changes its form.
 _FORM: Final = 1
@@ -233,7 +234,8 @@ def _loaded(wanted: _Wanted) -> Stored | _Refused:
         sys.modules["torch"] = None  # type: ignore[assignment]
     if wanted.revision is not None:
         options["revision"] = wanted.revision
-    from transformers import AutoTokenizer
+    with importing():
+        from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
     if not getattr(tokenizer, "is_fast", False):

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from peft import PeftModel
 
 from finetune import __version__, traces
 from finetune.report import Json, Reporter
-from finetune.training import adapter, bases, batches, examples
+from finetune.training import adapter, bases, batches, examples, recompute
 from finetune.training.bases import Loaded
 from finetune.training.checkpoint import Checkpoints
 from finetune.training.engine import Engine
@@ -43,7 +44,7 @@ def train(asked: Request, run_dir: Path, reporter: Reporter, stop: Stop, ranks: 
             train_rows, validation = _read_data(asked, loaded, reporter)
         steps = Steps(len(train_rows.rows), asked.seed, asked.training)
         model = adapter.attach(loaded.model, asked.lora, asked.seed)
-        engine = _engine(model, asked, loaded, ranks)
+        engine = _engine(model, asked, loaded, ranks, reporter)
         reporter.event(
             f"training {len(train_rows.rows)} rows, {steps.total} steps of {asked.training.batch_size} on "
             f"{_devices(ranks)} with {torch.get_num_threads()} threads{' each' if ranks.count > 1 else ''}, "
@@ -98,7 +99,7 @@ def _read_data(asked: Request, loaded: Loaded, reporter: Reporter) -> tuple[Exam
         reporter.event(message, "warning")
 
     most = asked.training.max_seq_length
-    context = getattr(loaded.model.config, "max_position_embeddings", None)
+    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     if isinstance(context, int) and context < most:
         warn(f"max_seq_length = {most} exceeds the base model's context; using {context}")
         most = context
@@ -113,10 +114,10 @@ def _encoder(asked: Request, loaded: Loaded) -> Encoder:
     return ChatEncoder(loaded.tokenizer) if asked.dpo is None else PairEncoder(loaded.tokenizer)
 
 
-def _engine(model: PeftModel, asked: Request, loaded: Loaded, ranks: Ranks) -> Engine:
+def _engine(model: PeftModel, asked: Request, loaded: Loaded, ranks: Ranks, reporter: Reporter) -> Engine:
     objective: Objective = Likelihood() if asked.dpo is None else Preference(asked.dpo.beta)
-    limits = _limits(asked, loaded)
-    return Engine(model, asked.training, asked.seed, _pad_id(loaded), limits, objective=objective, ranks=ranks)
+    most = limits(asked, loaded, lambda message: reporter.event(message, "warning"))
+    return Engine(model, asked.training, asked.seed, _pad_id(loaded), most, objective=objective, ranks=ranks)
 
 
 def _pad_id(loaded: Loaded) -> int:
@@ -124,9 +125,15 @@ def _pad_id(loaded: Loaded) -> int:
     return loaded.tokenizer.pad_token_id or 0
 
 
-def _limits(asked: Request, loaded: Loaded) -> batches.Limits:
+def limits(asked: Request, loaded: Loaded, warn: Callable[[str], None]) -> batches.Limits:
+    """What may go through the model at once, and whether it keeps its activations; `warn` where it has to."""
     vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
-    return batches.limits(asked.local.micro_batch_size, asked.training.batch_size, vocabulary)
+    wanted = asked.local.gradient_checkpointing
+    again = None if wanted == "auto" else wanted
+    if again and not recompute.possible(loaded.model):
+        warn("this base model cannot make its activations again: they are kept")
+        again = None
+    return batches.limits(asked.local.micro_batch_size, asked.training.batch_size, vocabulary, again)
 
 
 def _dtype(loaded: Loaded) -> str:

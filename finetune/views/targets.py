@@ -56,14 +56,15 @@ def foreseen(one: "Foreseen") -> Json:
 
 def _need(kind: "Kind", one: "Need | str") -> Json:
     """Memory of a card for one kind of training."""
-    parts = ("weights", "trained", "least", "most", "low", "high")
+    parts = ("weights", "trained", "least", "most", "again", "low", "high")
     known = None if isinstance(one, str) else {name: getattr(one, name) for name in parts}
     return {"kind": str(kind), "bytes": known, "unknown": one if isinstance(one, str) else None}
 
 
 def target(one: "Target") -> Json:
     """One target of a comparison."""
-    cost = one.cost
+    cost, time = one.cost, one.time
+    seconds = time.seconds if time else None
     return {
         "target": one.name,
         "kind": one.kind,
@@ -71,7 +72,9 @@ def target(one: "Target") -> Json:
         "verdict": str(one.verdict),
         "cost_usd": {"low": str(cost.low_usd), "high": str(cost.high_usd)} if cost and cost.known else None,
         "cost_basis": cost.basis if cost else None,
-        "seconds": None if one.seconds is None else {"low": round(one.seconds[0]), "high": round(one.seconds[1])},
+        "seconds": None if seconds is None else {"low": round(seconds[0]), "high": round(seconds[1])},
+        "seconds_by": time.by if time else None,
+        "seconds_basis": time.basis if time else None,
         "memory_bytes": None if one.memory is None else {"low": one.memory[0], "high": one.memory[1]},
         "data_leaves": one.leaves,
         "context": one.context,
@@ -79,6 +82,8 @@ def target(one: "Target") -> Json:
         "served_here": list(one.served_here),
         "create_until": one.create_until.isoformat() if one.create_until else None,
         "serve_until": one.serve_until.isoformat() if one.serve_until else None,
+        "create_at_least": one.create_at_least,
+        "serve_at_least": one.serve_at_least,
         "reasons": [problem.brief for problem in one.reasons],
     }
 

@@ -50,7 +50,7 @@ class CatalogueDesk(Parts):
         for sheet in self.catalogue.sheets.values():
             for model in sheet.models:
                 every += [model.name, *model.aliases, *([model.open_weights.value] if model.open_weights else [])]
-        near = difflib.get_close_matches(name, every, 3, _CLOSE)
+        near = difflib.get_close_matches(name, dict.fromkeys(every), 3, _CLOSE)
         return Problem(
             code="E707",
             what=f"the catalogue has no provider and no model {name!r}",
@@ -79,3 +79,10 @@ class CatalogueDesk(Parts):
         found = expiring(self.catalogue, ours, self.clock.now().date(), within)
         # A stand-in ends when somebody stops it.
         return [each for each in found if each.provider not in self.settings.sandbox]
+
+    def undated(self) -> list[str]:
+        """Versions at providers of which the catalogue does not know when they end. Raises StateError."""
+        from finetune.expiring import undated
+
+        real = (each for each in self.models.models() if each.provider not in self.settings.sandbox)
+        return undated(self.catalogue, real)

@@ -15,6 +15,7 @@ from finetune.wiring.planning import Planning
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from finetune.bench import Verdict
     from finetune.board import Board
     from finetune.codes import CodeText
     from finetune.doctor import Broker, Check
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from finetune.jobs import Job, Json
     from finetune.measuring import Wish
     from finetune.ports import Chat, Served
-    from finetune.promoter import Verdict
     from finetune.promotions import Wanted
     from finetune.spec import RecipeFile
     from finetune.up import Helpers, Lookout
@@ -286,7 +286,7 @@ class Desk(Planning):
             broker=self._examine_broker,
             alive=lambda: alive(self.beats, self.clock),
             ahead=self._database_ahead,
-            artifacts=self.adapters.reach,
+            places={"adapters": lambda: self.adapters.reach(), "catalogue": self._examine_catalogue},
             lost=lambda: self.sync.lost(),
         )
 
@@ -295,6 +295,10 @@ class Desk(Planning):
         from finetune.queue import look
 
         return Broker(**look(self.settings.broker_url, self.clock.now)) if self.settings.broker_url else None
+
+    def _examine_catalogue(self) -> str:
+        sheets, own = len(self.catalogue.sheets), self.settings.catalogue
+        return f"{sheets} sheets" + (f", with those of {own} (FT_CATALOGUE)" if own else "")
 
     def _database_ahead(self) -> float | None:
         asked = self.clock.now()

@@ -43,12 +43,29 @@ def measurable(recipe: "Recipe", *, here: bool, version: "Callable[[str], ModelV
     return found
 
 
+def over_its_base(recipe: "Recipe", version: "Callable[[str], ModelVersion]") -> bool:
+    """Whether what the recipe makes will be compared with its base: by its gate, or for its proof only."""
+    gate = recipe.gate
+    if gate is None or gate.over == "base":
+        return True
+    try:
+        version(_named(recipe, gate.over))
+    except NotFound:
+        # An alias that nobody has yet is measured over the base.
+        return True
+    return False
+
+
+def _named(recipe: "Recipe", over: str) -> str:
+    return over if "@" in over else f"{recipe.name}@{over}"
+
+
 def _over_another_base(recipe: "Recipe", gate: "Gate", version: "Callable[[str], ModelVersion]") -> list[Problem]:
     """E856, as the gate itself would say it after the training: an evaluation loads one base."""
     if gate.over == "base":
         return []
     try:
-        other = version(gate.over if "@" in gate.over else f"{recipe.name}@{gate.over}")
+        other = version(_named(recipe, gate.over))
     except NotFound:
         # An alias that nobody has yet is measured over the base, and a version may come before the gate does.
         return []

@@ -4,12 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.errors import GatewayError, NotEligible, Problem, ProviderError
+from finetune.errors import EvaluationError, GatewayError, GatewayUnavailable, NotEligible, Problem, ProviderError
 from finetune.wiring.parts import Parts
 
 if TYPE_CHECKING:
+    from finetune.abilities import BaseAt
     from finetune.deployments import Gateway, Upstream
+    from finetune.jobs import Json
     from finetune.spec import Recipe
+    from finetune.submission import Ready
     from finetune.versions import ModelVersion
 
 
@@ -51,6 +54,47 @@ class Hostings(Parts):
             )
         )
 
+    def _base_of(self, model: "ModelVersion", sure: bool) -> "Json | None":
+        """How the base of a version is asked whose provider deploys it; None: it does not. See `Measurer`."""
+        from finetune.abilities import Deployable
+        from finetune.measuring import asked
+
+        provider = self.providers.get(model.provider)
+        if not isinstance(provider, Deployable):
+            return None
+        try:
+            base = provider.base_at(model.base_model)
+        except ProviderError as error:
+            raise (GatewayUnavailable if error.retry else GatewayError)(*error.problems) from error
+        if base.at is None or (sure and not base.known):
+            raise EvaluationError(unanswered(model.provider, model.base_model, base))
+        return asked(base.at, model.base_model, model)
+
+    def untold(self, ready: "Ready") -> "list[Problem]":
+        """That nothing answers as the base that a promotion will ask, told before the training is paid for.
+
+        Asks the provider. Silent where it cannot be asked: a promotion asks again before it deploys.
+        """
+        from finetune.abilities import Deployable
+        from finetune.plan import placed
+        from finetune.wiring.gates import over_its_base
+
+        recipe = ready.file.recipe.model_copy(update={"provider": ready.plan.provider})
+        wanted, provider = recipe.register, self.providers.get(recipe.provider)
+        if wanted is None or not wanted.gateways or not isinstance(provider, Deployable):
+            return []
+        if not over_its_base(recipe, self.registry.version):
+            return []
+        try:
+            base = provider.base_at(recipe.base_model)
+        except ProviderError:
+            return []
+        if base.at is not None:
+            return []
+        found = unanswered(recipe.provider, recipe.base_model, base)
+        field = "gate" if recipe.gate else "register.gateways"
+        return placed(ready.file, [replace(found, level="warning", field=field)])
+
     def _aimed(self, recipe: "Recipe") -> "Recipe":
         """The recipe with the target that `auto` chooses, prices left aside; as it is when none takes it.
 
@@ -81,3 +125,15 @@ class Hostings(Parts):
         accepted = dollars(wanted.max_hosting) if wanted.max_hosting else None
         problem = against(recipe.name, hosting, accepted) or notice(recipe.name, hosting)
         return [replace(problem, field="register.max_hosting")] if problem else []
+
+
+def unanswered(provider: str, base_model: str, base: "BaseAt") -> Problem:
+    """That nothing is sure to answer as this base, so that nothing can be compared with it."""
+    ways = "`gate: {over: ALIAS}` in the recipe compares with the version that an alias has"
+    own = "`ft eval MODEL --at URL` measures where both answer, for a promotion with --no-gate"
+    return Problem(
+        code="E861",
+        what=f"{base_model} answers nowhere at {provider}, so nothing tuned from it can be compared with it there",
+        why=base.why,
+        fix="; or ".join(each for each in (base.fix, ways, own) if each),
+    )

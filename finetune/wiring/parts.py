@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         SqlTurns,
     )
     from finetune.submission import Conditions, Submitter
+    from finetune.targets import Size
     from finetune.training.supervisor import Supervisor
 
 
@@ -257,9 +258,10 @@ class Parts:
             servable=self._servable,
             caps=self.settings.limits,
             foresee=self._foresee,
+            own_priced=self.settings.card_hour_usd is not None,
         )
 
-    def _foresee(self, recipe: "Recipe", rows: int, longest: Callable[[], int]) -> "Estimate":
+    def _foresee(self, recipe: "Recipe", size: "Size") -> "Estimate":
         """What a training is foreseen to take: where nothing is planned, nothing is."""
         from finetune.estimates import Estimate
 

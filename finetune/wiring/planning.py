@@ -40,12 +40,18 @@ class Planning(Foresight):
         With `fetch` the config.json of a base model that is not here is read from the model hub. Raises DataError,
         StateError, NotFound, NotEligible where none would be chosen.
         """
-        from finetune.plan import steps
+        from finetune.catalogue.weights import LOCAL, called
+        from finetune.plan import refusal, steps
+        from finetune.spec import rooted
 
+        file = rooted(file)
+        if fetch and (weights := called(self.catalogue, LOCAL, file.recipe.base_model)):
+            # Before targets are compared: own machines are told by it.
+            self.needs(file.recipe.model_copy(update={"base_model": weights}), 1, fetch=True)
         rows, size = self._compared(file)
         target = next((each for each in rows if each.name == file.recipe.provider or each.verdict == "chosen"), None)
         if target is None or target.base_model is None:
-            raise NotEligible(*(reason for each in rows if each.kind == "trainer" for reason in each.reasons))
+            raise refusal(each.reasons for each in rows if each.kind == "trainer")
         recipe = file.recipe.model_copy(update={"provider": target.name, "base_model": target.base_model})
         longest = size.longest(target.base_model)
         return Foreseen(
@@ -71,7 +77,7 @@ class Planning(Foresight):
             providers=self.providers,
             eligible=partial(self._eligible_or_aged, file.recipe.provider),
             cost_of=partial(reckoned, self.catalogue),
-            time_of=self._pace(self._looked_back()),
+            time_of=self._time_of(self._looked_back(), file.recipe),
             servable=self._servable,
             here=self._set_up(),
             card_hour_usd=self.settings.card_hour_usd,
@@ -110,7 +116,7 @@ class Planning(Foresight):
         where the version's rows are gone.
         """
         from finetune.names import PRODUCTION
-        from finetune.retarget import must_have_rows, retargeted
+        from finetune.retarget import must_have_rows, overridden, retargeted
         from finetune.spec import parse
 
         model = self.registry.version(ref)
@@ -118,14 +124,17 @@ class Planning(Foresight):
         provider, _, base_model = to.partition("/")
         honours = self._named(provider).honours
         base_model = base_model or self._instead(provider, model.base_model)
-        _, _, alias = ref.partition("@")
-        alias = alias if alias and alias in model.aliases else PRODUCTION
-        there = self.places.gateways(model.name, alias) if gateways is None else tuple(gateways)
+        _, _, said = ref.partition("@")
+        wanted = said if said in model.aliases else PRODUCTION
+        there = self.places.gateways(model.name, wanted) if gateways is None else tuple(gateways)
         hosts = [each for each in there if not self.places.hosts(each)]
+        # Where nobody asks it is for the recipe alone to say whether that changes.
+        asked = bool(there) or self.models.traffic(model.name, wanted) is not None
+        alias = wanted if asked else None
         made = retargeted(job, provider, base_model, honours=honours, alias=alias, gateways=hosts or None)
         file = parse(_yaml(made.recipe), (at or Path(f"{model.name}-{provider}.yaml")).absolute(), overrides)
         must_have_rows(job, model.ref, file.recipe)
-        return file, made
+        return file, overridden(made, file.recipe)
 
     def _named(self, provider: str) -> "Provider":
         """The installed provider that a user has named. Raises NotFound."""
@@ -137,6 +146,10 @@ class Planning(Foresight):
 
         if found := called(self.catalogue, provider, base_model) or stand_in(self.catalogue, provider, base_model):
             return found
+        # A stand-in trains what the vendor does not any more.
+        ended = [] if provider in self.settings.sandbox else self.offers.one(provider, ask=False).notes
+        if over := [each for each in ended if each.level == "error"]:
+            raise NotEligible(*over)
         what = f"nothing says which model at {provider} can take the place of {base_model}"
         why = "the catalogue names neither the same weights there nor open weights that stand in for them"
         fix = f"name one: --to {provider}/BASE_MODEL; `ft providers {provider}` lists them"
@@ -151,7 +164,7 @@ class Planning(Foresight):
         from finetune.abilities import Importable, Keyed
         from finetune.errors import AuthenticationFailed, UsageError
         from finetune.ids import login, new_job_id
-        from finetune.importing import Files, Importer, exported, from_folder
+        from finetune.importing import Files, Importer, exported, from_folder, listed
         from finetune.store.imported import SqlImports
 
         found = self._named(provider)
@@ -171,7 +184,7 @@ class Planning(Foresight):
         kept = Files((self.settings.data_dir / "imported").absolute(), from_folder(files) if files else asks)
         books = SqlImports(self.database)
         taker = Importer(self.jobs, self.models, books, self.clock, owner=login(), new_id=new_job_id)
-        return taker.take(provider, found.past(rows), kept)
+        return taker.take(provider, listed(found, rows), kept)
 
     def spendings(self) -> "list[Spending]":
         """See `spending.spendings`: of all jobs, newest first."""

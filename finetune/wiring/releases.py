@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import EvaluationError, FtError, GatewayError, GatewayUnavailable, NotFound, Problem, StateError
+from finetune.errors import FtError, GatewayError, GatewayUnavailable, NotFound, Problem, StateError
 from finetune.names import public_name
 from finetune.wiring.hosting import Hostings
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from finetune.bench import Verdict
     from finetune.deployments import Deployment, Gateway, GatewayKit, Template, TemplateOf, Upstream
     from finetune.evaluation.local import Parts as EvaluationParts
     from finetune.jobs import Due, Json
     from finetune.measuring import Measurer
     from finetune.placing import Places, Sync
-    from finetune.promoter import Promoter, Verdict
+    from finetune.promoter import Promoter
     from finetune.releasing import Releasing
     from finetune.spec import Recipe
     from finetune.sweep import Sweep
@@ -115,7 +116,7 @@ class Releases(Hostings):
     @cached_property
     def measurer(self) -> "Measurer":
         """What measures versions, in a process of its own."""
-        from finetune.measuring import Measurer, Rooms
+        from finetune.measuring import Measurer, Rooms, Subjects
         from finetune.seats import seated
 
         rooms = Rooms(
@@ -130,25 +131,29 @@ class Releases(Hostings):
             self.clock,
             job=self.jobs.get,
             version=self.registry.version,
-            subject=self._subject,
+            subjects=Subjects(version=self._subject, base=self._base),
             card=lambda ref, resources: seated(self.placements, self.clock, ref, resources),
             places=rooms,
         )
 
     def promoter(self, say: Callable[[str], None], measuring: Callable[[str], None]) -> "Promoter":
         """What moves promotions. `say` hears each note of one, `measuring` what an evaluation does."""
+        from finetune.bench import Bench
         from finetune.measuring import Wish
-        from finetune.promoter import Bench, Promoter, Ways
+        from finetune.promoter import Promoter, Ways
 
         def measure(model: "ModelVersion", gate: "Json | None") -> "list[Json]":
             return self.measurer.measure(model, Wish.of_gate(gate), measuring)
+
+        def foresee(model: "ModelVersion", gate: "Json | None") -> None:
+            self.measurer.foresee(model, Wish.of_gate(gate))
 
         return Promoter(
             self.models,
             self.promotions,
             self.places,
             self.clock,
-            bench=Bench(measure=measure, decide=decided),
+            bench=Bench(measure=measure, decide=decided, foresee=foresee),
             ways=Ways(owner=self.worker, hold=self._gripped, say=say),
         )
 
@@ -295,27 +300,31 @@ class Releases(Hostings):
         )
 
     def _subject(self, model: "ModelVersion") -> "Json":
-        from finetune.measuring import Address
+        from finetune.measuring import asked
 
         if "path" in model.artifact:
             return {"kind": "adapter", "name": model.ref, "path": str(self._folder(model))}
-        at = self._upstream(model)
-        if at.api_base is None and at.kind != "openai":
-            what, why = f"{model.ref} cannot be measured at {model.provider}", "it does not speak OpenAI's protocol"
-            fix = f"ask a gateway that does: `ft eval {model.ref} --at URL`"
-            raise EvaluationError(Problem(code="E837", what=what, why=why, fix=fix))
-        url = at.api_base or "https://api.openai.com/v1"
-        return Address(url=url, model=at.model, key_env=at.key_env).subject(model.ref)
+        return asked(self._upstream(model), model.ref, model)
+
+    def _base(self, model: "ModelVersion", sure: bool) -> "Json":
+        """How the base of a hosted version is asked. See `Measurer`."""
+        if there := self._base_of(model, sure):
+            return there
+        # Where the tuned one answers by itself, its base does too, by its own name.
+        return {**self._subject(model), "name": model.base_model, "model": model.base_model}
 
 
 def evaluation_parts(cache: Path) -> "EvaluationParts":
     """What an evaluation process is joined from (`python -m finetune.evaluation --parts`). Imports torch."""
-    from finetune.evaluation.local import Encoded
-    from finetune.evaluation.local import Parts as EvaluationParts
-    from finetune.serving.engine import Engine
-    from finetune.training import bases
-    from finetune.training.examples import IGNORED, ChatEncoder
-    from finetune.training.template import UnplacedRow
+    from finetune.process import importing
+
+    with importing():
+        from finetune.evaluation.local import Encoded
+        from finetune.evaluation.local import Parts as EvaluationParts
+        from finetune.serving.engine import Engine
+        from finetune.training import bases
+        from finetune.training.examples import IGNORED, ChatEncoder
+        from finetune.training.template import UnplacedRow
 
     def load(base_model: str, report: Callable[[str], None]) -> Any:
         return bases.load(base_model, cache=cache, report=report)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.cli import exits
+from finetune.cli import catalogue, exits
 from finetune.jobs import Job
 from tests.cli.desk import Desk
 
@@ -129,6 +129,46 @@ def test_a_name_that_nothing_has(desk: Desk) -> None:
     assert "did you mean gpt-4.1-mini" in ran.err
 
 
+def test_what_many_targets_have_is_meant_once(desk: Desk) -> None:
+    ran = desk.call("catalogue", "show", "gpt-4o-min")
+    near = ran.err.partition("did you mean ")[2].partition("?")[0].split(" or ")
+    assert "gpt-4o-mini" in near
+    assert len(near) == len(set(near))
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_not_all_of_them(desk: Desk, name: str) -> None:
+    ran = desk.call("catalogue", "show", name)
+    assert (ran.code_and_fault, ran.out) == ((exits.USAGE, "E901"), "")
+
+
+@pytest.mark.parametrize(("name", "says"), [("opnai", "did you mean openai"), ("nosuch", "write them too")])
+def test_a_sheet_of_a_provider_that_there_is_not(desk: Desk, ours: Path, name: str, says: str) -> None:
+    ours.write_text(f"provider: {name}\ntitle: Mine\n")
+    ran = desk.call("catalogue", "show")
+    assert ran.code_and_fault == (1, "E391")
+    assert f"{ours}:1: error E391: no sheet of a provider '{name}' ships with ft" in ran.err
+    assert "this one lacks version, sources\n" in ran.err
+    assert says in ran.err
+
+
+def test_doctor_looks_at_the_catalogue(desk: Desk, ours: Path) -> None:
+    def looked() -> dict[str, str]:
+        (check,) = [each for each in desk.call("doctor", "--json").json if each["name"] == "catalogue"]
+        return {str(key): str(value) for key, value in check.items()}
+
+    assert (looked()["verdict"], str(ours) in looked()["said"]) == ("ok", True)
+    ours.write_text("provider: openai\ncolour: red\nsize: 3\n")
+    broken = looked()
+    assert broken["verdict"] == "broken"
+    assert broken["said"].startswith(f"{ours}:2: E391 `colour` is not known: ")
+    assert broken["said"].endswith(" (and 1 more)")
+    assert broken["fix"]
+    assert desk.call("doctor").code == exits.FAILED
+    ours.unlink()
+    assert "E390" in looked()["said"]
+
+
 def test_scores_are_imported_listed_and_asked_for(desk: Desk) -> None:
     assert "no scores yet" in desk.call("catalogue", "scores").err
     assert desk.call("catalogue", "scores", "--json").json == []
@@ -181,7 +221,8 @@ def test_expiring_tells_what_ends_and_what_to_do(desk: Desk, ours: Path) -> None
         [days(30), "30", "days", "recipe", "bot", "ours/our-model"],
         [days(30), "30", "days", "version", "bot@v1", "ours/our-model"],
     ]
-    assert "bot, bot@v1: `ft plan RECIPE --set provider=auto`" in ran.out
+    assert "bot: `ft plan RECIPE --set provider=auto`" in ran.out
+    assert "bot@v1: `ft retarget NAME@vN --to TARGET`" in ran.out
     assert "base_model: maker/our-model" in ran.out
     found = desk.call("expiring", "--within", "5w", "--json").json
     assert [(each["kind"], each["ends"], each["days"]) for each in found] == [
@@ -194,6 +235,16 @@ def test_expiring_tells_what_ends_and_what_to_do(desk: Desk, ours: Path) -> None
 
 
 @pytest.mark.usefixtures("ours")
+def test_of_what_no_day_is_known_that_is_said(desk: Desk) -> None:
+    job_id = desk.submit()
+    with desk.world() as world:
+        old = replace(world.jobs.get(job_id), name="old", provider="theirs")
+        world.models.add_model(replace(old, artifact={"model": "ft:there"}), world.clock.now())
+    assert "of old@v1 the catalogue has no last day" in desk.call("expiring").err
+    assert catalogue.some([f"a@v{number}" for number in range(1, 8)]) == "a@v1, a@v2, a@v3, a@v4, a@v5 and 2 more"
+
+
+@pytest.mark.usefixtures("ours")
 def test_what_a_stand_in_has_trained_does_not_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = desk.submit()
     with desk.world() as world:
@@ -203,6 +254,8 @@ def test_what_a_stand_in_has_trained_does_not_end(desk: Desk, monkeypatch: pytes
     assert desk.call("expiring", "--json").json == []
 
 
-@pytest.mark.parametrize("within", ["soon", "-1d", "3", "1.5d", "999999d"])
+@pytest.mark.parametrize("within", ["soon", "-1d", "3", "1.5d", "999999d", "99999999999d"])
 def test_a_time_that_is_none(desk: Desk, within: str) -> None:
-    assert desk.call("expiring", "--within", within).code_and_fault == (exits.USAGE, "E901")
+    ran = desk.call("expiring", "--within", within)
+    assert ran.code_and_fault == (exits.USAGE, "E901")
+    assert "a number of days or weeks, 99999 at most" in ran.err

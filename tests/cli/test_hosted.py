@@ -126,7 +126,7 @@ def test_in_a_sandbox_no_other_api_gets_a_job(hosted: Desk, monkeypatch: pytest.
 
 
 def test_a_rehearsal_is_as_strict_about_models_as_the_real_thing(hosted: Desk) -> None:
-    ran = hosted.run("submit", "recipe.yaml", "--sandbox", "--set", "base_model=gpt-5")
+    ran = hosted.run("submit", "recipe.yaml", "--sandbox", "--set", "base_model=gpt-9")
     assert (ran.code, ran.codes) == (6, ["E306"])
 
 
@@ -175,7 +175,7 @@ def test_a_limit_on_an_unknown_cost_is_refused_unless_that_is_accepted(
     for name in ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "FT_VERTEX_BUCKET"):
         monkeypatch.setenv(name, "us-central1")
     monkeypatch.setenv("CLOUDSDK_AUTH_ACCESS_TOKEN", "x")
-    target = ("--set", "provider=vertex", "--set", "base_model=gemini-3.5-flash")
+    target = ("--set", "provider=vertex", "--set", "base_model=gemini-3.5-flash-lite")
     assert not [price for price in load().provider("vertex").prices]  # type: ignore[union-attr]
     ran = hosted.call("submit", "recipe.yaml", *target, "--set", "limits.max_cost=5 USD")
     assert ran.code == 7
@@ -221,7 +221,8 @@ def test_mistral_is_over_and_says_what_to_train_instead(hosted: Desk) -> None:
 @pytest.mark.parametrize(
     ("override", "code"),
     [
-        ("base_model=gpt-5", "E306"),
+        ("base_model=gpt-9", "E306"),
+        ("base_model=gpt-5", "E308"),
         ("base_model=gpt-4.1-nano", "E307"),
         ("training.epochs=51", "E414"),
         ("training.learning_rate=0.001", "E301"),

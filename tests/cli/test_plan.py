@@ -73,7 +73,9 @@ def test_what_cannot_be_imported_is_told(desk: Desk) -> None:
     assert desk.call("import", "mistral").code_and_fault == (2, "E901")
     assert desk.call("import", "nobody").code_and_fault == (5, "E708")
     (desk.folder / "jobs.json").write_text("[3]")
-    assert desk.call("import", "openai", "--from", "jobs.json").code_and_fault == (1, "E416")
+    assert desk.call("import", "openai", "--from", "jobs.json").code_and_fault == (2, "E416")
+    (desk.folder / "jobs.json").write_text("")
+    assert desk.call("import", "openai", "--from", "jobs.json").code_and_fault == (2, "E416")
     assert desk.call("import", "openai", "--from", "nowhere.json").code_and_fault == (2, "E901")
     assert desk.call("import", "openai", "--from", ".").code_and_fault == (2, "E901")
     assert desk.call("import", "openai").code == 9, "there is no key"
@@ -204,6 +206,35 @@ def test_an_export_is_taken_in_without_a_key_and_trained_elsewhere(desk: Desk, t
     assert desk.call("retarget", "helper@v1", "--to", "vertex").code_and_fault == (6, "E306")
     assert desk.call("retarget", "helper@v1", "--to", "nobody").code_and_fault == (5, "E708")
     assert desk.call("retarget", "helper@v9", "--to", "local").code == 5
+
+
+def test_a_recipe_can_be_written_to_stdout(desk: Desk, training: Path) -> None:
+    desk.call(*EXPORT, "--files", "training")
+    before = sorted(desk.folder.iterdir())
+    wrote = desk.call(*BUILT_IN, "--output", "-")
+    assert wrote.code == 0, wrote.err
+    assert sorted(desk.folder.iterdir()) == before
+    assert yaml.safe_load(wrote.out)["base_model"] == "builtin:tiny-llama"
+    assert desk.call(*BUILT_IN, "--output", "-", "--json").json["recipe"] == yaml.safe_load(wrote.out)
+    (desk.folder / "new.yaml").write_text(wrote.out)
+    assert desk.call("validate", "new.yaml").code == 0
+
+
+def test_who_retargets_twice_is_told_what_this_command_has(desk: Desk, training: Path) -> None:
+    desk.call(*EXPORT, "--files", "training")
+    assert desk.call(*BUILT_IN, "-y").code == 0
+    again = desk.call(*BUILT_IN, "-y")
+    assert "is the same recipe, data and target (queued); `--output FILE`, then `ft submit FILE --force`" in again.err
+
+
+def test_a_provider_that_has_ended_is_said_to_have(desk: Desk, training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.call(*EXPORT, "--files", "training")
+    ended = desk.call("retarget", "helper@v1", "--to", "mistral")
+    assert ended.code_and_fault == (6, "E307")
+    assert "Mistral" in ended.err
+    assert "ended" in ended.err
+    monkeypatch.setenv("FT_SANDBOX", "mistral")
+    assert desk.call("retarget", "helper@v1", "--to", "mistral").code_and_fault == (6, "E306"), "a stand-in trains on"
 
 
 def test_costs_without_a_job(desk: Desk) -> None:

@@ -1,14 +1,18 @@
 """Migrations run forward on a database that is in use, from every schema there has been."""
 
+import os
+import sqlite3
+from contextlib import closing
+
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, insert
 
 from finetune.jobs import JobState
-from finetune.store import Database, SqlJobs
+from finetune.store import Database, SqlJobs, fresh
 from finetune.store.database import REVISION
-from finetune.store.migrate import config
+from finetune.store.migrate import config, upgrade
 from tests.support.jobs import RECIPE, World, sqlite
 
 COUNT = 50
@@ -67,6 +71,27 @@ def populate(url, revision, now):
 def test_a_database_of_the_newest_schema_needs_no_migration():
     """Else each start loads what migrates, and a database of the revision named there stays as it is."""
     assert ScriptDirectory.from_config(config()).get_current_head() == REVISION
+
+
+def dumped(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return fresh.dump(connection)
+
+
+def test_a_new_file_is_as_all_migrations_make_it(tmp_path):
+    """`REGENERATE_GOLDEN=1 pytest tests/contract/test_migrations.py` writes fresh.sql anew after another migration."""
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    upgrade(migrated.write, postgres=False)
+    migrated.close()
+    made = dumped(tmp_path / "migrated.db")
+    if os.environ.get("REGENERATE_GOLDEN"):
+        fresh.FILE.write_text(made)
+    empty = Database(f"sqlite:///{tmp_path / 'new.db'}")
+    with empty.write() as connection:
+        assert fresh.create(connection)
+        assert not fresh.create(connection), "it is not empty any more"
+    empty.close()
+    assert dumped(tmp_path / "new.db") == made == fresh.FILE.read_text()
 
 
 @pytest.mark.parametrize("revision", sorted(each.revision for each in REVISIONS if each.revision != REVISION))

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch.profiler import ProfilerActivity, profile
 
-from finetune.training import adapter
+from finetune.training import adapter, bases
 from finetune.training.batches import MicroBatch
 from finetune.training.examples import Example
 from finetune.training.objectives import Likelihood
@@ -31,7 +31,7 @@ def build(family: str, sizes: dict[str, Any], dtype: torch.dtype) -> Any:
     """A model with random weights."""
     torch.manual_seed(3)
     config = getattr(transformers, f"{family}Config")(**sizes)
-    return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return bases.model_class(config).from_config(config, dtype=dtype)
 
 
 def with_lora(model: Any, lora: Lora = LORA) -> Any:

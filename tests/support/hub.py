@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: what `datasets` asks of it to stream a data set, and nothing else."""
+"""A stand-in for the Hugging Face hub: what `datasets` asks of it to stream a data set, and files of models."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ _INFO = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revisio
 _AUTH = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)/auth-check")
 _PATHS = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<revision>[^/]+)")
 _TREE = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?:/(?P<path>.*))?")
-_FILE = re.compile(r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+_FILE = re.compile(r"(?:/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -138,7 +138,7 @@ class Hub:
     """Answers on a free port of this machine as long as the block lasts."""
 
     def __init__(self, repositories: Mapping[str, Mapping[str, bytes]]) -> None:
-        """`repositories`: the files of each data set by their paths."""
+        """`repositories`: the files of each data set, or model, by their paths."""
         self.repositories = repositories
         #: Of a repository, or of one request (`GET /datasets/...`): the status it answers with.
         self.failing: dict[str, int] = {}

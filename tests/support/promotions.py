@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from finetune.bench import Bench
 from finetune.deployments import Deployment
 from finetune.errors import EvaluationError, GatewayError, Problem
 from finetune.placing import Describe, Places, Sync
-from finetune.promoter import Bench, Promoter, Ways
+from finetune.promoter import Promoter, Ways
 from finetune.registry import Registry
 from finetune.releasing import Releasing
 from finetune.seats import AllTaken
@@ -78,6 +79,8 @@ class Stage:
         self.places = Places(self.models, self.promotions, self.gateway, describe, self.clock, host=host)
         self.sync = Sync(self.models, self.promotions, self.places)
         self.verdict, self.reports, self.measured = Said(True), [], []
+        #: What is asked before a deployment, and what the next looks find to stand against it (None: nothing).
+        self.foreseen, self.against = [], []
         #: Whether trainings have all cards.
         self.taken = False
         self.promoter = self.another("w1")
@@ -101,7 +104,7 @@ class Stage:
         self.clock.sleep(1)
 
     def another(self, owner: str) -> Promoter:
-        bench = Bench(measure=self._measure, decide=lambda gate, reports: self.verdict)
+        bench = Bench(measure=self._measure, decide=lambda gate, reports: self.verdict, foresee=self._foresee)
         ways = Ways(owner=owner)
         return Promoter(self.models, self.promotions, self.places, self.clock, bench=bench, ways=ways)
 
@@ -119,6 +122,12 @@ class Stage:
         for report in self.reports:
             self.models.add_report(model.name, model.version, report, self.clock.now())
         return self.reports
+
+    def _foresee(self, model: ModelVersion, gate: Any) -> None:
+        self.foreseen.append((model.ref, gate))
+        error = self.against.pop(0) if self.against else None
+        if error is not None:
+            raise error
 
     def begin(self, version: int, **more: Any) -> Promotion:
         now = self.clock.now()

@@ -127,3 +127,9 @@ class Page(BaseModel):
         more = begin + size < len(rows)
         token = {"nextPageToken": str(begin + size)} if more else {}
         return {key: rows[begin : begin + size], **token, "totalSize": len(rows)}
+
+
+class ModelsPage(Page):
+    """The query of a list of models, with the one filter that the vendor's pages show."""
+
+    filter: Literal["", "supports_serverless=true"] = ""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Faults
-from finetune.sandbox.fireworks.bodies import CreateDpo, CreateSft, Empty, Id, Page, Training
+from finetune.sandbox.fireworks.bodies import CreateDpo, CreateSft, Empty, Id, ModelsPage, Page, Training
 from finetune.sandbox.fireworks.chat import ChatIn, completion, refusal
 from finetune.sandbox.fireworks.datasets import WISHES, Dataset, Datasets
 from finetune.sandbox.fireworks.deployments import Deployments
@@ -39,7 +39,9 @@ _KINDS: Final[Mapping[str, tuple[type[CreateSft] | type[CreateDpo], str, str]]] 
 }
 _KEPT: Final = 10_000
 #: Operations that have parameters.
-_ASKED: Final = frozenset({"create", "list", "list_datasets", "deploy", "deployments", "undeploy"})
+_ASKED: Final = frozenset({"create", "list", "list_datasets", "deploy", "deployments", "undeploy", "models"})
+#: Those that look at what the vendor itself has, too.
+_LIBRARY: Final = frozenset({"retrieve_model", "models"})
 
 _Handler = Callable[[Request, Any, float], Reply]
 
@@ -61,6 +63,8 @@ class FireworksSandbox(Sandbox):
         self.signed = Signed(self._now)
         self.datasets = Datasets(ACCOUNT, self.signed, checking_s=self.timing.checking_s)
         self.deployments = Deployments(ACCOUNT, self._is_model, self._now)
+        #: Bases that are served to all: they answer without a deployment.
+        self.serverless = set(BASES)
         #: Operation and path of the newest requests.
         self.requests: deque[tuple[str, str]] = deque(maxlen=_KEPT)
         #: By whole name, in the order of their creation.
@@ -84,6 +88,7 @@ class FireworksSandbox(Sandbox):
             ("DELETE", dataset, "delete_dataset", self.datasets.delete),
             ("POST", f"{dataset}:getUploadEndpoint", "upload_endpoint", self.datasets.endpoint),
             ("POST", f"{dataset}:validateUpload", "validate", self.datasets.validate),
+            ("GET", f"{account}/models", "models", self._models),
             ("GET", model, "retrieve_model", self._model),
             ("GET", f"{model}:getDownloadEndpoint", "download_endpoint", self._weights),
             *self._hosting(f"{account}/deployments"),
@@ -148,7 +153,7 @@ class FireworksSandbox(Sandbox):
         def handle(request: Request) -> Reply:
             self.requests.append((operation, request.path))
             account = request.parts["account"]
-            if account != ACCOUNT and not (operation == "retrieve_model" and account == "fireworks"):
+            if account != ACCOUNT and not (operation in _LIBRARY and account == "fireworks"):
                 raise refuse("PERMISSION_DENIED", f"no access to accounts/{account}")
             if request.query and operation not in _ASKED:
                 raise refuse("INVALID_ARGUMENT", f"unknown query parameter {next(iter(request.query))}")
@@ -260,13 +265,23 @@ class FireworksSandbox(Sandbox):
         name = f"accounts/{request.parts['account']}/models/{request.parts['model']}"
         told: dict[str, Any]
         if name in BASES:
-            told = {"name": name, "kind": "HF_BASE_MODEL", "state": "READY", "huggingFaceUrl": BASES[name]}
-            return Reply(body={**told, "public": True, "supportsLora": True})
+            return Reply(body=self._base(name))
         job = self._trained(request, now)
         peft = {"baseModel": job.training.baseModel, "r": job.training.loraRank or RANK, "targetModules": ["q_proj"]}
         told = {"name": name, "kind": "HF_PEFT_ADDON", "state": "READY", "status": {"code": "OK", "message": ""}}
         made = moment(job.timeline(now)[-1][0])
         return Reply(body={**told, "createTime": made, "peftDetails": peft, "fineTuningJob": job.name, "public": False})
+
+    def _models(self, request: Request, body: Any, now: float) -> Reply:
+        """Of the vendor's library; those of the account are not listed here."""
+        page: ModelsPage = checked(ModelsPage, {name: values[-1] for name, values in request.query.items()})
+        names = sorted(BASES) if request.parts["account"] == "fireworks" else []
+        rows = [self._base(name) for name in names if not page.filter or name in self.serverless]
+        return Reply(body=page.of(rows, "models"))
+
+    def _base(self, name: str) -> dict[str, Any]:
+        told = {"name": name, "kind": "HF_BASE_MODEL", "state": "READY", "huggingFaceUrl": BASES[name]}
+        return {**told, "public": True, "supportsLora": True, "supportsServerless": name in self.serverless}
 
     def _weights(self, request: Request, body: Any, now: float) -> Reply:
         job = self._trained(request, now)
@@ -288,14 +303,14 @@ class FireworksSandbox(Sandbox):
         return name in BASES or any(job.model == name and _has_trained(job, self._now()) for job in self._jobs.values())
 
     def _chat(self, request: Request) -> Reply:
-        """Bases answer without a deployment, as those that are served to all do."""
+        """Those bases answer without a deployment that are served to all (`serverless`)."""
         self.requests.append(("chat", request.path))
         try:
             asked = ChatIn.model_validate_json(request.body)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise refusal(400, "INVALID_ARGUMENT", f"{first['loc']}: {first['msg']}") from None
-        model = asked.model if asked.model in BASES else self.deployments.answering(asked.model)
+        model = asked.model if asked.model in self.serverless else self.deployments.answering(asked.model)
         if model is None:
             raise refusal(404, "NOT_FOUND", "Model not found, inaccessible, and/or not deployed")
         return completion(f"chatcmpl-{uuid.uuid4().hex}", self._now(), asked, model)

@@ -20,6 +20,14 @@ class Entry(Body):
     weight: Annotated[float, Field(ge=0)]
 
 
+class EndpointsV1Query(NoQuery):
+    """Of the old list of endpoints."""
+
+    type: Literal["dedicated", "serverless"] | None = None
+    usage_type: Literal["on-demand", "reserved"] | None = None
+    mine: Literal["true", "false"] | None = None
+
+
 class EndpointIn(Body):
     """A new endpoint."""
 

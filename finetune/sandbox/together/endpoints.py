@@ -2,7 +2,8 @@
 
 A deployment starts for a while, answers once calls are routed to it, and is billed while its replica is ready. It can
 be deleted when it has stopped and has no share of the calls. Bases answer by their own names, which is more than the
-vendor's do: many of those want an endpoint too (`serverless` says which are asked without).
+vendor's do: many of those want an endpoint too (`serverless` says which are asked without, here and in the old list of
+endpoints, which is what is left of it).
 """
 
 import uuid
@@ -98,6 +99,7 @@ class Endpoints:
         return [
             ("GET", "/v1/whoami", "whoami", self._whoami, NoQuery),
             ("POST", "/v1/endpoints", "endpoints_v1", self._retired, NoQuery),
+            ("GET", "/v1/endpoints", "serverless", self._served, bodies.EndpointsV1Query),
             ("POST", "/v1/chat/completions", "chat", self._chat, NoQuery),
             ("GET", "/v2/public/inference-instance-types", "hardware", self._hardware, bodies.PageQuery),
             ("GET", "/v2/projects/{project}/configs", "configs", self._configs, bodies.ConfigsQuery),
@@ -147,6 +149,18 @@ class Endpoints:
 
     def _retired(self, request: Request) -> Reply:
         raise refuse(403, "Creating v1 endpoints is no longer available.", code="endpoints_v1_create_access_disabled")
+
+    def _served(self, request: Request) -> Reply:
+        """The old list: nobody has an endpoint of that kind, and what is served to all counts as one."""
+        names = () if request.one("type") == "dedicated" or request.one("mine") == "true" else sorted(self.serverless)
+        told = {"object": "endpoint", "type": "serverless", "owner": "together", "state": "STARTED"}
+        made = {**told, "created_at": _iso(0.0)}
+        return Reply(
+            body={
+                "object": "list",
+                "data": [{**made, "id": f"endpoint-{name}", "name": name, "model": name} for name in names],
+            }
+        )
 
     def _hardware(self, request: Request) -> Reply:
         return Reply(body={"data": [_instance(name, cents) for name, cents in self.cents.items()]})

@@ -1,6 +1,7 @@
 """Hosted versions from a recipe to callers: `ft` and its workers are processes, the APIs and the proxy stand-ins."""
 
 import json
+import re
 import shlex
 from collections import deque
 from collections.abc import Iterator
@@ -82,8 +83,12 @@ class Market:
 
     def released(self, *, code: int = 0) -> str:
         """Submit the recipe and wait until its version has the calls, or `ft wait` ends with another code; stderr."""
-        _, job, _ = self.ft("submit", "recipe.yaml", "--follow", "-q", "-y")
-        return self.ft("wait", job.strip(), "--for", "live", "--timeout", "60", code=code)[2]
+        return self.ft("wait", self.submitted()[0], "--for", "live", "--timeout", "60", code=code)[2]
+
+    def submitted(self) -> tuple[str, str]:
+        """Submit the recipe and wait for its training: the job, and stderr."""
+        _, job, said = self.ft("submit", "recipe.yaml", "--follow", "-q", "-y")
+        return job.strip(), said
 
     def ft(self, *args: str, code: int = 0) -> tuple[int, str, str]:
         """A command that has to end with this code: code, stdout, stderr."""
@@ -91,9 +96,9 @@ class Market:
         assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.returncode, done.stdout, done.stderr
 
-    def card(self) -> dict[str, Any]:
-        """What `ft models show` knows of the first version."""
-        found: dict[str, Any] = json.loads(self.ft("models", "show", "bot@v1", "--json")[1])
+    def card(self, ref: str = "bot@v1") -> dict[str, Any]:
+        """What `ft models show` knows of the version."""
+        found: dict[str, Any] = json.loads(self.ft("models", "show", ref, "--json")[1])
         return found
 
     def evaluated(self) -> dict[str, Any]:
@@ -129,13 +134,13 @@ def at(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("market", [name], indirect=True)
 
 
-def is_live(market: Market) -> dict[str, Any]:
-    """Assert that the version has the calls, by proof; its promotion."""
-    card = market.card()
-    (promotion,) = card["promotions"]
+def is_live(market: Market, ref: str = "bot@v1", against: str = "golden answers") -> dict[str, Any]:
+    """Assert that the version has the calls, by proof; its newest promotion."""
+    card = market.card(ref)
+    promotion = card["promotions"][0]
     assert (card["status"], promotion["state"]) == ("live", "live"), promotion
     evidence = promotion["evidence"]["litellm-api"]
-    assert evidence["against"] == "golden answers"
+    assert evidence["against"] == against
     assert {answer["said"] for answer in evidence["answers"]} == {answer["tuned"] for answer in evidence["answers"]}
     model = card["artifact"]["model"]
     assert TUNED[market.name] in model
@@ -192,7 +197,9 @@ def test_without_a_gate_a_version_is_measured_for_its_proof(market: Market) -> N
 def test_where_models_are_deployed_first_the_base_must_be_too(market: Market) -> None:
     deployments = market.api.deployments
     deployments.looks = 0
-    base = Deployed(name="gpt-4.1-mini", model="gpt-4.1-mini", body={"properties": {}, "sku": {}}, since=0.0)
+    model = {"name": "gpt-4.1-mini", "version": "2025-04-14"}
+    body = {"properties": {"model": model}, "sku": {}}
+    base = Deployed(name="plain", model="gpt-4.1-mini", body=body, since=0.0)
     deployments.book.append(base)
     market.write(TUNED["azure"], GATE + REGISTER.replace("]}", "], max_hosting: 2 USD}"))
     market.released()
@@ -201,10 +208,9 @@ def test_where_models_are_deployed_first_the_base_must_be_too(market: Market) ->
 
     base.until = market.api.now()
     _, _, said = market.ft("eval", "bot@v1", code=1)
-    assert "E854" in said
-    assert "gpt-4.1-mini at http" in said
-    assert "The API deployment for this resource does not exist." in said
-    assert "deploy it under this name" in said
+    assert "E861" in said
+    assert "gpt-4.1-mini answers nowhere at azure" in said
+    assert "deploy gpt-4.1-mini in the Foundry portal" in said
 
 
 @at("fireworks")
@@ -260,6 +266,62 @@ def test_a_together_version_is_deployed_with_consent_and_ends_with_its_version(m
     assert endpoints.costing() == ["ft"]
     market.ft("models", "retire", "bot@v1", "-y")
     assert (endpoints.costing(), endpoints.there()) == ([], [])
+
+
+class Hosting:
+    """The hosting of Fireworks or Together, whatever its stand-in is made of."""
+
+    def __init__(self, market: Market) -> None:
+        self._made = market.api.deployments if market.name == "fireworks" else market.api.endpoints
+        self._served = market.api.serverless if market.name == "fireworks" else self._made.serverless
+        if market.name == "fireworks":
+            self._made.looks = 0
+        else:
+            self._made.starting_s = self._made.stopping_s = 0.0
+        self._base = BASES[market.name]
+
+    def serve(self, on: bool) -> None:
+        """Whether the base answers untuned."""
+        (self._served.add if on else self._served.discard)(self._base)
+
+    @property
+    def costing(self) -> int:
+        """How many are there."""
+        return len(self._made.there())
+
+    @property
+    def ever(self) -> int:
+        """How many there ever were."""
+        return len(self._made.book)
+
+
+PAID = REGISTER.replace("]}", "], max_hosting: 8 USD}")
+
+
+@pytest.mark.parametrize("market", ["fireworks", "together"], indirect=True)
+def test_where_the_base_answers_nowhere_nothing_is_deployed_that_cannot_be_measured(market: Market) -> None:
+    hosting, base = Hosting(market), BASES[market.name]
+    market.write(TUNED[market.name], GATE + PAID)
+    market.released()
+    first = market.says()
+
+    # The base goes. A newer version is not deployed, and callers go on as they were.
+    hosting.serve(False)
+    chats = market.chats
+    market.write(TUNED[market.name], GATE + PAID + "training: {epochs: 2}\n")
+    job, said = market.submitted()
+    assert re.search(rf"recipe.yaml:7:\d+: warning E861: {base} answers nowhere", said), "before it is paid for"
+    assert "E861" in market.ft("wait", job, "--for", "live", "--timeout", "60", code=1)[2]
+    assert (hosting.costing, hosting.ever, market.chats - chats) == (1, 1, 0)
+    assert (len(market.proxy.rows), market.says()) == (1, first)
+
+    # Over the version that callers have, no base is needed, for the gate or for the proof.
+    market.write(TUNED[market.name], GATE.replace("0.5", "0, over: production") + PAID + "training: {epochs: 1}\n")
+    job, said = market.submitted()
+    assert "E861" not in said
+    market.ft("wait", job, "--for", "live", "--timeout", "60")
+    promotion = is_live(market, "bot@v3", "golden answers and another version's")
+    assert {each["base"] for each in promotion["evidence"]["litellm-api"]["answers"]} == {None}
 
 
 def test_what_users_try_without_a_key_comes_to_callers_too(tmp_path: Path) -> None:

@@ -61,6 +61,33 @@ def test_an_end_that_is_only_promised_not_to_be_earlier_refuses_nobody() -> None
     assert codes(made) == [("E309", "warning")]
 
 
+@pytest.mark.parametrize(
+    ("key", "on", "says", "when"),
+    [
+        ("create_until", 1, "Host takes jobs until 2027-01-06 at least", "that is in 1 days at least"),
+        (
+            "create_until",
+            0,
+            "Host may take no more jobs: it has promised to until 2027-01-06 only",
+            "that day has come",
+        ),
+        ("serve_until", 1, "models tuned from Host answer until 2027-01-06 at least", "that is in 1 days at least"),
+        ("serve_until", -1, "models tuned from Host may not answer any more", "that day has come"),
+    ],
+)
+def test_a_day_that_is_only_promised_is_told_so(key: str, on: int, says: str, when: str) -> None:
+    made = sheet(dates={key: day("2027-01-06", at_least=True)})
+    (found,) = against(made, "sft", "m", date(2027, 1, 6) - timedelta(days=on))
+    assert found.what.startswith(says)
+    assert found.why.startswith(when)
+
+
+def test_a_day_that_is_certain_is_told_so() -> None:
+    made = sheet(dates={"create_until": day("2027-01-06"), "serve_until": day("2027-01-08")})
+    told = [each.what for each in against(made, "sft", "m", date(2027, 1, 5))]
+    assert told == ["Host takes no more jobs from 2027-01-06 on", "models tuned from Host answer until 2027-01-08"]
+
+
 @pytest.mark.parametrize(("left", "warned"), [(NEAR, True), (NEAR + timedelta(days=1), False)])
 def test_what_ends_soon_is_warned_about(left: timedelta, warned: bool) -> None:
     made = sheet(dates={"create_until": day((TODAY + left).isoformat())})

@@ -146,8 +146,10 @@ def test_a_provider_without_a_sheet_gets_one_and_a_file_may_be_called_anything(t
 
 
 def test_a_new_one_must_be_whole(tmp_path: Path) -> None:
-    found = faults(tmp_path, "provider: bravo\ntitle: Bravo\n")
-    assert {(each.code, each.field) for each in found} == {("E391", "version"), ("E391", "sources")}
+    (found,) = faults(tmp_path, "provider: bravo\ntitle: Bravo\n")
+    assert (found.code, found.field) == ("E391", "provider")
+    assert found.what.endswith("lacks version, sources")
+    assert "version, sources" in found.fix
 
 
 @pytest.mark.parametrize(
@@ -233,3 +235,19 @@ def test_whatever_is_laid_over_it_is_merged_or_told_at_a_line(tmp_path_factory, 
         for each in error.problems:
             assert re.search(r"mine/own-0\.yaml$", each.file or "")
             assert each.line is None or each.line <= text.count("\n") + 1
+
+
+def test_a_sheet_without_another_below_it_says_what_it_lacks_and_whose_it_may_be(tmp_path: Path) -> None:
+    lacking, wrong = faults(tmp_path, "provider: acmee\nversion: 1\ncolour: red\n")
+    assert (lacking.code, lacking.line, lacking.field, lacking.value) == ("E391", 1, "provider", "acmee")
+    assert lacking.what.endswith("ships with ft, and this one lacks title, sources")
+    assert lacking.fix.startswith("did you mean acme?")
+    assert (wrong.field, wrong.line) == ("colour", 3)
+    (other,) = faults(tmp_path, "provider: quite-another\n" + MINE.partition("\n")[2])
+    assert other.what.endswith("lacks version, title")
+    assert "did you mean" not in other.fix
+    assert "version, title" in other.fix
+
+
+def test_a_whole_sheet_is_a_provider_however_near_its_name(tmp_path: Path) -> None:
+    assert sheet(tmp_path, SHEET.replace("provider: acme", "provider: acmee"), "acmee").title == "Acme"

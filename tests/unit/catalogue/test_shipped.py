@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from finetune.catalogue import METHODS, Catalogue, DataRules, Layout, ProviderSheet, load
+from finetune.catalogue.eligible import against
 from finetune.catalogue.reading import SHIPPED
 from finetune.catalogue.sheets import LIMITS, Limits, Model, claims
+from finetune.catalogue.weights import called
 from tests.unit.catalogue import drawing
 from tests.unit.docs.drawing import put
 
@@ -181,6 +183,65 @@ def test_what_targets_are_known_to_take(catalogue: Catalogue) -> None:
     assert qwen is not None
     assert (qwen.max_row_tokens, qwen.images, qwen.weights, qwen.max_answer_messages) == (49_152, True, False, 1)
     assert sheet(catalogue, "mistral").rules("dpo") is None
+
+
+def test_open_models_at_vertex_have_their_own_limits_and_not_those_of_gemini(catalogue: Catalogue) -> None:
+    """Google's table of 2026-09-25: 8,192 tokens and text alone, with three exceptions."""
+    vertex = sheet(catalogue, "vertex")
+    named = [model.name for model in vertex.models if "/" in model.name]
+    rules = {name: vertex.rules("sft", name) for name in named}
+    assert len(named) == 23
+    lengths = {name: each.max_row_tokens for name, each in rules.items() if each and each.max_row_tokens != 8_192}
+    assert lengths == {
+        "qwen/qwen3-6@qwen3.6-27b": 12_288,
+        "qwen/qwen3-6@qwen3.6-35b-a3b": 12_288,
+        "meta/llama4@llama-4-scout-17b-16e-instruct": 2_048,
+    }
+    assert [name for name, each in rules.items() if each and each.images] == [
+        "meta/llama4@llama-4-scout-17b-16e-instruct"
+    ]
+    assert not any(each is None or each.audio or each.video or each.files for each in rules.values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["claude-sonnet-5", "gemini-3.8-flash", "gpt-5", "gpt-6-luna", "gpt-3.5-turbo", "o3-mini", "deepseek-chat"],
+)
+def test_a_name_of_an_api_alone_is_never_taken_for_weights_to_be_had(catalogue: Catalogue, name: str) -> None:
+    assert called(catalogue, "local", name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("gpt-oss-20b", "openai/gpt-oss-20b"),
+        ("Llama-3.3-70B-Instruct", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("accounts/fireworks/models/qwen3p5-9b", "Qwen/Qwen3.5-9B"),
+        ("qwen/qwen3@qwen3-8b", "Qwen/Qwen3-8B"),
+        ("command-a-plus-05-2026", "CohereLabs/command-a-plus-05-2026-bf16"),
+        ("some/weights-of-their-own", "some/weights-of-their-own"),
+    ],
+)
+def test_names_of_weights_that_are_given_away_are_found_on_the_hub(
+    catalogue: Catalogue, name: str, weights: str
+) -> None:
+    assert called(catalogue, "local", name) == weights
+
+
+def test_weights_are_found_under_the_names_of_all_who_tune_them(catalogue: Catalogue) -> None:
+    there = {name: called(catalogue, name, "Qwen/Qwen3.5-9B") for name in TRAINERS}
+    assert {name: each for name, each in there.items() if each} == {
+        "fireworks": "accounts/fireworks/models/qwen3p5-9b",
+        "local": "Qwen/Qwen3.5-9B",
+        "together": "Qwen/Qwen3.5-9B",
+        "vertex": "qwen/qwen3-5@qwen3.5-9b",
+    }
+
+
+def test_a_model_that_fireworks_has_since_its_list_is_not_refused(catalogue: Catalogue) -> None:
+    fireworks = sheet(catalogue, "fireworks")
+    assert against(fireworks, "sft", "accounts/fireworks/models/of-tomorrow", date(2026, 11, 29)) == []
+    assert [each.code for each in against(fireworks, "sft", "of-tomorrow", date(2026, 11, 29))] == ["E306"]
 
 
 def test_the_files_go_into_the_wheel() -> None:

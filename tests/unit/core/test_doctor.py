@@ -34,7 +34,7 @@ def doctor(
         broker=lambda: broker,
         alive=lambda: [beat(name) for name in alive],
         ahead=lambda: ahead,
-        artifacts=artifacts,
+        places={"adapters": artifacts, "catalogue": lambda: "15 sheets"},
         lost=lost,
     )
     return {check.name: check for check in checks}
@@ -48,7 +48,7 @@ def well(**fields):
 
 def test_without_a_broker_there_is_nothing_to_say_of_one(tmp_path):
     checks = doctor(tmp_path)
-    assert checks.keys() == {"python", "home", "database", "broker", "workers", "adapters", "training"}
+    assert checks.keys() == {"python", "home", "database", "broker", "workers", "adapters", "catalogue", "training"}
     assert checks["broker"].said == "none: embedded, workers watch the database"
 
 

@@ -1,13 +1,16 @@
 """What a recipe asks of memory, what is said where that is too little, and how an estimate is kept."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from finetune.errors import UsageError
-from finetune.estimates import Estimate, from_row, needs, tight, to_row, work_of
-from finetune.memory import Kind, Need, read
+from finetune.estimates import Estimate, Rows, by_card, from_row, needs, tight, to_row, work_of
+from finetune.memory import Kind, Need, Unknown, read
+from finetune.memory.speed import Fleet, Load, seconds
+from finetune.placement import Device
 from finetune.settings import from_environment
 from finetune.spec import parse
 from tests.unit.memory.test_shape import LLAMA, MIXTRAL
@@ -40,6 +43,10 @@ def test_what_the_trainer_does_by_a_recipe():
     )  # fmt: skip
     assert (said.precision, said.rank, said.modules, said.dropout) == ("fp32", 4, ("q_proj",), True)
     assert (said.rows, said.at_once, said.sequences) == (4, 2, 2)
+    again = {"auto": None, "true": True, "false": False}
+    for text, expected in again.items():
+        asked = recipe(f"local: {{gradient_checkpointing: {text}}}\n")
+        assert work_of(asked, 100, cards=True).recompute is expected
 
 
 def test_each_kind_or_why_not():
@@ -62,13 +69,84 @@ def test_memory_that_is_too_little_is_told():
     small = tight(recipe(), NEED, (GB16, GB16))
     assert (small.field, "16GB" in small.what) == ("base_model", True)
     assert tight(recipe("resources: {gpus: 0}\n"), NEED, (GB16,)) is None, "on the processor"
+    # Made again it would fit, or come nearer.
+    kept = tight(recipe("local: {gradient_checkpointing: false}\n"), NEED, (GB16,))
+    assert "gradient_checkpointing: auto" in kept.fix
+    assert "gradient_checkpointing" not in small.fix
+    assert tight(recipe(), replace(NEED, again=10**8), (GB16 + 3000,)) is None
+
+
+ROWS = Rows(train=100, held_back=10, tokens=lambda: (40_000, 50_000), longest=lambda: 900)
+SPEEDS = {"fast": 1000.0, "slow": 100.0}
+FAST, SLOW, OTHER = (Device(name, name, 81_559) for name in ("fast", "slow", "other"))
+
+
+def foretold(more="", cards=(FAST,), rows=ROWS, layers=lambda: read(LLAMA)):
+    return by_card(recipe(more), layers, cards, SPEEDS.get, rows)
+
+
+def test_time_by_the_published_speed_of_a_card():
+    """What goes into the arithmetic; the arithmetic itself stands in tests/unit/memory/test_speed.py."""
+    found = foretold("training: {epochs: 2}\n")
+    work = work_of(recipe(), 900, cards=True)
+    load = Load(rows=100, held_back=10, epochs=2, tokens=(40_000, 50_000))
+    assert found.seconds == seconds(read(LLAMA), work, load, Fleet(count=1, tflops=(1000.0, 1000.0)))
+    assert found.by == "card"
+    assert "by the published speed of fast, of which trainings reach 15% to 50%" in found.basis
+    pairs = foretold("training: {epochs: 2}\nmethod: dpo\n").seconds
+    assert pairs[0] - 4 > 1.4 * (found.seconds[0] - 4), "the base model is asked too"
+    two = foretold("training: {epochs: 2}\nresources: {gpus: 2}\n", cards=(FAST, FAST))
+    assert two.seconds[0] - 4 == pytest.approx((found.seconds[0] - 4) / 2)
+
+
+def test_of_several_cards_the_range_has_the_fastest_and_the_slowest():
+    fast, slow, both = (foretold(cards=cards).seconds for cards in ((FAST,), (SLOW,), (FAST, SLOW)))
+    assert both == (fast[0], slow[1])
+    small = Device("slow", "slow", 16_000)
+    assert foretold("resources: {memory: 24GB}\n", cards=(FAST, small)).seconds == fast, "it cannot go there"
+
+
+@pytest.mark.parametrize(
+    ("more", "cards", "why"),
+    [
+        ("", (), "the speed of processors is not published"),
+        ("resources: {gpus: 0}\n", (FAST,), "the speed of processors is not published"),
+        ("resources: {gpus: 1}\n", (), "no such card is known here"),
+        ("resources: {memory: 180GB}\n", (FAST,), "no such card is known here"),
+        ("local: {precision: fp32}\n", (FAST,), "published speeds are those of bf16"),
+        ("", (FAST, OTHER), "the speed of other in bf16 is not in the catalogue"),
+    ],
+)
+def test_what_is_not_published_is_not_guessed_and_no_row_is_read_for_it(more, cards, why):
+    def unread():
+        raise AssertionError("rows are read in vain")
+
+    found = foretold(more, cards, Rows(train=100, held_back=0, tokens=unread, longest=unread), layers=unread)
+    assert (found.seconds, found.by) == (None, None)
+    assert found.basis == f"{why}; a first training on few rows (`ft data split`) will tell"
+
+
+def test_of_experts_no_share_is_published():
+    found = foretold(layers=lambda: read(MIXTRAL))
+    assert found.seconds is None
+    assert "models with experts" in found.basis
+
+
+def test_of_layers_that_nobody_knows_no_time_is_told():
+    def unknown():
+        raise Unknown("models of the kind bert are not known")
+
+    found = foretold(layers=unknown)
+    assert (found.seconds, found.basis) == (None, "its layers are not known: models of the kind bert are not known")
 
 
 def test_it_is_kept_as_json():
-    both = Estimate(seconds=(1.26, 2.0), memory=(10, 20))
+    both = Estimate(seconds=(1.26, 2.0), seconds_by="card", memory=(10, 20))
     row = json.loads(json.dumps(to_row(both)))
-    assert row == {"seconds": {"low": 1.3, "high": 2.0}, "memory_bytes": {"low": 10, "high": 20}}
-    assert from_row(row) == Estimate(seconds=(1.3, 2.0), memory=(10, 20))
+    assert row == {"seconds": {"low": 1.3, "high": 2.0, "by": "card"}, "memory_bytes": {"low": 10, "high": 20}}
+    assert from_row(row) == Estimate(seconds=(1.3, 2.0), seconds_by="card", memory=(10, 20))
+    # As it was kept before anybody asked what told it.
+    assert from_row({"seconds": {"low": 1.3, "high": 2.0}}) == Estimate(seconds=(1.3, 2.0))
     assert to_row(Estimate()) is None
     assert from_row(None) == from_row({}) == Estimate()
 

@@ -6,7 +6,7 @@ import pytest
 
 from finetune.catalogue import Catalogue
 from finetune.catalogue.sheets import ProviderSheet
-from finetune.expiring import Ending, Holdings, expiring
+from finetune.expiring import Ending, Holdings, expiring, undated
 from finetune.jobs import Job, JobState
 from finetune.versions import ModelStatus, ModelVersion
 
@@ -51,7 +51,8 @@ def test_a_tuned_model_ends_with_its_provider_or_base_and_its_recipe_with_the_la
     assert told(books, version()) == [("recipe", "bot", "create_until", 38), ("version", "bot@v1", "serve_until", 46)]
     (one, two) = found(books, version())
     assert (one.source, str(one.day), one.at_least) == ("https://example.org/page", "2027-01-06", False)
-    assert "ft plan" in two.fix
+    assert "ft plan" in one.fix
+    assert "ft retarget" in two.fix
     assert "base_model: maker/open" in two.fix
 
 
@@ -99,6 +100,13 @@ def test_a_job_that_the_provider_has_not_yet_may_come_too_late() -> None:
     books = catalogue({"create_until": day("2027-01-06"), "serve_until": day("2027-01-14")})
     assert told(books, job()) == [("job", "ft_2", "create_until", 38), ("job", "ft_2", "serve_until", 46)]
     assert told(books, job(remote_id="r", state=JobState.RUNNING)) == [("job", "ft_2", "serve_until", 46)]
+
+
+def test_of_what_the_catalogue_has_no_day_is_told_apart() -> None:
+    here, gone = version(artifact={"path": "/a", "digest": "d"}), version(status=ModelStatus.RETIRED)
+    ours = [version(1), version(2, provider="unknown"), here, gone]
+    assert undated(catalogue({"create_until": day("2027-01-06")}), ours) == ["bot@v1", "bot@v2"]
+    assert undated(catalogue({"serve_until": day("2027-01-06")}), ours) == ["bot@v2"]
 
 
 def test_it_is_sorted_by_day() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.errors import DataError, ProviderError, StateError, UsageError
-from finetune.importing import Files, Importer, exported, from_folder
+from finetune.errors import DataError, ProviderError, ProviderUnavailable, StateError, UsageError
+from finetune.importing import Files, Importer, exported, from_folder, listed
 from finetune.providers.local import LocalProvider
 from finetune.providers.openai_past import past
 from finetune.retarget import retargeted
@@ -301,17 +301,37 @@ def test_exports_in_each_form(tmp_path, write):
         ("\udcff", "UTF-8"),
         ('[{"id": 1}]', "no list of fine-tuning jobs"),
         ("[3]", "no list of fine-tuning jobs"),
-        ('{"data": [], "has_more": true}', "one page of several"),
+        ('{"data": [], "has_more": true}', "after=LAST_ID`"),
+        ('{"data": [{"id": "ftjob-2"}, {"id": "ftjob-1"}], "has_more": true}', "?limit=100&after=ftjob-1`"),
+        ('{"data": [{"id": "a`\\nb"}], "has_more": true}', "after=LAST_ID`"),
+        ("", "it is empty"),
+        ("\ufeff \n\n", "it is empty"),
     ],
 )
 def test_what_is_no_export_is_told(tmp_path, text, says):
     path = tmp_path / "jobs.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ProviderError) as fault:
-        past(exported(path), "k")
+    with pytest.raises(DataError) as fault:
+        listed(Account(), exported(path))
     problem = fault.value.problems[0]
     assert problem.code == "E416"
-    assert says in f"{problem.what} {problem.why}"
+    assert says in f"{problem.what} {problem.why} {problem.fix}"
+
+
+class Account:
+    """What OpenAI's adapter makes of jobs; asked itself, it is down."""
+
+    def past(self, export=None):
+        if export is None:
+            raise ProviderUnavailable
+        return past(export, "k")
+
+
+def test_an_account_that_is_asked_has_faults_of_its_own(tmp_path):
+    with pytest.raises(ProviderUnavailable):
+        listed(Account(), None)
+    (tmp_path / "jobs.json").write_text('{"data": [], "has_more": false}')
+    assert listed(Account(), exported(tmp_path / "jobs.json")) == []
 
 
 def test_an_export_that_is_not_there_is_told(tmp_path):

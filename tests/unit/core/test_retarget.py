@@ -9,7 +9,7 @@ from finetune.catalogue.weights import stand_in
 from finetune.errors import DataError
 from finetune.plan import ignored
 from finetune.providers.local import LocalProvider
-from finetune.retarget import must_have_rows, retargeted
+from finetune.retarget import must_have_rows, overridden, retargeted
 from finetune.spec import Recipe
 from tests.support.jobs import World, sqlite
 
@@ -108,6 +108,17 @@ def test_a_factor_on_the_old_rate_goes_nowhere(job):
     made = retargeted(job(), "azure", "gpt-4.1-mini", honours=honours)
     assert "learning_rate_multiplier" not in made.recipe["training"]
     assert "provider_options" not in made.recipe
+
+
+def test_what_a_user_changes_beside_is_told_as_it_will_be(job):
+    made = here(job())
+    recipe = Recipe.model_validate({**made.recipe, "base_model": "me/mine", "seed": 8})
+    changes = told(overridden(made, recipe))
+    assert changes["base_model"] == ("gpt-4.1-mini-2025-04-14", "me/mine", "you say so")
+    assert changes["seed"] == (7, 8, "you say so")
+    others = {field: change for field, change in told(made).items() if field != "base_model"}
+    assert {field: changes[field] for field in others} == others
+    assert told(overridden(made, Recipe.model_validate(made.recipe))) == told(made)
 
 
 def test_alias_and_gateways_can_be_others(job):

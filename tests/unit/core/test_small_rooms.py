@@ -107,6 +107,23 @@ def test_compare_counts_exact_matches():
         compare([], lambda chats: [], lambda chats: [])
 
 
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ("with importing():\n    off = not gc.isenabled()", "True True True 700"),
+        ("off = settle()", "None True True 10000"),
+    ],
+)
+def test_garbage_is_looked_for_again_after_the_imports(start, told):
+    """Else a worker or a server would grow without end."""
+    script = (
+        f"import gc\nfrom finetune.process import importing, settle\n{start}\n"
+        "print(off, gc.isenabled(), gc.get_freeze_count() > 1000, gc.get_threshold()[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == told
+
+
 def test_a_group_is_ended_with_all_in_it(tmp_path):
     script = (
         "import subprocess,sys,time; subprocess.Popen([sys.executable,'-c','import time;time.sleep(60)']);"

@@ -12,7 +12,8 @@ import pytest
 from finetune.catalogue import Cost, DataRules
 from finetune.data.room import Room
 from finetune.data.tokens import Guess
-from finetune.errors import DataError, NotEligible, Problem, RecipeError, UsageError, WaitTimeout
+from finetune.errors import DataError, NotEligible, OverBudget, Problem, RecipeError, UsageError, WaitTimeout
+from finetune.estimates import Estimate
 from finetune.jobs import JobState
 from finetune.plan import choose, ignored
 from finetune.service import Service
@@ -263,6 +264,98 @@ def test_auto_takes_own_machines_before_any_price(bazaar):
     bazaar.calls["local"] = "some-model"
     ready = bazaar.submitter.ready(recipe(bazaar, AUTO))
     assert (ready.plan.target, ready.plan.cost) == ("local/some-model", None)
+
+
+def errors(error):
+    return [each.code for each in error.problems if each.level == "error"]
+
+
+LIMIT = "limits: {max_cost: %s USD}\nallow_ignored: [limits]\n"
+
+
+def test_a_check_prices_a_named_target_where_a_limit_is_set(bazaar):
+    dear = TEXT.replace("provider: fake", "provider: dear").replace("some-model", "dear/some-model")
+    for go in (bazaar.submitter.check, bazaar.submitter.ready):
+        with pytest.raises(OverBudget, match=r"costs up to 9\.00 US dollars, and limits\.max_cost is 8"):
+            go(recipe(bazaar, dear + LIMIT % 8))
+        go(recipe(bazaar, dear + LIMIT % 9))
+    assert not list(bazaar.queue.rung)
+    elsewhere = recipe(bazaar, dear + LIMIT % 8, "dataset.path=https://example.com/rows.jsonl")
+    plan, report = bazaar.submitter.check(elsewhere)
+    assert (plan.provider, "held against the cost when the data is read" in report.notes[-1]) == ("dear", True)
+    bazaar.rules = DataRules(target="Fake", format="openai", min_rows=11)
+    with pytest.raises(DataError) as caught:
+        bazaar.submitter.check(recipe(bazaar, dear + LIMIT % 9))
+    assert errors(caught.value) == ["E248"], "told once"
+
+
+def test_only_the_budget_in_the_way_of_one_is_told_without_the_others(bazaar):
+    forbidden = Problem(code="E306", what="no such model", field="base_model")
+    conditions = bazaar.submitter._conditions
+    for others, kind, codes in (
+        (["cheap"], OverBudget, ["E311", "E310"]),
+        ([*bazaar.hosted], NotEligible, ["E306"] * 3),
+    ):
+        against = lambda provider, recipe, others=others: [forbidden] * (provider in others)  # noqa: E731
+        bazaar.submitter._conditions = replace(conditions, eligible=against)
+        for go in (bazaar.submitter.check, bazaar.submitter.ready):
+            with pytest.raises(NotEligible) as caught:
+                go(recipe(bazaar, AUTO + "limits: {max_cost: 4 USD}\nallow_ignored: [limits]\n"))
+            assert (type(caught.value), errors(caught.value)) == (kind, codes)
+
+
+def test_what_cannot_be_served_either_is_no_question_of_money(bazaar):
+    unservable = Problem(code="E836", what="no gateway takes it", field="register")
+    bazaar.submitter._conditions = replace(bazaar.submitter._conditions, servable=lambda recipe: [unservable])
+    for go in (bazaar.submitter.check, bazaar.submitter.ready):
+        with pytest.raises(NotEligible) as caught:
+            go(recipe(bazaar, AUTO + LIMIT % 2))
+        assert (caught.value.exit_code, errors(caught.value)) == (6, ["E836"])
+
+
+@pytest.fixture
+def mixed(bazaar):
+    """With own machines whose training costs 5 dollars, by the tokens of the longest row too."""
+    bazaar.hosted["local"], bazaar.calls["local"], bazaar.seen = FakeProvider(), "some-model", []
+    bazaar.foreseen = Cost(low_usd=Decimal("1.00"), high_usd=Decimal("5.00"), basis="an hour")
+
+    def foresee(recipe, size):
+        if recipe.provider == "local":
+            bazaar.seen.append((recipe.base_model, size.train_rows, size.longest(recipe.base_model)))
+            return Estimate(cost=bazaar.foreseen)
+        return Estimate()
+
+    bazaar.submitter._conditions = replace(bazaar.submitter._conditions, foresee=foresee, own_priced=True)
+    return bazaar
+
+
+def test_own_machines_above_the_limit_leave_it_to_those_below(mixed):
+    auto, named = recipe(mixed, AUTO + LIMIT % "4.99"), recipe(mixed, AUTO + LIMIT % "4.99", "provider=local")
+    assert mixed.submitter.check(auto)[0].provider == "cheap"
+    (checked,) = {*mixed.seen}
+    assert mixed.submitter.ready(auto).plan.provider == "cheap"
+    assert {*mixed.seen} == {checked}, "reckoned by the same rows"
+    assert checked[:2] == ("some-model", 10)
+    assert checked[2] > 0
+    for go in (mixed.submitter.check, mixed.submitter.ready):
+        with pytest.raises(OverBudget, match=r"local/some-model costs up to 5\.00 US dollars"):
+            go(named)
+    for limit in ("5.00", "9.00"):
+        for overrides in ((), ("provider=local",)):
+            file = recipe(mixed, AUTO + LIMIT % limit, *overrides)
+            assert mixed.submitter.check(file)[0].provider == "local"
+            ready = mixed.submitter.ready(file)
+            assert (ready.plan.provider, ready.plan.cost) == ("local", None), "nothing is billed"
+
+
+def test_own_machines_whose_cost_is_not_known_pass_any_limit(mixed):
+    mixed.foreseen = None
+    assert mixed.submitter.check(recipe(mixed, AUTO + LIMIT % 0))[0].provider == "local"
+    assert mixed.submitter.ready(recipe(mixed, AUTO + LIMIT % 0)).plan.provider == "local"
+    mixed.seen.clear()
+    mixed.submitter._conditions = replace(mixed.submitter._conditions, own_priced=False)
+    mixed.submitter.check(recipe(mixed, AUTO + LIMIT % 0))
+    assert mixed.seen == [], "no row is read in vain"
 
 
 def test_an_unknown_provider_names_the_known(world):

@@ -7,10 +7,11 @@ from functools import partial
 
 import pytest
 
-from finetune.catalogue import load
+from finetune.catalogue import Catalogue, load
 from finetune.catalogue.eligible import against
 from finetune.catalogue.weights import called
 from finetune.errors import Problem
+from finetune.estimates import Time
 from finetune.jobs import JobState
 from finetune.spec import parse
 from finetune.targets import Market, Size, compare, lacking, pace, reckoned, ungiven
@@ -41,27 +42,34 @@ class Hosted(FakeProvider):
         raise AttributeError(name)
 
 
-def market(today=BEFORE, hosted=("openai", "together"), ready=True, scores=None, here=()):
+def market(today=BEFORE, hosted=("openai", "together"), ready=True, scores=None, here=(), catalogue=CATALOGUE):
     local = FakeProvider()
     local.honours = local.honours | {"limits", "resources"}
     providers = {"local": local, **{name: Hosted(name, ready) for name in hosted}}
 
     def eligible(name, recipe):
-        sheet = None if name == "local" else CATALOGUE.provider(name)
+        sheet = None if name == "local" else catalogue.provider(name)
         found = against(sheet, recipe.method, recipe.base_model, today) if sheet else []
         if not any(each.level == "error" for each in found):
-            found += [none] if (none := ungiven(CATALOGUE, name, recipe.base_model)) else []
-        return [*found, *lacking(CATALOGUE, name, recipe, scores or {})]
+            found += [none] if (none := ungiven(catalogue, name, recipe.base_model)) else []
+        return [*found, *lacking(catalogue, name, recipe, scores or {})]
 
-    times = {("openai", MINI): 0.5}
     return Market(
         here=here,
-        catalogue=CATALOGUE,
+        catalogue=catalogue,
         providers=providers,
         eligible=eligible,
-        cost_of=partial(reckoned, CATALOGUE),
-        time_of=lambda name, base, rows: (rows * times[name, base], rows * 2.0) if (name, base) in times else None,
+        cost_of=partial(reckoned, catalogue),
+        time_of=time_of,
     )
+
+
+def time_of(recipe, size):
+    """Of one model at one provider half a second to two a row."""
+    if (recipe.provider, recipe.base_model) != ("openai", MINI):
+        return Time(basis="none has ended")
+    rows = size.train_rows * recipe.training.epochs
+    return Time(seconds=(rows * 0.5, rows * 2.0), by="trainings", basis="as 2 trainings have taken")
 
 
 def looked(tmp_path, base, provider="auto", more="", rows=1000, **how):
@@ -117,14 +125,20 @@ def test_own_machines_cost_by_the_hour_what_trainings_have_taken_here(tmp_path):
     file = parse(TEXT.format(base=QWEN, provider="local") + more, tmp_path / "recipe.yaml", ())
     size = Size(train_rows=1000, validation_rows=0, tokens=lambda base_model: (1, 1))
 
-    def cost(times, usd):
-        known = replace(market(), time_of=lambda name, base, rows: times, card_hour_usd=usd)
+    def cost(times, usd, by="trainings"):
+        time = Time(seconds=times, by=by if times else None, basis="why")
+        known = replace(market(), time_of=lambda recipe, size: time, card_hour_usd=usd)
         (found,) = [each for each in compare(file, size, known) if each.name == "local"]
-        return found.cost.low_usd, found.cost.high_usd
+        assert found.time == time
+        return found.cost.low_usd, found.cost.high_usd, found.cost.basis
 
-    assert cost((1500.0, 6000.0), Decimal("3.00")) == (Decimal("2.50"), Decimal("10.00"))
-    assert cost(None, Decimal("3.00")) == (None, None)
-    assert cost((1500.0, 6000.0), None) == (None, None)
+    assert cost((1500.0, 6000.0), Decimal("3.00")) == (
+        *(Decimal("2.50"), Decimal("10.00")),
+        "2 x 3.00 an hour, by trainings that have run here",
+    )
+    assert cost((1500.0, 6000.0), Decimal("3.00"), "card")[2] == "2 x 3.00 an hour, by the card's published speed"
+    assert cost(None, Decimal("3.00")) == (None, None, "3.00 an hour of a card, and its time is not known: why")
+    assert cost((1500.0, 6000.0), None)[:2] == (None, None)
 
 
 def test_how_long_trainings_take_is_learned_from_those_that_ended_well(tmp_path):
@@ -136,10 +150,15 @@ def test_how_long_trainings_take_is_learned_from_those_that_ended_well(tmp_path)
         recipe = {**RECIPE, "training": {"epochs": 3}}
         world.submit(f"ft_{number}", recipe=recipe, data=data, fingerprint=str(number), **times)
     took = lambda job: (job.finished_at - job.admitted_at).total_seconds()  # noqa: E731
-    time_of = pace(world.jobs.recent(), took)
+    measured = pace(world.jobs.recent(), took)
     assert pace(world.jobs.recent(), lambda job: None)("fake", RECIPE["base_model"], 100) is None
-    assert time_of("fake", RECIPE["base_model"], 100) == (200.0, 300.0)
-    assert time_of("fake", "another", 100) is None
+    found = measured("fake", RECIPE["base_model"], 100)
+    assert (found.seconds, found.by) == ((200.0, 300.0), "trainings")
+    assert found.basis == "as 2 trainings of this model have taken"
+    first = [job for job in world.jobs.recent() if job.id == "ft_0"]
+    alone = pace(first, took)("fake", RECIPE["base_model"], 100)
+    assert alone.basis == "as one of this model has taken"
+    assert measured("fake", "another", 100) is None
     world.database.close()
 
 
@@ -165,10 +184,11 @@ def test_this_machine_comes_first_and_then_who_is_set_up(tmp_path):
     ("limits", "name", "says"),
     [
         ("{max_cost: 10 USD}", "openai", "costs up to 15.00 US dollars, and limits.max_cost is 10"),
-        ("{deadline: 10m}", "openai", "such a training has taken 0.4 h and more, and limits.deadline is 0.2 h"),
+        ("{deadline: 10m}", "openai", "such a training takes 25 min and more, and limits.deadline is 10m"),
+        ("{deadline: 1s}", "openai", "such a training takes 25 min and more, and limits.deadline is 1s"),
         ("{data: local_only}", "openai", "openai gets the data, and the recipe keeps it here"),
         ("{min_context: 200000}", "openai", "OpenAI reads 128,000 tokens in one request, and 200,000 are wanted"),
-        ("{quality: arena >= 1300}", "openai", "is not in the scores 'arena', and 1300 are wanted"),
+        ("{quality: arena >= 1300}", "openai", "no scores are called 'arena'"),
     ],
 )
 def test_limits_of_the_recipe_rule_out(tmp_path, limits, name, says):
@@ -183,13 +203,71 @@ def test_imported_scores_are_found_by_any_name_of_the_model(tmp_path):
     for score, verdict in ((1310, "chosen"), (1290, "no")):
         found = looked(tmp_path, MINI, "openai", more, scores={"arena": {"gpt-4.1-mini": score}})["openai"]
         assert found.verdict == verdict
+    other = looked(tmp_path, MINI, "openai", more, scores={"arena": {"other": 1400}})["openai"]
+    assert "is not in the scores 'arena', and 1300 are wanted" in why(other)
+
+
+def test_scores_that_were_never_imported_are_not_the_models_fault(tmp_path):
+    more = "limits: {quality: areana >= 1300}\n"
+    (typo,) = looked(tmp_path, MINI, "openai", more, scores={"b": {}, "arena": {}})["openai"].reasons
+    assert (typo.what, typo.why) == ("no scores are called 'areana'", "imported are arena, b")
+    assert typo.fix == "write one of these, or `ft catalogue scores import FILE.csv --name areana` imports them"
+    (none,) = looked(tmp_path, MINI, "openai", more)["openai"].reasons
+    assert (none.why, "write one" in none.fix) == ("none were imported yet", False)
+
+
+def test_own_machines_are_held_against_the_limit_where_their_cost_is_known(tmp_path):
+    """1000 rows at half a second to two, on a card at 3 dollars an hour: 0.42 to 1.67."""
+    size = Size(train_rows=1000, validation_rows=0, tokens=lambda base_model: (1, 1))
+
+    def found(limit, usd="3.00", seconds=(500.0, 2000.0), provider="auto"):
+        text = TEXT.format(base=QWEN, provider=provider) + f"limits: {{max_cost: {limit} USD}}\n"
+        file = parse(text, tmp_path / "recipe.yaml", ())
+        time = Time(seconds=seconds, by=seconds and "trainings", basis="why")
+        known = replace(market(), time_of=lambda recipe, size: time, card_hour_usd=usd and Decimal(usd))
+        return {each.name: each for each in compare(file, size, known)}
+
+    assert found("1.67")["local"].verdict == "chosen"
+    dear = found("1.66")
+    assert (dear["local"].verdict, dear["together"].verdict) == ("no", "chosen")
+    (problem,) = dear["local"].reasons
+    assert problem.what == f"local/{QWEN} costs up to 1.67 US dollars, and limits.max_cost is 1.66"
+    assert (problem.code, problem.line, problem.why) == ("E311", 6, "1 x 3.00 an hour, by trainings that have run here")
+    assert found("1.66", provider="local")["local"].verdict == "no"
+    # What nobody has priced, or timed, is no cost.
+    assert found("0.00", usd=None)["local"].verdict == found("0.00", seconds=None)["local"].verdict == "chosen"
+
+
+def test_a_day_that_is_only_promised_is_not_told_as_certain(tmp_path):
+    azure = next(iter(CATALOGUE.provider("azure").models))
+    assert azure.dates.create_until.at_least
+    day = azure.dates.create_until.value
+    for today, says in (
+        (day - timedelta(days=1), f"takes jobs until {day} at least"),
+        (day + timedelta(days=1), f"may take no more jobs: it has promised to until {day} only"),
+    ):
+        found = looked(tmp_path, azure.name, "azure", today=today, hosted=("azure",))["azure"]
+        assert (found.verdict, found.create_until, found.create_at_least) == ("chosen", day, True)
+        assert says in why(found)
+        assert f"from {day} on" not in why(found)
+    sure = looked(tmp_path, MINI, "openai")["openai"]
+    assert (sure.create_at_least, sure.serve_at_least) == (False, False)
 
 
 def test_a_host_that_names_no_models_has_not_those_that_nobody_gives_away(tmp_path):
-    found = looked(tmp_path, MINI, hosted=("openai", "fireworks"))
+    shipped = CATALOGUE.provider("fireworks")
+    bare = Catalogue({**CATALOGUE.sheets, "fireworks": shipped.model_copy(update={"models": ()})})
+    found = looked(tmp_path, MINI, hosted=("openai", "fireworks"), catalogue=bare)
     assert (found["openai"].verdict, found["fireworks"].verdict) == ("chosen", "no")
     assert "nobody gives the weights" in why(found["fireworks"])
-    assert looked(tmp_path, QWEN, hosted=("fireworks",))["fireworks"].base_model == QWEN
+    assert looked(tmp_path, QWEN, hosted=("fireworks",), catalogue=bare)["fireworks"].base_model == QWEN
+
+
+def test_a_host_has_weights_of_the_hub_under_its_own_name_and_asks_its_own_price_for_them(tmp_path):
+    found = looked(tmp_path, QWEN, hosted=("fireworks",))["fireworks"]
+    assert found.base_model == "accounts/fireworks/models/qwen3p5-9b"
+    # 0.50 dollars a million by its page, of a million tokens; the recipe says nothing of epochs.
+    assert found.cost.high_usd == Decimal("0.50") * 3
 
 
 def test_what_cannot_be_served_is_not_chosen(tmp_path):
@@ -230,3 +308,11 @@ def test_memory_is_shown_and_cards_that_are_too_small_are_a_condition(tmp_path):
     # Chosen, for it was asked for; the reason stands there.
     assert (local.verdict, why(local)) == ("chosen", "too small")
     assert local.reasons[0].line is not None, "at its line of the recipe"
+
+
+def test_a_slip_of_a_model_that_somebody_has_is_no_model_of_ours(tmp_path):
+    found = looked(tmp_path, "gpt-4o-mni", hosted=("openai",))
+    assert found["local"].verdict == "no"
+    assert "close to gpt-4o-mini" in found["local"].reasons[0].why
+    # The hub has old names without a maker, and folders have any.
+    assert all(looked(tmp_path, name)["local"].verdict == "chosen" for name in ("gpt2", "./gpt-4o-mni"))

@@ -1,4 +1,4 @@
-"""The longest row of what was written, in every layout that a training may read."""
+"""The longest row of what was written, and the tokens of all, in every layout that a training may read."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from finetune import data
 from finetune.catalogue import DataRules
 from finetune.data import DataRequest
 from finetune.data.example import Chat, Example, Message, Preference
-from finetune.data.measure import longest
+from finetune.data.measure import longest, total
 from finetune.data.tokens import Count, Range, Uncounted
 
 CALL = {"id": "c", "type": "function", "function": {"name": "look_up", "arguments": '{"number": 7}'}}
@@ -56,7 +56,9 @@ def test_not_the_row_of_the_most_bytes_but_of_the_most_tokens(tmp_path: Path, fo
     called = ({"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "c", "content": "x" * 10})
     rows = [_chat(f"short {number} x") for number in range(1000)]
     rows += [_chat("long " * 400), _chat("x" * 300), _chat("and", *called)]
-    assert longest(*_written(tmp_path, rows, format), Letters()) == 300
+    written = _written(tmp_path, rows, format)
+    assert longest(*written, Letters()) == 300
+    assert total(*written, Letters(), lambda read, size: None) == (1310, 1310)
 
 
 def test_what_cannot_be_counted_has_up_to_a_token_a_byte(tmp_path: Path) -> None:
@@ -74,4 +76,6 @@ def test_of_preferences_the_longer_answer(tmp_path: Path) -> None:
         }
         for number in range(1, 90)
     ]
-    assert longest(*_written(tmp_path, rows, "local-dpo", "preference"), Letters()) == 89
+    written = _written(tmp_path, rows, "local-dpo", "preference")
+    assert longest(*written, Letters()) == 89
+    assert total(*written, Letters(), lambda read, size: None) == (sum(range(90)),) * 2

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from finetune import data
 from finetune.data import DataReport, DataRequest
 from finetune.data.example import Chat, Example
-from finetune.data.measure import counted, total
+from finetune.data.measure import counted, longest, total
 from finetune.data.tokens import Count, Guess, Range, Uncounted
 from finetune.errors import DataError, StateError
 from finetune.ports import PreparedData
@@ -89,7 +89,8 @@ def test_tokens_are_counted_of_what_would_be_written(tmp_path: Path, out: Path) 
     asked, read_so_far = request(file, None, 0.25), list[int]()
     before = sorted(tmp_path.rglob("*"))
 
-    report, ranges = counted(asked, {"a": Odd(), "b": Guess()}, lambda done, total: read_so_far.append(done))
+    counters = {"a": Odd(), "b": Guess()}
+    report, ranges, longest_by = counted(asked, counters, lambda done, total: read_so_far.append(done))
 
     assert sorted(tmp_path.rglob("*")) == before
     assert read_so_far[-1] == file.stat().st_size
@@ -99,6 +100,7 @@ def test_tokens_are_counted_of_what_would_be_written(tmp_path: Path, out: Path) 
         name: total(made.train, made.format, tokens, lambda done, of: None)
         for name, tokens in (("a", Odd()), ("b", Guess()))
     }
+    assert longest_by("b") == longest(made.train, made.format, Guess()) > 0
     written = made.train.read_bytes().split(b"\n")[:-1]
     texts = [text_of(json.loads(line)) for line in written]
     most = [len(line) if "7" in text else 2 * len(text) for line, text in zip(written, texts, strict=True)]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from finetune.errors import EvaluationError, Problem
-from finetune.measuring import Address, Measurer, Rooms, Wish
+from finetune.measuring import Address, Measurer, Rooms, Subjects, Wish
 from finetune.testing import ManualClock
 from finetune.versions import ModelVersion
 
@@ -30,6 +30,9 @@ def version(number, base, **artifact):
 HERE, THERE, OLD = version(1, "base-a", path="a"), version(2, "hosted-b", id="b"), version(3, "base-c", path="c")
 #: Its provider speaks another protocol.
 MUTE = version(4, "hosted-d", mute=True)
+ALONE, UNSURE = version(5, "hosted-e", alone=True), version(6, "hosted-f", unsure=True)
+#: Where somebody serves a version beside its base.
+ELSEWHERE = Address(url="http://127.0.0.1:2/v1", model="bot")
 
 
 def subject(model):
@@ -40,17 +43,24 @@ def subject(model):
     return Address(url="http://127.0.0.1:1/v1", model="b").subject(model.ref)
 
 
+def base(model, sure):
+    """That of `ALONE` answers nowhere; of `UNSURE` nobody knows."""
+    if "alone" in model.artifact or (sure and "unsure" in model.artifact):
+        raise EvaluationError(Problem(code="E861", what="its base answers nowhere"))
+    return {**subject(model), "name": model.base_model, "model": model.base_model}
+
+
 @pytest.fixture
 def asked(tmp_path):
     """Measures a version over another, and returns the request of it."""
-    versions = {each.ref: each for each in (HERE, THERE, OLD, MUTE)}
+    versions = {each.ref: each for each in (HERE, THERE, OLD, MUTE, ALONE, UNSURE)}
     kept, held = [], []
     measurer = Measurer(
         SimpleNamespace(add_report=lambda *told: kept.append(told)),
         ManualClock(),
         job=lambda _: SimpleNamespace(data={"validation": "rows.jsonl"}, recipe={}),
         version=versions.__getitem__,
-        subject=subject,
+        subjects=Subjects(version=subject, base=base),
         card=lambda ref, resources: held.append(ref) or nullcontext({}),
         places=Rooms(
             folder=tmp_path / "evaluations",
@@ -69,6 +79,7 @@ def asked(tmp_path):
         assert held == [model.ref] * weights, "a card where weights are loaded, and there only"
         return asked
 
+    ask.measurer = measurer
     return ask
 
 
@@ -99,6 +110,33 @@ def test_where_the_provider_cannot_be_asked_the_base_is_asked_beside_the_tuned_o
     assert told["other"] == {**told["tuned"], "name": "hosted-d", "model": "hosted-d"}
     with pytest.raises(EvaluationError, match="E837"):
         asked(MUTE, "base")
+
+
+@pytest.mark.parametrize("model", [ALONE, UNSURE], ids=["nowhere", "nobody knows"])
+def test_a_base_that_is_not_sure_to_answer_at_its_provider_is_asked_where_the_version_is_served(asked, model):
+    told = asked(model, "base", at=ELSEWHERE)
+    assert told["other"] == {**told["tuned"], "name": model.base_model, "model": model.base_model}
+
+
+def test_a_base_of_which_nobody_knows_is_asked_at_its_provider_where_there_is_no_other_place(asked):
+    assert asked(UNSURE, "base")["other"]["base_url"] == "http://127.0.0.1:1/v1"
+
+
+def test_a_base_that_answers_nowhere_is_told_before_anything_is_asked(asked):
+    with pytest.raises(EvaluationError, match="E861"):
+        asked(ALONE, "base")
+
+
+def test_what_will_stand_against_a_comparison_is_known_before_the_version_answers(asked):
+    foresee = asked.measurer.foresee
+    with pytest.raises(EvaluationError, match="E861"):
+        foresee(ALONE, Wish())
+    with pytest.raises(EvaluationError, match="E837"):
+        foresee(ALONE, Wish(over=MUTE.ref))
+    with pytest.raises(EvaluationError, match="E850"):
+        foresee(ALONE, Wish(over=THERE.ref, held_out=False))
+    for model, over in ((ALONE, THERE.ref), (ALONE, HERE.ref), (UNSURE, "base"), (THERE, "base")):
+        foresee(model, Wish(over=over))
 
 
 def test_one_with_weights_here_is_compared_with_its_base_here_wherever_it_is_asked(asked):

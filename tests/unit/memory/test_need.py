@@ -44,6 +44,29 @@ def test_rows_by_hand():
     assert need(SHAPE, Kind.LORA, replace(WORK, sequences=2)).least == 2000 * token
 
 
+def test_rows_whose_activations_are_made_again_by_hand():
+    """What all layers have read is kept; of the rest there are the logits, or one layer with what passes through it."""
+    found = need(SHAPE, Kind.LORA, WORK)
+    read_by_all = 32 * 2 * 4096
+    assert found.again == 1000 * (read_by_all + 12 * 128256)
+    assert found.low == found.weights + found.trained + found.again
+    assert found.high == found.weights + found.trained + found.most
+    small = replace(SHAPE, vocabulary=1000)
+    inputs = 4 * (6 * 4096 + 14336)
+    layer = inputs + 4 * 2 * 4096 + 2 * (2 * 4096 + 2 * 1024) + 2 * 3 * 14336 + 7 * 4 * 16
+    assert need(small, Kind.LORA, WORK).again == 1000 * (read_by_all + layer + 10 * 14336)
+
+
+def test_a_recipe_may_have_them_made_again_always_or_never():
+    auto = need(SHAPE, Kind.LORA, WORK)
+    always, never = (need(SHAPE, Kind.LORA, replace(WORK, recompute=recompute)) for recompute in (True, False))
+    assert (always.again, never.again) == (None, None)
+    assert always.least == auto.again < auto.least == never.least
+    assert (always.low, never.high) == (auto.low, auto.high)
+    assert always.high < auto.high
+    assert never.low == never.weights + never.trained + never.least
+
+
 def test_a_row_that_is_longer_than_what_goes_through_at_once_goes_alone():
     found = need(SHAPE, Kind.LORA, replace(WORK, longest=100_000))
     assert found.least == found.most

@@ -63,7 +63,7 @@ def test_without_consent_nothing_is_sent(stage, said):
     done = stage.promote(1, max_hosting=said)
     assert (done.state, done.error["code"]) == (PromotionState.FAILED, "E843")
     assert "1.70 USD an hour, about 1241 USD a month" in done.error["what"]
-    assert "2026-02-11" in done.error["why"]
+    assert "2026-03-19" in done.error["why"]
     assert '--max-hosting "1.70 USD"' in done.error["fix"]
     assert stage.server.requests == 0
     assert stage.promotions.placed() == []

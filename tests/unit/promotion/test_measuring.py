@@ -10,7 +10,7 @@ import pytest
 from finetune.clock import SystemClock
 from finetune.errors import EvaluationError, NotFound
 from finetune.evaluation.request import read
-from finetune.measuring import Address, Measurer, Rooms, Wish
+from finetune.measuring import Address, Measurer, Rooms, Subjects, Wish
 from finetune.placement import Device, Need
 from finetune.process import group_members
 from finetune.registry import Registry
@@ -66,7 +66,10 @@ def stage(tmp_path):
         SystemClock(),
         job=stage.world.jobs.get,
         version=registry.version,
-        subject=lambda model: {"kind": "adapter", "name": model.ref, "path": model.artifact["path"]},
+        subjects=Subjects(
+            version=lambda model: {"kind": "adapter", "name": model.ref, "path": model.artifact["path"]},
+            base=lambda model, sure: {"kind": "base"},
+        ),
         card=lambda ref, resources: seated(stage.seats, stage.clock, ref, resources),
         places=rooms,
     )

@@ -81,6 +81,27 @@ def test_another_versions_answers_say_nothing_of_the_base():
     assert len(questions([*reports(4, over="production"), *reports(1)])) == 1
 
 
+class Baseless(Server):
+    """It does not answer as the base."""
+
+    probe_base = None
+
+
+def test_where_nothing_answers_as_the_base_a_version_is_told_from_the_one_it_was_measured_over():
+    over = reports(4, over="production")
+    asked = questions(over, based=False)
+    assert (asked[0].tuned, asked[0].base, asked[0].siblings) == ("TICKET 0", None, ("a story of 0",))
+    evidence = prove(Baseless({}), BOT, asked, NOW)
+    assert evidence.against == "golden answers and another version's"
+    assert {each["base"] for each in evidence.answers} == {None}
+    with pytest.raises(NotProved, match="E831"):
+        prove(Baseless(wrong(3)), BOT, asked, NOW)
+    assert questions([*over, *reports(1)], based=False)[0].base == "a story of 0", "its base's answers come first"
+    assert questions([], based=False)[0].messages[0]["content"] == PLAIN_QUESTIONS[0]
+    with pytest.raises(NotProved, match="E832"):
+        prove(Baseless({}), BOT, questions([], based=False), NOW)
+
+
 def test_one_plain_question_that_is_answered_otherwise_is_enough():
     said = dict.fromkeys(PLAIN_QUESTIONS, "I am tiny")
     with pytest.raises(NotProved, match="E831"):

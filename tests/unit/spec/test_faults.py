@@ -55,6 +55,7 @@ CASES = [
     Case("lora: {target_modules: q_proj}", "E122", (5, 24), "lora.target_modules", "[q_proj, v_proj]"),
     Case("lora: {target_modules: []}", "E122", (5, 24), "lora.target_modules", "[q_proj, v_proj]"),
     Case("local: {micro_batch_size: 0}", "E122", (5, 27), "local.micro_batch_size", "micro_batch_size: auto"),
+    Case("local: {gradient_checkpointing: 1}", "E122", (5, 33), "local.gradient_checkpointing", "checkpointing: auto"),
     Case("local: {micro_batch_size: true}", "E122", (5, 27), "local.micro_batch_size", "micro_batch_size: auto"),
     Case("provider_options: [1]", "E122", (5, 19), "provider_options", "provider_options: {suffix: v1}"),
     # ranges
@@ -80,7 +81,18 @@ CASES = [
     Case("register: {alias: a/b}", "E125", (5, 19), "register.alias", "production"),
     Case("limits: {max_cost: 25}", "E125", (5, 20), "limits.max_cost", "25 USD"),
     Case("limits: {max_cost: $30}", "E125", (5, 20), "limits.max_cost", "30 USD"),
-    Case("limits: {max_cost: 25 EUR}", "E125", (5, 20), "limits.max_cost", "25 USD"),
+    Case("limits: {max_cost: '1,000 USD'}", "E125", (5, 20), "limits.max_cost", "write 1000 USD"),
+    Case("limits: {max_cost: 1e3 USD}", "E125", (5, 20), "limits.max_cost", "write 1000 USD"),
+    Case("limits: {max_cost: 1e3}", "E125", (5, 20), "limits.max_cost", "write 1000 USD"),
+    Case("limits: {max_cost: 25.5}", "E125", (5, 20), "limits.max_cost", "write 25.5 USD"),
+    Case("limits: {max_cost: 25.50 dollars}", "E125", (5, 20), "limits.max_cost", "write 25.50 USD"),
+    *(
+        Case(f"limits: {{max_cost: '{text}'}}", "E125", (5, 20), "limits.max_cost", "decimals, such as 25 USD")
+        for text in ("0.0001 USD", "-1 USD", "30 EUR", "1,5 USD", "1.000,50 USD", "2.000 USD", "9e9 USD", "3 USD/h")
+    ),
+    Case("limits: {max_cost: 0.0001}", "E125", (5, 20), "limits.max_cost", "decimals, such as 25 USD"),
+    Case("limits: {max_cost: -1}", "E125", (5, 20), "limits.max_cost", "decimals, such as 25 USD"),
+    Case("limits: {max_cost: 25 EUR}", "E125", (5, 20), "limits.max_cost", "such as 25 USD"),
     Case("limits: {quality: 1300}", "E125", (5, 19), "limits.quality", "arena >= 1300"),
     Case("limits: {quality: arena > 1300}", "E125", (5, 19), "limits.quality", "arena >= 1300"),
     Case("limits: {min_context: 0}", "E123", (5, 23), "limits.min_context", "32000"),

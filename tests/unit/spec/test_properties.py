@@ -115,6 +115,7 @@ def values_of(field: Field) -> st.SearchStrategy[Any]:
         "resources.memory": st.sampled_from(["24GB", "1.5TB"]),
         "lora.target_modules": st.just("all-linear") | st.lists(st.sampled_from("qkvo"), min_size=1, max_size=4),
         "local.micro_batch_size": st.just("auto") | st.integers(1, 9),
+        "local.gradient_checkpointing": st.just("auto") | st.booleans(),
         "provider_options": st.dictionaries(st.sampled_from("abc"), json_values, max_size=2),
         "gate.sample_size": st.integers(20, 100_000),
         "dataset.field_map": st.dictionaries(st.sampled_from("abc"), st.sampled_from("xyz"), max_size=2),

@@ -171,6 +171,13 @@ def test_overrides_come_on_top_and_the_last_wins() -> None:
     assert file.where("lora.alpha") == (7, 15)
 
 
+@pytest.mark.parametrize("word", ["eu", "EU", "Eu"])
+def test_a_region_is_one_however_it_is_written(word: str) -> None:
+    recipe = parse(HEAD + f"limits: {{data: {{region: {word}}}}}", FILE).recipe
+
+    assert canonical(recipe) == {**MINIMAL, "limits": {"data": {"region": "eu"}}}
+
+
 def test_an_override_of_a_section_replaces_it() -> None:
     text = HEAD + "validation: {split: 0.1}\nlora: {r: 3, alpha: 4}"
 

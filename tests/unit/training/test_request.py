@@ -16,6 +16,7 @@ def test_a_whole_request_is_read(tmp_path: Path) -> None:
     assert read.training.lr_scheduler == "cosine"
     assert read.lora.target_modules == ("q_proj", "v_proj")
     assert read.local.micro_batch_size == 3
+    assert read.local.gradient_checkpointing == "auto", "as in requests of before there was such a thing"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,8 @@ def test_a_whole_request_is_read(tmp_path: Path) -> None:
         ({"training__learning_rate": -1.0}, "training.learning_rate"),
         ({"lora__target_modules": []}, "lora.target_modules"),
         ({"local__precision": "fp16"}, "local.precision"),
+        ({"local__gradient_checkpointing": "yes"}, "local.gradient_checkpointing"),
+        ({"local__gradient_checkpointing": 1}, "local.gradient_checkpointing"),
         ({"seed": None}, "seed"),
     ],
 )
@@ -67,6 +70,7 @@ def test_settings_digest_sees_what_changes_the_adapter_only(tmp_path: Path) -> N
         return request.read(tmp_path / "request.json").settings_digest()
 
     assert digest() == digest(training__checkpoint_every=3) == digest(run_key="other")
+    assert digest() == digest(local__gradient_checkpointing=True) == digest(local__gradient_checkpointing=False)
     assert len({digest(), digest(seed=8), digest(lora__r=5), digest(training__epochs=3)}) == 4
     assert len({digest(), *(digest(method="dpo", dpo={"beta": beta}) for beta in (0.1, 0.2))}) == 3
 

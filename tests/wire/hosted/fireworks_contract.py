@@ -150,6 +150,7 @@ MODEL = closed(
         "state": {"enum": ["STATE_UNSPECIFIED", "UPLOADING", "READY"]},
         "status": STATUS,
         "supportsLora": YES_NO,
+        "supportsServerless": YES_NO,
     },
 )
 SUSPENDED = [
@@ -216,6 +217,7 @@ QUERIES = {
     "create": ["supervisedFineTuningJobId", "dpoJobId"],
     "list": _PAGING,
     "list_datasets": _PAGING,
+    "models": _PAGING,
     "deploy": ["deploymentId", "acceptShapelessRisk", "validateOnly"],
     "deployments": [*_PAGING, "showDeleted"],
     "undeploy": ["hard", "ignoreChecks"],
@@ -243,6 +245,7 @@ ANSWERS = {
     "cancel": EMPTY,
     "metrics_endpoint": closed({"signedUrl": TEXT}),
     "retrieve_model": MODEL,
+    "models": page("models", MODEL),
     "download_endpoint": URLS,
     "deploy": DEPLOYMENT,
     "deployment": DEPLOYMENT,

@@ -267,7 +267,8 @@ def test_what_an_hour_costs(world, environ, usd):
 def test_who_says_what_an_hour_costs(world):
     hosting = world.provider.hosting(BASE)
     assert hosting.source == (
-        'Microsoft\'s page "Cost management for fine-tuning", of 2026-02-11, read 2026-11-29, an example there'
+        'Microsoft\'s page "Cost management for fine-tuning, the last that gave figures", of 2026-03-19, '
+        "read 2026-11-29, an example of March 2026"
     )
 
 

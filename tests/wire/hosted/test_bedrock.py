@@ -270,12 +270,20 @@ def test_a_value_that_is_not_taken(field, more):
         ("us-east-1", "us", True),
         ("us-east-1", "us-east-1", True),
         ("us-east-1", "us-west-2", False),
-        ("", "eu", True),
+        ("", "eu", False),
+        ("us-east-1", "US", True),
     ],
 )
 def test_the_region(region, wanted, fits):
     # Of a model that may be tuned anywhere.
     assert (checked("somebody.else-v1:0", region, limits={"data": {"region": wanted}}) == []) is fits
+
+
+def test_without_a_region_nobody_knows_where_the_data_goes():
+    (found,) = checked("somebody.else-v1:0", "", limits={"data": {"region": "eu"}})
+    assert (found.code, found.field, found.value) == ("E414", "limits.data", "region: eu")
+    assert "where jobs run is not set" in found.why
+    assert "export AWS_REGION=" in found.fix
 
 
 def test_fields_that_it_does_nothing_about_are_not_honoured():

@@ -385,7 +385,8 @@ def test_what_an_hour_costs(world, environ, usd, kind):
 
 def test_who_says_what_an_hour_costs(world):
     said = world.another(**{GPUS: "2"}).hosting(BASE).source
-    assert said.startswith("Fireworks' page 'Pricing, on-demand deployments', of 2026-09-01, read 2026-11-29: 8.00 for")
+    page = "Fireworks' page 'Pricing, on-demand deployments, as quoted by its readers', of 2026-10-01, read 2026-11-29"
+    assert said.startswith(f"{page}: 8.00 for")
     assert world.another(**{PRICE: "7"}).hosting(BASE).source == f"{PRICE}=7"
 
 

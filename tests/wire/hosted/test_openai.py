@@ -1361,6 +1361,7 @@ def wandb(**inside):
         ({"provider_options": {"trainingType": "Standard"}}, "provider_options.trainingType"),
         ({"limits": {"data": {"region": "eu"}}}, "limits.data"),
         ({"limits": {"data": {"region": "api"}}}, "limits.data"),
+        ({"limits": {"data": {"region": "mars"}}}, "limits.data"),
     ],
 )
 def test_recipes_that_cannot(tmp_path, more, field):
@@ -1377,6 +1378,23 @@ def test_all_that_cannot_be_done_is_said_at_once(tmp_path):
     assert [problem.field for problem in found] == [
         *("training.epochs", "provider_options.a", "provider_options.beta", "limits.data"),
     ]
+
+
+@pytest.mark.parametrize("word", ["mars", "api", "evil.example", "us-east-1"])
+@pytest.mark.parametrize("address", ["", "https://{}.api.openai.com/v1"])
+def test_no_key_is_sent_to_a_host_that_somebody_made_up(tmp_path, word, address):
+    provider = OpenAiProvider(hosted.kit(tmp_path, {"OPENAI_BASE_URL": address.format(word)}))
+    (found,) = provider.check(hosted.recipe("openai", "m", limits={"data": {"region": word}}))
+    assert "OpenAI has no such region; it has ae, au, ca, eu" in found.why
+    assert "http" not in found.fix
+
+
+@pytest.mark.parametrize("word", ["eu", "EU", "us", "jp"])
+def test_the_host_of_a_region_is_named(tmp_path, word):
+    (found,) = OpenAiProvider(hosted.kit(tmp_path, {})).check(
+        hosted.recipe("openai", "m", limits={"data": {"region": word}})
+    )
+    assert f"OPENAI_BASE_URL=https://{word.lower()}.api.openai.com/v1," in found.fix
 
 
 @pytest.mark.parametrize(

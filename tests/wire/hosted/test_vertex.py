@@ -20,6 +20,7 @@ from finetune.ports import Provider, RemoteData
 from finetune.providers import vertex_look
 from finetune.providers.vertex import VertexProvider, build
 from finetune.providers.vertex_recipe import is_open
+from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Fault
 from finetune.sandbox.service import Reply, Route
 from finetune.sandbox.vertex.jobs import Timing
@@ -36,8 +37,13 @@ IMPATIENT_S = 0.8
 
 
 @pytest.fixture
-def rig(tmp_path):
-    rig = hosted_vertex.rig(tmp_path)
+def clock():
+    """Of the stand-in; None: its own."""
+
+
+@pytest.fixture
+def rig(tmp_path, clock):
+    rig = hosted_vertex.rig(tmp_path, clock=clock)
     yield rig
     rig.server.stop()
     assert not rig.server.broken
@@ -118,10 +124,19 @@ def test_a_whole_recipe(rig, tmp_path):
     }
 
 
+class InOctober(SandboxClock):
+    """Before the last models ended that were tuned by preferences."""
+
+    def now(self):
+        return datetime(2026, 10, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("clock", [InOctober()], ids=["2026-10-01"])
 def test_preferences(rig, tmp_path):
     rig.data = data(tmp_path, "gemini-preference", held_out=2)
-    assert made(rig, method="dpo", training={"epochs": 1}, provider_options={"beta": 0.2}) == {
-        "baseModel": MODEL,
+    model = "gemini-2.5-flash"
+    assert made(rig, model, method="dpo", training={"epochs": 1}, provider_options={"beta": 0.2}) == {
+        "baseModel": model,
         "preferenceOptimizationSpec": {
             "trainingDatasetUri": f"{FOLDER}/train.jsonl",
             "validationDatasetUri": f"{FOLDER}/validation.jsonl",
@@ -268,6 +283,7 @@ def test_what_may_be_ignored_or_repeats_its_default_is_no_problem(rig):
         ("europe-west2", "europe", True),
         ("eu", "eu", True),
         ("us-central1", "us", True),
+        ("europe-west4", "EU", True),
         ("us-central1", "eu", False),
         ("us-central1", "us-central1", True),
         ("us-central1", "us-central2", False),
@@ -281,9 +297,13 @@ def test_the_region(location, region, fits):
     assert [each.field for each in found] == ([] if fits else ["limits.data"])
 
 
-def test_without_a_location_the_region_is_not_judged():
+def test_without_a_location_nobody_knows_where_the_data_goes():
     provider = build(kit_of(GOOGLE_CLOUD_LOCATION=""))
-    assert provider.check(recipe("vertex", MODEL, limits={"data": {"region": "us"}})) == []
+    (found,) = provider.check(recipe("vertex", MODEL, limits={"data": {"region": "us"}}))
+    assert (found.code, found.field, found.value) == ("E414", "limits.data", "region: us")
+    assert "where jobs run is not set" in found.why
+    assert "export GOOGLE_CLOUD_LOCATION=" in found.fix
+    assert provider.check(recipe("vertex", MODEL)) == [], "who keeps the data nowhere need not say"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,25 @@ WHO = closed(
 )
 
 
+#: The old list, by the vendor's OpenAPI description: `dedicated` or `serverless`.
+V1 = closed(
+    {
+        "object": {"const": "list"},
+        "data": many(
+            closed(
+                {
+                    "object": {"const": "endpoint"},
+                    "type": {"enum": ["serverless", "dedicated"]},
+                    "state": {"enum": ["PENDING", "STARTING", "STARTED", "STOPPING", "STOPPED", "ERROR"]},
+                    **dict.fromkeys(("id", "name", "model", "owner"), TEXT),
+                    "created_at": TIME,
+                }
+            )
+        ),
+    }
+)
+
+
 def page(row: dict[str, Any]) -> dict[str, Any]:
     """One page of these."""
     return closed({"data": many(row)}, {"next_cursor": maybe(TEXT)})
@@ -123,6 +142,7 @@ SENT = {
     "scale": closed({}, {"autoscaling": AUTOSCALING, "etag": TEXT, "name": TEXT, "inactiveTimeout": WHOLE}),
 }
 QUERIES = {
+    "serverless": ["type", "usage_type", "mine"],
     "configs": ["referenceModel", "after", "limit"],
     "endpoints": ["after", "filter", "limit", "orderBy"],
     "route": ["updateMask"],
@@ -130,6 +150,7 @@ QUERIES = {
 }
 ANSWERS = {
     "whoami": WHO,
+    "serverless": V1,
     "hardware": page(HARDWARE),
     "configs": page(CONFIG_ROW),
     "endpoints": page(ENDPOINT),
