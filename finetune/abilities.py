@@ -206,6 +206,8 @@ class Hosted:
     name: str
     #: The provider's own word for how far it is.
     state: str
+    #: It is kept, and answers nobody until it is deployed again: somebody has stopped it.
+    stopped: bool = False
 
 
 @runtime_checkable

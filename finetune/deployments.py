@@ -102,6 +102,8 @@ class Registered:
     id: str
     #: The share of its public name's calls, 0 to 1; None where the gateway has no shares.
     share: float | None = None
+    #: It is kept there, and answers nobody until it is registered again.
+    stopped: bool = False
     #: What the gateway says of it that tells contents apart: digest, folder, base. For finding drift.
     says: Json = field(default_factory=dict)
 

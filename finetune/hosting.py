@@ -67,7 +67,10 @@ class Host:
     def registered(self) -> list[Registered]:
         """See `Gateway.registered`."""
         try:
-            return [Registered(id=each.name, says={"state": each.state}) for each in self._provider.deployed()]
+            return [
+                Registered(id=each.name, stopped=each.stopped, says={"state": each.state})
+                for each in self._provider.deployed()
+            ]
         except ProviderError as error:
             raise _as_gateway(error) from error
 

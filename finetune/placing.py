@@ -300,8 +300,8 @@ class Sync:
             if hosted and not self._needed(each):
                 what = f"{each.name}@v{each.version} is deployed there, costs by the hour, and nobody needs it"
                 found.append(Drift(gateway=name, id=each.id, kind="idle", what=what))
-            elif seen is None:
-                what = f"{each.name}@v{each.version} is not there"
+            elif seen is None or seen.stopped:
+                what = f"{each.name}@v{each.version} {'is not there' if seen is None else 'has been stopped there'}"
                 found.append(Drift(gateway=name, id=each.id, kind="missing", what=what))
             elif drift := _share(each, seen, traffic.get((each.name, each.alias))):
                 found.append(drift)

@@ -41,7 +41,8 @@ _VENDORS: Final = (".together.ai", ".together.xyz")
 _RUNNING: Final[Json] = {"minReplicas": 1, "maxReplicas": 1}
 _STOPPED: Final[Json] = {"minReplicas": 0, "maxReplicas": 0}
 _STATE: Final = "DEPLOYMENT_STATE_"
-_IDLE: Final = frozenset({"STOPPED", "FAILED"})
+_OFF: Final = "STOPPED"
+_IDLE: Final = frozenset({_OFF, "FAILED"})
 #: How often and how long one that was told to stop is looked at: its replicas finish their calls first.
 _LOOKS, _LOOK_S = 10, 2.0
 
@@ -119,7 +120,8 @@ class Deployments:
             for each in summaries or [{"name": f"{row.get('name')}/{SHORT}", "state": "no deployment"}]:
                 known = given(str(each.get("name")).rpartition("/")[0].rpartition("/")[2], _last(each))
                 if known is not None:
-                    found.append(Hosted(name=known, state=_state(each.get("state"))))
+                    state = _state(each.get("state"))
+                    found.append(Hosted(name=known, state=state, stopped=state == _OFF))
         return found
 
     def undeploy(self, name: str) -> None:
@@ -251,7 +253,7 @@ class Deployments:
     def _runs(self, project: _Project, there: _Endpoint, mine: Json) -> bool:
         """Whether it answers. One that somebody has stopped is started again. Raises ProviderError: it has failed."""
         state = _state(mine.get("state"))
-        if state == "STOPPED":
+        if state == _OFF:
             self._scale(project, there, mine, _RUNNING)
         if state != "FAILED":
             return state == "READY"

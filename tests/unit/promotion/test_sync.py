@@ -1,9 +1,12 @@
 """Our books against what gateways have: what drifts is named, and mended; what is not ours is left alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from finetune.deployments import Registered
 from finetune.errors import GatewayError
+from finetune.testing import FakeGateway, FakeServer
 from tests.support.jobs import sqlite
 from tests.support.promotions import Stage
 
@@ -29,6 +32,34 @@ def test_a_server_that_was_restarted_has_forgotten(stage):
     assert kinds(stage.sync.mend(drifts)) == kinds(drifts)
     assert stage.sync.look() == []
     assert stage.shares == {"v1": 0.0, "v2": 1.0}
+
+
+class Stoppable(FakeServer):
+    """Keeps what somebody has stopped there, and starts it again when it is registered again."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.stopped = set()
+
+    def registered(self):
+        return [replace(each, stopped=each.id in self.stopped) for each in super().registered()]
+
+    def register(self, deployment):
+        self.stopped.clear()
+        return super().register(deployment)
+
+
+def test_what_somebody_has_stopped_there_is_started_again(tmp_path):
+    server = Stoppable("vllm")
+    stage = Stage(sqlite(tmp_path), gateways={"vllm": server, "litellm": FakeGateway("litellm")})
+    stage.promote(1)
+    server.stopped = {each.id for each in server.registered()}
+    drifts = stage.sync.look()
+    assert kinds(drifts) == [("vllm", "missing")]
+    assert "bot@v1 has been stopped there" in drifts[0].what
+    stage.sync.mend(drifts)
+    assert stage.sync.look() == []
+    stage.close()
 
 
 def test_a_proxy_that_lost_all_gets_its_shares_back(stage):

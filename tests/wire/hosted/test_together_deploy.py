@@ -241,7 +241,9 @@ def test_one_that_was_stopped_is_started_again(world):
     with pytest.raises(ProviderUnavailable):
         world.provider.undeploy(NAME)
     assert world.deploy() is None, "it is still stopping"
+    assert [each.stopped for each in world.provider.deployed()] == [False]
     world.sandbox.clock.advance(100)
+    assert [each.stopped for each in world.provider.deployed()] == [True]
     assert world.deploy() is None, "it starts again"
     world.sandbox.clock.advance(700)
     assert world.deploy() is not None
