@@ -193,7 +193,7 @@ def test_doctor_says_the_same_twice(desk: Desk) -> None:
     checks: list[dict[str, Any]] = desk.call("doctor", "--json").json
     text = desk.call("doctor")
     assert [check["name"] for check in checks] == [
-        "python", "home", "database", "broker", "workers", "adapters", "training",
+        "python", "home", "database", "broker", "workers", "adapters", "catalogue", "training",
     ]  # fmt: skip
     for check in checks:
         assert re.search(rf"^{check['verdict']} +{check['name']} ", text.out, re.MULTILINE)

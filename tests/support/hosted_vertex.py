@@ -1,10 +1,12 @@
 """Vertex AI's adapter against its stand-in, which keeps what it was asked and what it answered."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from finetune.providers.vertex import VertexProvider
+from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.service import Route
 from finetune.sandbox.vertex.sandbox import VertexSandbox
 from tests.support.hosted import Rig, data, kit, recipe, served
@@ -12,8 +14,22 @@ from tests.support.watched import Remembering
 
 MODEL = "gemini-3.5-flash"
 OPEN_MODEL = "meta/llama3_1@llama-3.1-8b-instruct"
+#: The last that was tuned by preferences; it ended on 2026-10-20.
+PREFERRED = "gemini-2.5-flash"
 JOBS = "/v1beta1/projects/sandbox-project/locations/us-central1/tuningJobs"
 CHUNK = 256 * 1024
+
+
+class InOctober(SandboxClock):
+    """Starts on 2026-10-01."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since = super().now() - datetime(2026, 10, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+        return super().now() - self._since
 
 
 class Watched(Remembering, VertexSandbox):

@@ -1067,7 +1067,7 @@ def test_a_model_that_is_not_there_answers_nothing(server: Server, client: OpenA
     gone = trained(server, client, training)
     client.models.delete(gone)
     running = client.fine_tuning.jobs.create(model=MODEL, training_file=training)
-    for name in (gone, running.id, f"ft:{MODEL}:sandbox-org::00000000", "gpt-5"):
+    for name in (gone, running.id, f"ft:{MODEL}:sandbox-org::00000000", "gpt-9"):
         code, body, _ = ask(server.url, "POST", "/v1/chat/completions", {"model": name, "messages": HELLO})
         assert (code, body["error"]) == (
             404,

@@ -20,14 +20,13 @@ from finetune.ports import Provider, RemoteData
 from finetune.providers import vertex_look
 from finetune.providers.vertex import VertexProvider, build
 from finetune.providers.vertex_recipe import is_open
-from finetune.sandbox.clock import SandboxClock
 from finetune.sandbox.faults import Fault
 from finetune.sandbox.service import Reply, Route
 from finetune.sandbox.vertex.jobs import Timing
 from finetune.sandbox.vertex.words import google_error, reason
 from tests.support import hosted_vertex
 from tests.support.hosted import data, kit, recipe, served
-from tests.support.hosted_vertex import CHUNK, JOBS, MODEL, OPEN_MODEL, Watched
+from tests.support.hosted_vertex import CHUNK, JOBS, MODEL, OPEN_MODEL, PREFERRED, InOctober, Watched
 from tests.wire.hosted.vertex_contract import CREATE, faults
 
 FOLDER = "gs://sandbox-bucket/ft/" + "d" * 32
@@ -124,19 +123,11 @@ def test_a_whole_recipe(rig, tmp_path):
     }
 
 
-class InOctober(SandboxClock):
-    """Before the last models ended that were tuned by preferences."""
-
-    def now(self):
-        return datetime(2026, 10, 1, tzinfo=UTC)
-
-
 @pytest.mark.parametrize("clock", [InOctober()], ids=["2026-10-01"])
 def test_preferences(rig, tmp_path):
     rig.data = data(tmp_path, "gemini-preference", held_out=2)
-    model = "gemini-2.5-flash"
-    assert made(rig, model, method="dpo", training={"epochs": 1}, provider_options={"beta": 0.2}) == {
-        "baseModel": model,
+    assert made(rig, PREFERRED, method="dpo", training={"epochs": 1}, provider_options={"beta": 0.2}) == {
+        "baseModel": PREFERRED,
         "preferenceOptimizationSpec": {
             "trainingDatasetUri": f"{FOLDER}/train.jsonl",
             "validationDatasetUri": f"{FOLDER}/validation.jsonl",

@@ -17,7 +17,7 @@ from finetune.sandbox.vertex.rows import read
 from finetune.sandbox.vertex.sandbox import VertexSandbox
 from finetune.sandbox.vertex.words import _TABLE, crc32c
 from tests.support.hosted import ROWS, served
-from tests.support.hosted_vertex import CHUNK, JOBS, MODEL, OPEN_MODEL, Watched
+from tests.support.hosted_vertex import CHUNK, JOBS, MODEL, OPEN_MODEL, PREFERRED, InOctober, Watched
 from tests.wire.hosted.vertex_contract import ANSWERS, ERROR, OBJECT, STORAGE_ERROR, TUNING_JOB, faults
 
 with warnings.catch_warnings():
@@ -37,8 +37,13 @@ UPLOADS = "/upload/storage/v1/b/sandbox-bucket/o"
 
 
 @pytest.fixture
-def server():
-    server = served(Watched())
+def clock():
+    """Of the stand-in; None: its own."""
+
+
+@pytest.fixture
+def server(clock):
+    server = served(Watched(clock=clock))
     for name, row in (("train", ROW), ("preference", PREFERENCE), ("open", OPEN_ROW)):
         server.sandbox.storage.put("sandbox-bucket", f"{name}.jsonl", row.encode() * 12)
     yield server
@@ -77,7 +82,7 @@ def hyper(**values):
 
 def preference(**values):
     spec = {"trainingDatasetUri": "gs://sandbox-bucket/preference.jsonl", "hyperParameters": values}
-    return {"baseModel": MODEL, "preferenceOptimizationSpec": spec}
+    return {"baseModel": PREFERRED, "preferenceOptimizationSpec": spec}
 
 
 def open_job(**more):
@@ -206,6 +211,7 @@ def test_one_checkpoint_or_one_an_epoch(server):
     assert all_of_them["checkpoints"][-1]["endpoint"] == all_of_them["endpoint"]
 
 
+@pytest.mark.parametrize("clock", [InOctober()], ids=["2026-10-01"])
 def test_preferences_with_beta(server):
     status, _, made = send(server, "POST", JOBS, preference(beta=0.1, epochCount=1, adapterSize="ADAPTER_SIZE_SIXTEEN"))
     assert status == 200
@@ -297,6 +303,7 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize("clock", [InOctober()], ids=["2026-10-01"])
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_refused_as_google_does(server, case):
     body, told = WRONG[case]
