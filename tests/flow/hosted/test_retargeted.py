@@ -87,7 +87,9 @@ def test_what_was_trained_elsewhere_before_is_taken_in_and_moved(market: Market)
     assert [(each["model"], each["known"]) for each in found] == [("bot@v1", False)]
     assert 20 < found[0]["rows"] < 40
     assert json.loads(market.ft("import", "openai", "--json")[1])[0]["known"]
-    market.ft("retarget", "bot@v1", "--to", "local/builtin:tiny-llama", "--output", "bot.yaml")
+    said = market.ft("retarget", "bot@v1", "--to", "local/builtin:tiny-llama", "--output", "bot.yaml")[2]
+    assert "nobody will ask the new version until `ft promote`" in said
+    assert "register:" not in (market.folder / "bot.yaml").read_text()
     ran = market.ft("submit", "bot.yaml", "--follow")[1]
     assert "bot@v2" in ran
 

@@ -125,13 +125,14 @@ def save(family, folder):
 @pytest.mark.parametrize("family", [*FAMILIES, *SEEING])
 def test_it_is_trained_saved_loaded_and_served(family, tmp_path):
     base, run = save(family, tmp_path / "base"), tmp_path / "run"
-    tiny.request(run, base, training__epochs=6)
+    tiny.request(run, base, training__epochs=6, training__max_seq_length=2 * SMALL["max_position_embeddings"])
     reporter = Reporter(run / "report.jsonl")
     artifact = train(read(run / "request.json"), run, reporter, Stop())
     reporter.close()
     told = [json.loads(line) for line in (run / "report.jsonl").read_text().splitlines()]
     losses = [line["values"]["loss"] for line in told if line["kind"] == "metric" and "loss" in line["values"]]
     assert losses[-1] < losses[0] * 0.9, "it learns"
+    assert "exceeds the base model's context; using 512" in str(told)
     config = json.loads((Path(artifact["path"]) / "adapter_config.json").read_text())
     assert not config.get("target_parameters"), "layers only: servers take nothing else"
     assert ("gate_proj" in config["target_modules"]) == (family not in WITHOUT_GATE)
