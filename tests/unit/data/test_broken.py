@@ -14,8 +14,8 @@ from tests.support.broken import CORPUS, Broken, run
 
 #: A row of 16 MiB is held a few times while it is cut out, decoded and parsed.
 MAX_BYTES = 128 << 20
-#: Of this process's time, with a tracer of memory that slows it down: five times what the slowest takes where nothing else
-#: runs, for processors are shared. What looks at all messages for each of them would take hours.
+#: Of this process's time, with a tracer of memory that slows it down: five times what the slowest takes where nothing
+#: else runs, for processors are shared. What looks at all messages for each of them would take hours.
 MAX_CPU_S = 45.0
 
 
