@@ -115,7 +115,7 @@ def workers_of(home):
 @pytest.mark.alone
 def test_detaching_leaves_the_job_going(base, tmp_path):
     """Ctrl-C in --follow: we stop looking, the workers it brought do not stop working."""
-    recipe = recipes.write(tmp_path / "a", base, epochs=40)
+    recipe = recipes.write(tmp_path / "a", base, epochs=150)
     with ft_running("submit", recipe, "--follow") as (child, said):
         wait_until(lambda: "step" in said() and "trainer" in said(), _END_S, "the training", every_s=0.2)
         os.kill(child.pid, signal.SIGINT)
