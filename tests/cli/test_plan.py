@@ -206,6 +206,8 @@ def test_an_export_is_taken_in_without_a_key_and_trained_elsewhere(desk: Desk, t
     assert desk.call("retarget", "helper@v1", "--to", "vertex").code_and_fault == (6, "E306")
     assert desk.call("retarget", "helper@v1", "--to", "nobody").code_and_fault == (5, "E708")
     assert desk.call(*BUILT_IN, "--set", "provider=openai").code_and_fault == (2, "E901")
+    changed = desk.call(*BUILT_IN, "--set", "training.epochs=9", "--output", "changed.yaml")
+    assert re.search(r"training\.epochs +\S+ +9 +you say so", changed.err), changed.err
     assert desk.call("retarget", "helper@v9", "--to", "local").code == 5
 
 
