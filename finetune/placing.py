@@ -8,7 +8,7 @@ from finetune.errors import GatewayError, Problem
 from finetune.names import public_name
 from finetune.ports import Clock
 from finetune.releases import ModelStore, PromotionStore
-from finetune.versions import ModelStatus, ModelVersion, Placed, Traffic, way_back
+from finetune.versions import ModelStatus, ModelVersion, Placed, Promotion, Traffic, way_back
 
 #: The version as a deployment behind an alias. Raises GatewayError: its files have changed, or it cannot be served.
 Describe = Callable[[ModelVersion, str], Deployment]
@@ -185,8 +185,8 @@ class Drift:
     gateway: str
     id: str
     #: `missing`, `unknown` (ours by its name, in none of our books), `foreign` (the same, with calls, or at a hosting
-    #: that others may use), `share`, `idle` (it is deployed, costs by the hour, and nobody needs it), `unreachable`,
-    #: `forgotten` (it was taken out of our books, because somebody asked for that)
+    #: that others may use), `share`, `idle` (nobody needs it any more: what was undone could not be forgotten then, or
+    #: another promotion overtook it), `unreachable`, `forgotten` (somebody asked to have it taken out of our books)
     kind: str
     #: In a sentence.
     what: str
@@ -197,8 +197,8 @@ class Drift:
 class Sync:
     """Compares what gateways have with what they should have, and mends it. Deletes only what carries our marks."""
 
-    def __init__(self, models: ModelStore, promotions: PromotionStore, places: Places) -> None:
-        self._models, self._promotions, self._places = models, promotions, places
+    def __init__(self, models: ModelStore, promotions: PromotionStore, places: Places, clock: Clock) -> None:
+        self._models, self._promotions, self._places, self._clock = models, promotions, places, clock
 
     def look(self, gateways: Sequence[str] = ()) -> list[Drift]:
         """All differences, at the gateways of our books and those named. Changes nothing."""
@@ -214,15 +214,18 @@ class Sync:
         """
         away = {drift.gateway for drift in drifts if drift.kind == "unreachable"}
         done: list[Drift] = []
-        failed: list[Problem] = []
-        for drift in drifts:
+        failed: dict[str, list[Problem]] = {}
+        # Whoever has to have the calls has them before the one goes that may have them now.
+        for drift in sorted(drifts, key=lambda one: one.kind == "idle"):
+            if drift.kind == "idle" and drift.gateway in failed:
+                continue
             try:
                 if self._mended(drift, away):
                     done.append(replace(drift, mended=True))
             except GatewayError as error:
-                failed += error.problems
+                failed.setdefault(drift.gateway, []).extend(error.problems)
         if failed:
-            raise GatewayError(*dict.fromkeys(failed))
+            raise GatewayError(*dict.fromkeys(problem for each in failed.values() for problem in each))
         return done
 
     def lost(self) -> dict[str, str]:
@@ -253,7 +256,9 @@ class Sync:
                 return False
             self._places.gateway(drift.gateway).unregister(drift.id)
             return True
-        mine = [each for each in placed if each.id == drift.id]
+        mine = [each for each in placed if each.id == drift.id and not self._in_hand(each)]
+        # A promotion takes out of our books what it forgets before it ends: this one would have been in hand.
+        mine = [each for each in mine if each in self._promotions.placed()]
         if drift.kind == "idle":
             return any([self._ended(each) for each in mine])
         for each in mine:
@@ -275,8 +280,17 @@ class Sync:
         back = way_back(moves)
         if (moves and moves[0].shares.get(each.version)) or (back is not None and back.version == each.version):
             return True
-        begun = self._promotions.recent(each.name, version=each.version)
-        return any(one.alias == each.alias and not one.final for one in begun)
+        return self._begun(each) is not None
+
+    def _in_hand(self, each: Placed) -> bool:
+        """Whether a promotion tells gateways of it now, or forgets it there: restoring it would undo that."""
+        begun = self._begun(each)
+        return begun is not None and begun.due_at is not None and begun.due_at <= self._clock.now()
+
+    def _begun(self, each: Placed) -> Promotion | None:
+        """The promotion that it is on its way with."""
+        found = self._promotions.recent(each.name, version=each.version)
+        return next((one for one in found if one.alias == each.alias and not one.final), None)
 
     def _restore(self, each: Placed, away: Collection[str]) -> None:
         gateways = [name for name in self._places.gateways(each.name, each.alias) if name not in away]
@@ -296,9 +310,12 @@ class Sync:
             return [Drift(gateway=name, id="", kind="unreachable", what=error.problems[0].what)]
         found, hosted = [], isinstance(gateway, Hosts)
         for each in mine:
+            if self._in_hand(each):
+                continue
             seen = there.get(each.listed_as)
-            if hosted and not self._needed(each):
-                what = f"{each.name}@v{each.version} is deployed there, costs by the hour, and nobody needs it"
+            if not self._needed(each):
+                costs = "deployed there, costs by the hour, and nobody needs it" if hosted else "needed by nobody there"
+                what = f"{each.name}@v{each.version} is {costs}"
                 found.append(Drift(gateway=name, id=each.id, kind="idle", what=what))
             elif seen is None or seen.stopped:
                 what = f"{each.name}@v{each.version} {'is not there' if seen is None else 'has been stopped there'}"

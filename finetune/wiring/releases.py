@@ -95,7 +95,7 @@ class Releases(Hostings):
         """What compares it with our books."""
         from finetune.placing import Sync
 
-        return Sync(self.models, self.promotions, self.places)
+        return Sync(self.models, self.promotions, self.places, self.clock)
 
     @cached_property
     def releasing(self) -> "Releasing":

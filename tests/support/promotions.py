@@ -77,7 +77,7 @@ class Stage:
         self.promotions = SqlPromotions(self.world.database)
         self.gateways = gateways or {"vllm": FakeServer("vllm"), "litellm": FakeGateway("litellm")}
         self.places = Places(self.models, self.promotions, self.gateway, describe, self.clock, host=host)
-        self.sync = Sync(self.models, self.promotions, self.places)
+        self.sync = Sync(self.models, self.promotions, self.places, self.clock)
         self.verdict, self.reports, self.measured = Said(True), [], []
         #: What is asked before a deployment, and what the next looks find to stand against it (None: nothing).
         self.foreseen, self.against = [], []

@@ -180,8 +180,13 @@ def test_a_gateway_that_is_away_keeps_no_promotion_from_being_measured(stage):
     third = stage.run(stage.begin(3, gate=GATE), until=PromotionState.REGISTERING)
     assert notes(third)[1].startswith("not all of it could be undone: ")
     assert (stage.traffic.shares, stage.shares["v2"]) == ({1: 1.0}, 0.1)
+    given = []
+    litellm = stage.gateways["litellm"]
+    forget = litellm.unregister
+    litellm.unregister = lambda name: (given.append(dict(stage.shares)), forget(name))
     stage.sync.mend(stage.sync.look())
-    assert stage.shares["v2"] == 0.0
+    assert given == [{"v1": 1.0, "v2": 0.0}], "callers are somewhere else before it goes"
+    assert stage.shares == {"v1": 1.0}
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8])

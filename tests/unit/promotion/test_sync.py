@@ -6,7 +6,9 @@ import pytest
 
 from finetune.deployments import Registered
 from finetune.errors import GatewayError
+from finetune.placing import Drift
 from finetune.testing import FakeGateway, FakeServer
+from finetune.versions import PromotionState
 from tests.support.jobs import sqlite
 from tests.support.promotions import Stage
 
@@ -108,6 +110,55 @@ def test_what_takes_our_books_for_its_own_has_nothing_unknown(stage):
     assert kinds(stage.sync.look()) == [("vllm", "unknown")]
     there.follows_books = True
     assert stage.sync.look() == []
+
+
+def test_what_could_not_be_forgotten_when_it_was_undone_goes_later(stage):
+    there = stage.gateways["litellm"]
+    there.faults = ["refused probe", "refused unregister"]
+    undone = stage.promote(3)
+    assert undone.state is PromotionState.FAILED
+    assert any("bot@v3 could not be forgotten at litellm" in note["text"] for note in undone.notes)
+    assert sorted(stage.shares) == ["v1", "v2", "v3"]
+    drifts = stage.sync.look()
+    assert [(drift.gateway, drift.kind, drift.what) for drift in drifts] == [
+        ("litellm", "idle", "bot@v3 is needed by nobody there")
+    ]
+    assert len(stage.sync.mend(drifts)) == 1
+    assert sorted(stage.shares) == ["v1", "v2"]
+    assert stage.sync.look() == []
+
+
+def test_nobody_loses_calls_to_what_could_not_be_mended(stage):
+    there = stage.gateways["litellm"]
+    there.faults = ["refused probe", "refused unregister"]
+    stage.promote(3)
+    there.shares = {entry: float("v3" in entry) for entry in there.shares}
+    there.faults = ["refused set_traffic"]
+    with pytest.raises(GatewayError):
+        stage.sync.mend(stage.sync.look())
+    assert stage.shares["v3"] == 1.0
+    stage.sync.mend(stage.sync.look())
+    assert stage.shares == {"v1": 0.0, "v2": 1.0}
+
+
+@pytest.mark.parametrize("seen", ["before", "meanwhile"])
+def test_what_a_promotion_is_about_to_forget_is_not_restored(stage, seen):
+    """The minute's comparison falls between what the gateway forgets and what our books do."""
+    there = stage.gateways["litellm"]
+    forget, looked = there.unregister, []
+
+    def forgotten(name):
+        looked.extend(stage.sync.look() if seen == "before" else [])
+        forget(name)
+        looked.extend(stage.sync.look() if seen == "meanwhile" else [])
+        stage.sync.mend([*looked, Drift(gateway="litellm", id=name, kind="missing", what="it was so a moment ago")])
+
+    there.unregister = forgotten
+    there.faults = ["refused probe"]
+    assert stage.promote(3).state is PromotionState.FAILED
+    assert sorted(stage.shares) == ["v1", "v2"]
+    assert {each.version for each in stage.promotions.placed()} == {1, 2}
+    assert looked == []
 
 
 def test_a_gateway_that_cannot_be_asked_is_told_and_nothing_done(stage):
