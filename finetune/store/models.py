@@ -1,5 +1,6 @@
 """Model versions, what was measured of them, and who gets an alias's calls."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,8 @@ from finetune.versions import Grip, ModelStatus, ModelVersion, Promotion, Traffi
 
 #: The row in force of each alias.
 _NEWEST = select(func.max(traffic.c.seq)).group_by(traffic.c.name, traffic.c.alias)
+#: Each conflict means that another job has its number; a job that is in no book conflicts for ever.
+_TRIES = 100
 
 
 class SqlModels:
@@ -26,20 +29,24 @@ class SqlModels:
         self, job: Job, now: datetime, *, alias: str | None = None, promotion: Promotion | None = None
     ) -> ModelVersion:
         """See `releases.ModelStore.add_model`."""
-        try:
-            with self._db.write(durable=True) as connection:
-                if row := connection.execute(select(models).where(models.c.job_id == job.id)).first():
-                    return _version(row, ())
-                model = _next(connection, job, now)
-                connection.execute(insert(models).values(**{k: v for k, v in vars(model).items() if k != "aliases"}))
-                if alias is not None:
-                    supersede(connection, f"{job.name}@{alias}", now)
-                    _shift(connection, _all_to(model, alias, job.owner, now))
-                if promotion is not None:
-                    begin(connection, replace(promotion, version=model.version))
-        except Conflict:
-            # PostgreSQL only: another job of this name took the number between our look and our insert.
-            return self.add_model(job, now, alias=alias, promotion=promotion)
+        for _ in range(_TRIES - 1):
+            # PostgreSQL: another job of this name may take the number between our look and our insert.
+            with suppress(Conflict):
+                return self._added(job, now, alias, promotion)
+        return self._added(job, now, alias, promotion)
+
+    def _added(self, job: Job, now: datetime, alias: str | None, promotion: Promotion | None) -> ModelVersion:
+        """Raises Conflict when its number was taken meanwhile, and for a job that is in no book."""
+        with self._db.write(durable=True) as connection:
+            if row := connection.execute(select(models).where(models.c.job_id == job.id)).first():
+                return _version(row, ())
+            model = _next(connection, job, now)
+            connection.execute(insert(models).values(**{k: v for k, v in vars(model).items() if k != "aliases"}))
+            if alias is not None:
+                supersede(connection, f"{job.name}@{alias}", now)
+                _shift(connection, _all_to(model, alias, job.owner, now))
+            if promotion is not None:
+                begin(connection, replace(promotion, version=model.version))
         return model
 
     def models(self, name: str | None = None) -> list[ModelVersion]:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -238,6 +239,13 @@ def test_versions_count_up_by_name_and_once_a_job(world):
     assert sorted(set(made)) == ["bot@v1", "bot@v2", "bot@v3"]
     assert [m.ref for m in models.models("bot")] == ["bot@v1", "bot@v2", "bot@v3"]
     assert {m.lineage["seed"] for m in models.models()} == {0, 1, 2}
+
+
+def test_a_version_of_a_job_that_is_in_no_book(world):
+    lost = replace(world.submit(), id="ft_lost")
+    with pytest.raises(StateError, match="E508"):
+        SqlModels(world.database).add_model(lost, world.clock.now())
+    assert SqlModels(world.database).models() == []
 
 
 def test_workers_beat_and_leave(world):
