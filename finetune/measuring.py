@@ -13,7 +13,7 @@ from typing import Any
 from finetune.deployments import Upstream
 from finetune.errors import EvaluationError, GatewayError, NotFound, Problem
 from finetune.jobs import Job, Json
-from finetune.names import is_alias
+from finetune.names import beside, is_alias
 from finetune.ports import Clock
 from finetune.process import end_group, spawn
 from finetune.releases import ModelStore
@@ -140,7 +140,7 @@ class Measurer:
         self._suites(model, wish)
         if over == "base":
             self._base(model, False)
-        elif "path" not in (other := self._version(_ref(model, over))).artifact:
+        elif "path" not in (other := self._version(beside(model.name, over))).artifact:
             self._subject(other)
 
     def _asked(
@@ -192,7 +192,7 @@ class Measurer:
             return {"kind": "base"}, model.base_model
         if wish.over == "base":
             return self._home(model, tuned, wish.at is not None), model.base_model
-        other = self._version(_ref(model, wish.over))
+        other = self._version(beside(model.name, wish.over))
         subject = self._subject(other)
         if other.base_model == model.base_model or _at_address(subject):
             return subject, model.base_model
@@ -221,7 +221,7 @@ class Measurer:
         """What it is measured against; the base in place of an alias that nobody has yet, and of itself."""
         if over == "base":
             return over
-        ref = _ref(model, over)
+        ref = beside(model.name, over)
         name, _, label = ref.partition("@")
         try:
             return "base" if self._version(ref).ref == model.ref else over
@@ -296,10 +296,6 @@ class _Told:
 
 def _at_address(subject: Json) -> bool:
     return bool(subject["kind"] == "endpoint")
-
-
-def _ref(model: ModelVersion, over: str) -> str:
-    return over if "@" in over else f"{model.name}@{over}"
 
 
 def _nothing_to_ask(model: ModelVersion) -> Problem:

@@ -27,6 +27,11 @@ def public_name(name: str, alias: str) -> str:
     return name if alias == PRODUCTION else f"{name}@{alias}"
 
 
+def beside(name: str, other: str) -> str:
+    """Another version of the model `name`, as a gate names it: `production` is that of the same model."""
+    return other if "@" in other else f"{name}@{other}"
+
+
 def is_alias(text: str) -> bool:
     """Whether this can be an alias: lower case letters, digits, `_`, `.`, `-`; and not v1, which names a version."""
     return bool(_ALIAS.fullmatch(text)) and not _VERSION.fullmatch(text)

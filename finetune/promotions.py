@@ -25,6 +25,8 @@ class Wanted:
     pause_s: float | None = None
     #: Whether the recipe's gate is asked.
     gate: bool = True
+    #: What the gate compares it with: `base`, an alias or a version.
+    over: str | None = None
     #: What an hour of hosting may cost: `3 USD`.
     max_hosting: str | None = None
 
@@ -53,7 +55,7 @@ def begun(
 ) -> Promotion:
     """A promotion of that version, due now. `there` are the gateways where its alias is served already.
 
-    Raises UsageError for an alias or a share that cannot be.
+    Raises UsageError for an alias that cannot be, and for another comparison of a gate that is not asked.
     """
     if not is_alias(wanted.alias):
         raise UsageError(_bad_alias(wanted.alias))
@@ -70,12 +72,23 @@ def begun(
         gateways=tuple(dict.fromkeys(gateways)),
         steps=steps(canary),
         pause_s=float(pause_s),
-        gate=gate_of(recipe) if wanted.gate else None,
+        gate=_gate(recipe, wanted),
         max_hosting=wanted.max_hosting or (mine.max_hosting if mine else None),
         due_at=now,
         by=by,
         created_at=now,
     )
+
+
+def _gate(recipe: Recipe, wanted: Wanted) -> Json | None:
+    gate = gate_of(recipe) if wanted.gate else None
+    if wanted.over is None:
+        return gate
+    if gate is None:
+        why = f"the recipe of {recipe.name} has no gate" if wanted.gate else "--no-gate leaves the recipe's gate out"
+        what = f"there is no gate that could compare with {wanted.over}"
+        raise UsageError(Problem(code="E901", what=what, why=why, fix="leave out --over"))
+    return {**gate, "over": wanted.over}
 
 
 def _bad_alias(alias: str) -> Problem:

@@ -8,7 +8,7 @@ from typing import Any
 from finetune import hosting
 from finetune.errors import NotFound, Problem, UsageError, WaitTimeout
 from finetune.jobs import Job, Json
-from finetune.names import PRODUCTION
+from finetune.names import PRODUCTION, beside
 from finetune.placing import Places
 from finetune.ports import Clock
 from finetune.promotions import Wanted, begun
@@ -53,6 +53,8 @@ class Releasing:
         for name in promotion.gateways:
             # One that is not there is the command's fault, and should mark no version.
             self._places.gateway(name)
+        if wanted.over not in (None, "base"):
+            self._version(beside(model.name, wanted.over))
         hosting.agreed(self._places, model, promotion)
         return self._promotions.begin(promotion)
 

@@ -95,6 +95,7 @@ def promote(
     ] = None,
     pause: Annotated[float | None, typer.Option(min=0, help="Seconds that each share is kept and checked.")] = None,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Do not ask the recipe's gate.")] = False,
+    over: Annotated[str | None, typer.Option(metavar="MODEL", help="What the recipe's gate compares it with.")] = None,
     max_hosting: Annotated[
         str | None,
         typer.Option(metavar="MONEY", help='What an hour of hosting may cost, where it has to be deployed: "3 USD".'),
@@ -120,6 +121,7 @@ def promote(
         canary=_share(canary),
         pause_s=pause,
         gate=not no_gate,
+        over=over,
         max_hosting=_money(max_hosting),
     )
     agreed = confirm(f"point {chosen.name}@{to} to {chosen.ref}?", yes=yes or as_json)

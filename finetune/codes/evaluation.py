@@ -70,8 +70,8 @@ CODES: dict[str, CodeText] = {
         "A version is held against its base, by its gate and for its proof, and at its provider nothing answers as "
         "that base: it is not among the models that are served to all, nobody has deployed it, and the deployment of "
         "a tuned model does not have it any more. Nothing was deployed for this promotion. A gate over an alias that "
-        "has a version (`gate: {over: production}`) needs no base; `ft eval MODEL --at URL` measures where both "
-        "answer, and what it keeps proves a promotion with `--no-gate`. As a warning it is told before a training is "
-        "paid for.",
+        "has a version (`gate: {over: production}`, or `ft promote --over production`) needs no base; `ft eval MODEL "
+        "--at URL` measures where both answer, and what it keeps proves a promotion with `--no-gate`. As a warning it "
+        "is told before a training is paid for.",
     ),
 }

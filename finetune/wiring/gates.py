@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.errors import NotFound, Problem
+from finetune.names import beside
 
 if TYPE_CHECKING:
     from finetune.spec import Recipe
@@ -49,15 +50,11 @@ def over_its_base(recipe: "Recipe", version: "Callable[[str], ModelVersion]") ->
     if gate is None or gate.over == "base":
         return True
     try:
-        version(_named(recipe, gate.over))
+        version(beside(recipe.name, gate.over))
     except NotFound:
         # An alias that nobody has yet is measured over the base.
         return True
     return False
-
-
-def _named(recipe: "Recipe", over: str) -> str:
-    return over if "@" in over else f"{recipe.name}@{over}"
 
 
 def _over_another_base(recipe: "Recipe", gate: "Gate", version: "Callable[[str], ModelVersion]") -> list[Problem]:
@@ -65,7 +62,7 @@ def _over_another_base(recipe: "Recipe", gate: "Gate", version: "Callable[[str],
     if gate.over == "base":
         return []
     try:
-        other = version(_named(recipe, gate.over))
+        other = version(beside(recipe.name, gate.over))
     except NotFound:
         # An alias that nobody has yet is measured over the base, and a version may come before the gate does.
         return []

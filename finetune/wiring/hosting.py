@@ -129,7 +129,7 @@ class Hostings(Parts):
 
 def unanswered(provider: str, base_model: str, base: "BaseAt") -> Problem:
     """That nothing is sure to answer as this base, so that nothing can be compared with it."""
-    ways = "`gate: {over: ALIAS}` in the recipe compares with the version that an alias has"
+    ways = "`gate: {over: ALIAS}` in the recipe, or `ft promote --over ALIAS`, compares with the version that it has"
     own = "`ft eval MODEL --at URL` measures where both answer, for a promotion with --no-gate"
     return Problem(
         code="E861",

@@ -42,6 +42,24 @@ def test_a_user_says_otherwise():
     assert (one.gateways, one.steps, one.pause_s, one.gate) == (("vllm",), (0.5, 1.0), 1.0, None)
 
 
+def test_a_user_compares_with_another_model():
+    gate = promotion(Wanted(over="production"), gate={**GATE, "over": "base"}).gate
+    assert gate == {**promotion(gate=GATE).gate, "over": "production"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "recipe", "why"),
+    [
+        (Wanted(over="base"), {}, "the recipe of bot has no gate"),
+        (Wanted(over="base", gate=False), {"gate": GATE}, "--no-gate leaves the recipe's gate out"),
+    ],
+)
+def test_without_a_gate_nothing_is_compared(wanted, recipe, why):
+    with pytest.raises(UsageError, match="E901") as refused:
+        promotion(wanted, **recipe)
+    assert refused.value.problems[0].why == why
+
+
 def test_of_another_alias_the_recipe_says_nothing():
     one = promotion(Wanted(alias="staging"), register=SAID, gate=GATE)
     assert (one.gateways, one.steps) == ((), (1.0,))

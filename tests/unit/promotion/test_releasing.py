@@ -7,8 +7,10 @@ import pytest
 from finetune.errors import NotFound
 from finetune.promotions import Wanted
 from finetune.versions import PromotionState
-from tests.support.jobs import sqlite
+from tests.support.jobs import RECIPE, sqlite
 from tests.support.promotions import Stage
+
+GATED = {**RECIPE, "gate": {"metric": "exact_match"}}
 
 
 @pytest.fixture
@@ -83,6 +85,21 @@ def test_the_undo_is_told_only_where_there_is_one(stage):
     assert stage.releasing.undo(stage.promote(2)) == "ft rollback bot"
     assert stage.releasing.undo(stage.promote(1, alias="staging")) is None
     assert stage.releasing.undo(stage.promote(2, alias="staging")) == "ft rollback bot --alias staging"
+
+
+@pytest.mark.parametrize("over", ["base", "production", "bot@v1"])
+def test_what_a_user_compares_with_goes_with_the_promotion(stage, over):
+    stage.promote(1)
+    stage.trained("ft_4", recipe=GATED)
+    promotion = stage.releasing.promote("bot@v4", Wanted(over=over), by="me")
+    assert (promotion.gate["over"], promotion.gate["metric"]) == (over, "exact_match")
+
+
+def test_what_is_compared_with_has_to_be_there(stage):
+    stage.trained("ft_4", recipe=GATED)
+    with pytest.raises(NotFound, match="bot@v9"):
+        stage.releasing.promote("bot@v4", Wanted(over="v9"), by="me")
+    assert stage.releasing.promotions("bot@v4") == []
 
 
 def test_promote_goes_where_the_alias_is_served(stage):
