@@ -63,6 +63,17 @@ def test_an_alias_moves_and_comes_back(versions: Desk) -> None:
     assert versions.call("models", "history", "bot", "--alias", "staging").out == ""
 
 
+def test_a_gate_compares_with_what_a_user_says(versions: Desk) -> None:
+    to = ("promote", "bot@v2", "--to", "production")
+    ungated = versions.call(*to, "--over", "v1")
+    assert (ungated.code, ungated.codes) == (2, ["E901"])
+    assert "the recipe of bot has no gate" in ungated.err
+    versions.ended(args=("--set", "gate.metric=exact_match", "--set", "validation.split=0.2", "--force"))
+    unknown = versions.call("promote", "bot@v3", "--to", "production", "--over", "v9")
+    assert (unknown.code, unknown.codes) == (2, ["E702"])
+    assert versions.call("models", "history", "bot").out == ""
+
+
 def test_a_canary_says_what_comes_next_and_what_takes_it_back(versions: Desk) -> None:
     versions.call("promote", "bot@v1", "--to", "production")
     ran = versions.call("promote", "bot@v2", "--to", "production", "--canary", "10%", "--pause", "3600")
