@@ -70,7 +70,7 @@ def test_a_gate_compares_with_what_a_user_says(versions: Desk) -> None:
     assert "the recipe of bot has no gate" in ungated.err
     versions.ended(args=("--set", "gate.metric=exact_match", "--set", "validation.split=0.2", "--force"))
     unknown = versions.call("promote", "bot@v3", "--to", "production", "--over", "v9")
-    assert (unknown.code, unknown.codes) == (2, ["E702"])
+    assert (unknown.code, unknown.codes) == (5, ["E702"])
     assert versions.call("models", "history", "bot").out == ""
 
 
