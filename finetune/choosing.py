@@ -70,8 +70,6 @@ class Chooser:
         limited = file.recipe.limits.max_cost is not None and (choice.hosted or self.conditions.own_priced)
         if not limited and (not choice.hosted or len(able) == 1):
             return []
-        if file.recipe.provider != AUTO:
-            return [wanted]
         return [self.conditions.called(name, wanted) or wanted for name in able]
 
     def _weighed(self, file: RecipeFile, provider: str, size: Size) -> tuple[Cost, list[Problem]]:

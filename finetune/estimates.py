@@ -9,13 +9,19 @@ from typing import Any, Final, Literal
 from finetune.catalogue import Cost
 from finetune.errors import Problem
 from finetune.memory import Kind, Need, Shape, Unknown, Work, need
-from finetune.memory.speed import SHARE, Fleet, Load, seconds
+from finetune.memory.speed import SHARE, Fleet, Load, recomputes, seconds
 from finetune.placement import Device, gigabytes, mebibytes
 from finetune.spec import Recipe
 
 #: What tells how long a training takes: `trainings` of its model that have ended here, or the published speed of a
 #: `card`. The first goes before the second.
 ToldBy = Literal["trainings", "card"]
+#: What is told of the time that recomputing takes, by `recomputes`.
+_AGAIN: Final = {
+    (False, False): "",
+    (False, True): ", at most with activations made again, as a long row may not fit otherwise",
+    (True, True): ", with activations made again, which takes about half as long again",
+}
 _WILL_TELL: Final = "a first training on few rows (`ft data split`) will tell"
 
 
@@ -123,7 +129,10 @@ def by_card(
     epochs, reference = recipe.training.epochs, recipe.method == "dpo"
     load = Load(rows=rows.train, held_back=rows.held_back, epochs=epochs, tokens=rows.tokens(), reference=reference)
     share = " to ".join(f"{each:.0%}" for each in SHARE)
-    basis = f"by the published speed of {names}, of which trainings reach {share}; what ends here will tell better"
+    again = _AGAIN[recomputes(shape, work, load, fleet)]
+    basis = (
+        f"by the published speed of {names}, of which trainings reach {share}{again}; what ends here will tell better"
+    )
     return Time(seconds=seconds(shape, work, load, fleet), by="card", basis=basis)
 
 
@@ -144,7 +153,9 @@ def _fleet(
     if unknown:
         return f"the speed of {unknown[0]} in bf16 is not in the catalogue"
     known = [each for each in speeds.values() if each is not None]
-    return Fleet(count=asked.gpus or 1, tflops=(min(known), max(known))), " or ".join(speeds)
+    sizes = [each.memory_mb << 20 for each in able]
+    fleet = Fleet(count=asked.gpus or 1, tflops=(min(known), max(known)), memory=(min(sizes), max(sizes)))
+    return fleet, " or ".join(speeds)
 
 
 def needs(shape: Shape, work: Work) -> dict[Kind, Need | str]:
@@ -158,10 +169,17 @@ def needs(shape: Shape, work: Work) -> dict[Kind, Need | str]:
     return found
 
 
-def tight(recipe: Recipe, wanted: Need, cards_mb: Iterable[int]) -> Problem | None:
-    """That the memory asked for, or every card that is known, is less than the least that it needs; a warning.
+def weights_alone(recipe: Recipe, parameters: int, *, cards: bool) -> Need:
+    """The least that a base of so many parameters needs, where its layers are not known: its weights."""
+    wide = 4 if work_of(recipe, 1, cards=cards).precision == "fp32" else 2
+    return Need(kind=Kind.LORA, weights=wide * parameters, trained=0, least=0, most=0)
 
-    `cards_mb`: MiB of each card; none: it trains on a processor, or where nobody knows.
+
+def tight(recipe: Recipe, wanted: Need, cards_mb: Iterable[int], own_mb: int | None = None) -> Problem | None:
+    """That the memory asked for, every card that is known, or this machine has less than it needs; a warning.
+
+    `cards_mb`: MiB of each card; none: it trains on a processor, or where nobody knows. `own_mb`: MiB of this machine
+    if its processor will train it; None: another machine may.
     """
     least_mb, asked = wanted.low >> 20, recipe.resources.memory
     fix = "lower training.max_seq_length or lora.r, or train a smaller base model"
@@ -175,6 +193,9 @@ def tight(recipe: Recipe, wanted: Need, cards_mb: Iterable[int]) -> Problem | No
     if largest is not None and largest < least_mb and recipe.resources.gpus != 0:
         what = f"the largest card here has {gigabytes(largest)}, and this training needs about {gigabytes(least_mb)}"
         return _warning("base_model", what, fix)
+    if own_mb is not None and own_mb < least_mb:
+        what = f"this machine has {gigabytes(own_mb)} of memory, and on its processor this training needs about "
+        return _warning("base_model", f"{what}{gigabytes(least_mb)} at least", f"train it on a card, or {fix}")
     return None
 
 

@@ -76,12 +76,14 @@ class Offers:
         """One of them. Raises NotFound."""
         if name in self._providers:
             return self._offer(name, ask=ask)
+        # One that makes, hosts or serves models only is known, and has another way.
+        known = self._catalogue.provider(name) is not None
         raise NotFound(
             Problem(
                 code="E708",
-                what=f"there is no provider {name!r}",
+                what=f"nothing here trains at {name}" if known else f"there is no provider {name!r}",
                 why=f"installed are {', '.join(sorted(self._providers))}",
-                fix="`ft providers` lists them",
+                fix=f"`ft catalogue show {name}` says what there is instead" if known else "`ft providers` lists them",
             )
         )
 

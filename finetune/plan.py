@@ -32,7 +32,7 @@ Weigh = Callable[[str, str], tuple[Cost, Sequence[Problem]]]
 
 #: What is a question of money, not of the recipe: above the limit, or nobody knows.
 _MONEY = ("E310", "E311")
-_UNSAID = "how much {} reads in one request is not published"
+_UNSAID = "the catalogue does not say how much {} reads in one request"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +96,10 @@ def choose(
     `refusal`.
 
     With `provider: auto` those that nothing stands against come in the order of `preference`; without `weigh` those
-    that cost something are alike.
+    that cost something are alike. Each is asked for the model by its own name of it, as is one that the recipe names.
     """
     wanted = providers if file.recipe.provider == AUTO else {file.recipe.provider: _named(file, providers)}
     names = {name: called(name, file.recipe.base_model) or file.recipe.base_model for name in wanted}
-    if file.recipe.provider != AUTO:
-        names = {file.recipe.provider: file.recipe.base_model}
     seen, costs = list[Considered](), dict[str, Cost]()
     for name, provider in wanted.items():
         one = _considered(aimed(file, names[name]), name, provider, eligible)
@@ -157,15 +155,18 @@ def unmet(
     """
     found, limits, accepted = [], recipe.limits, recipe.allow_ignored
     if limits.min_context is not None and "limits.min_context" not in accepted and (context or 0) < limits.min_context:
-        reads = f"{title} reads {context:,} tokens in one request" if context else _UNSAID.format(title)
+        model = f"{recipe.base_model} at {title}"
+        reads = f"{model} reads {context:,} tokens in one request" if context else _UNSAID.format(model)
         what = f"{reads}, and {limits.min_context:,} are wanted"
-        fix = "choose a model that reads more, or accept it by `allow_ignored: [limits.min_context]`"
+        other = "choose a model that reads more" if context else "look it up and add it to the catalogue (FT_CATALOGUE)"
+        fix = f"{other}, or accept it by `allow_ignored: [limits.min_context]`"
         found.append(Problem(code="E317", what=what, fix=fix, field="limits.min_context"))
     name, least = least_score(limits.quality) if limits.quality else ("", 0.0)
     if name and "limits.quality" not in accepted and (score is None or score < least):
         said = f"has {score:g} in" if score is not None else "is not in"
         what = f"{recipe.base_model} {said} the scores {name!r}, and {least:g} are wanted"
-        why, fix = "", "`ft catalogue scores` lists what was imported, and imports from a CSV file"
+        others = f"`ft catalogue scores --name {name}` tells what each has"
+        why, fix = "", f"choose another base model ({others}), ask for less, or `allow_ignored: [limits.quality]`"
         if name not in imported:
             what = f"no scores are called {name!r}"
             why = f"imported are {', '.join(sorted(imported))}" if imported else "none were imported yet"
@@ -285,7 +286,7 @@ def against(file: RecipeFile, provider: Provider) -> list[Problem]:
                 "limits.data",
                 what=f"{provider.name} gets the data, and the recipe keeps it here",
                 why="a hosted API trains on an upload",
-                fix="write `provider: local`, or allow it with `limits: {data: any}`",
+                fix="train open weights by `provider: local`, or allow it with `limits: {data: any}`",
             )
         )
     for field, value in ignored(file.recipe, provider).items():

@@ -17,7 +17,7 @@ from finetune.abilities import Keyed
 from finetune.catalogue import Catalogue, Cost, Method, ProviderSheet
 from finetune.catalogue.costs import training
 from finetune.catalogue.values import Day
-from finetune.catalogue.weights import LOCAL, called, context, parameters, slip, stand_in
+from finetune.catalogue.weights import LOCAL, called, context, nameless, parameters, slip, stand_in
 from finetune.errors import Problem
 from finetune.estimates import Time
 from finetune.jobs import Job, JobState
@@ -28,6 +28,8 @@ from finetune.spec.types import least_score
 
 _CENT: Final = Decimal("0.01")
 _MINUTE_S, _HOUR_S = 60, 3600
+#: Up to how many times the nearest one's distance in rows trainings count as well.
+_ALIKE: Final = 2
 _UNPRICED: Final = Cost(basis="own machines; FT_GPU_HOUR_USD says what an hour of theirs costs")
 #: Warnings that leave open whether it can be trained: a term that nobody here can look up, cards that are too small.
 _CONDITIONS: Final = ("E309", "E321")
@@ -39,6 +41,8 @@ CostOf = Callable[[str, Recipe, tuple[int, int]], Cost]
 TimeOf = Callable[[Recipe, "Size"], Time]
 #: How long trainings have taken here: provider, base model, rows with epochs multiplied in; None: none has ended.
 Pace = Callable[[str, str, int], Time | None]
+#: See `Market.files`.
+Reads = Callable[[str], int | None]
 #: See `Market.memory_of`.
 MemoryOf = Callable[[Recipe, int], tuple[tuple[int, int] | None, Sequence[Problem]]]
 
@@ -107,6 +111,8 @@ class Market:
     #: Memory that the local trainer needs for a recipe with a longest row of so many tokens, and what should be known
     #: of that.
     memory_of: MemoryOf = lambda recipe, longest: (None, ())
+    #: Tokens of one request of a model, by its files on this machine; None: it has none here.
+    files: Reads = lambda base_model: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +158,14 @@ def ungiven(catalogue: Catalogue, name: str, base_model: str) -> Problem | None:
     if called(catalogue, name, base_model) is not None:
         return None
     other = stand_in(catalogue, name, base_model)
-    fix = f"`base_model: {other}` stands in" if other else "name open weights, on the hub or in a folder"
-    what = f"nobody gives the weights of {base_model} away"
-    why = "it is to be had at its maker's own address only, as far as the catalogue knows"
+    instead = f"`base_model: {other}` stands in" if other else ""
+    if name == LOCAL and (said := nameless(catalogue, base_model)):
+        what, why = said
+        own = f"name the weights that you mean, on the hub (owner/name) or in a folder (./{base_model})"
+        return Problem(code="E306", what=what, why=why, fix="; ".join(filter(None, (own, instead))), field="base_model")
+    what = f"the catalogue knows no weights of {base_model} on the hub"
+    why = "it is how an API calls a model, and of no weights there does a sheet say that they are the same"
+    fix = instead or "name open weights, on the hub or in a folder"
     return Problem(code="E306", what=what, why=why, fix=fix, field="base_model")
 
 
@@ -175,17 +186,30 @@ def by_tokens(
 
 
 def lacking(
-    catalogue: Catalogue, name: str, recipe: Recipe, scores: Mapping[str, Mapping[str, float]]
+    catalogue: Catalogue,
+    name: str,
+    recipe: Recipe,
+    scores: Mapping[str, Mapping[str, float]],
+    *,
+    files: Reads = lambda base_model: None,
 ) -> list[Problem]:
-    """What this target's model lacks of what `limits` ask for. `scores` are those imported, by name and model."""
+    """What this target's model lacks of what `limits` ask for. `scores` are those imported, by name and model.
+
+    `files`: see `Market.files`.
+    """
     sheet, wanted = catalogue.provider(name), recipe.limits.quality
     model = sheet.model(recipe.base_model) if sheet else None
     table = scores.get(least_score(wanted)[0], {}) if wanted else {}
     weights = [model.open_weights.value] if model and model.open_weights else []
     names = (recipe.base_model, *((model.name, *model.aliases) if model else ()), *weights)
     score = next((table[each] for each in names if each in table), None)
-    reads = context(catalogue, model, recipe.base_model)
+    reads = _context(catalogue, name, recipe.base_model, files)
     return unmet(recipe, sheet.title if sheet else name, reads, score, scores)
+
+
+def _context(catalogue: Catalogue, name: str, base_model: str, files: Reads) -> int | None:
+    sheet, own = catalogue.provider(name), files(base_model) if name == LOCAL else None
+    return own or context(catalogue, sheet.model(base_model) if sheet else None, base_model)
 
 
 def _place(target: Target) -> tuple[bool, bool, int, str]:
@@ -193,24 +217,28 @@ def _place(target: Target) -> tuple[bool, bool, int, str]:
 
 
 def pace(jobs: Iterable[Job], took: Callable[[Job], float | None]) -> Pace:
-    """How long trainings take, by those that have succeeded here: seconds a row, whatever its length.
+    """How long trainings take, by those that have succeeded here, of whose sizes the nearest count.
 
-    `took`: the seconds of one; None: it does not count.
+    More rows take as long at least and, as what comes before the first step comes once, their share of rows longer at
+    most; fewer rows the other way round. `took`: the seconds of one; None: it does not count.
     """
-    rates: dict[tuple[str, str], list[float]] = {}
+    seen: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for job in jobs:
         # As an older ft may have written it.
         epochs = (job.recipe.get("training") or {}).get("epochs", default("training.epochs"))
         rows = job.data.get("train_rows", 0) * epochs
         if job.state is JobState.SUCCEEDED and rows and (seconds := took(job)):
-            rates.setdefault((job.provider, job.base_model), []).append(seconds / rows)
+            seen.setdefault((job.provider, job.base_model), []).append((rows, seconds))
 
     def measured(provider: str, base_model: str, rows: int) -> Time | None:
-        found = rates.get((provider, base_model))
+        found = seen.get((provider, base_model))
         if not found:
             return None
-        basis = f"as {len(found)} trainings of this model have taken" if found[1:] else "as one of this model has taken"
-        return Time(seconds=(min(found) * rows, max(found) * rows), by="trainings", basis=basis)
+        nearest = min(max(rows, each) / min(rows, each) for each, _ in found) if rows else 1
+        alike = [(each, s) for each, s in found if max(rows, each) <= min(rows, each) * nearest * _ALIKE] or found
+        ends = [end for each, seconds in alike for end in (seconds, seconds * rows / each)]
+        basis = f"as {len(alike)} trainings of this model have taken" if alike[1:] else "as one of this model has taken"
+        return Time(seconds=(min(ends), max(ends)), by="trainings", basis=basis)
 
     return measured
 
@@ -255,7 +283,7 @@ class _Row:
             row,
             base_model=self._there,
             leaves=self._name != LOCAL,
-            context=context(self._market.catalogue, self._model, self._there or ""),
+            context=_context(self._market.catalogue, self._name, self._there or "", self._market.files),
             served=served,
             served_here=here,
             create_until=create.value if create else None,

@@ -69,7 +69,8 @@ def _problem(error: ErrorDetails, file: File, document: Any) -> Problem:
     if kind == "literal_error":
         near = difflib.get_close_matches(value or "", re.findall("'([^']+)'", takes), 1, _CLOSE)
         fix = f"did you mean `{near[0]}`?" if near else "write one of these"
-    return file.problem(BAD_VALUE, loc, f"`{name}` must be {takes}", "", fix, value)
+    why = f"It is `{value}`" if value else "It is empty, or of another kind"
+    return file.problem(BAD_VALUE, loc, f"`{name}` must be {takes}", why, fix, value)
 
 
 def _without_source(loc: Loc, file: File) -> Problem:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Final
 
-from finetune.catalogue.rules import Method
+from finetune.catalogue.rules import METHODS, Method
 from finetune.catalogue.sheets import Dates, Model, ProviderSheet
 from finetune.catalogue.values import Day
 from finetune.errors import Problem
@@ -59,10 +59,26 @@ def _of_model(sheet: ProviderSheet, model: Model | None, method: Method, base_mo
         return
     said = model.methods.of(method)
     if sheet.data.of(method) is None or (said is not None and not said.value):
-        can = [each for each in ("sft", "dpo") if (flag := model.methods.of(each)) is not None and flag.value]
-        why = f"it can be trained by {', '.join(can)}" if can else "no method is published for it"
+        yield _untrained(sheet, model, method, base_model)
+
+
+def _untrained(sheet: ProviderSheet, model: Model, method: Method, base_model: str) -> Problem:
+    """That the model is not trained by this method; or, which is less, that nobody publishes that it is."""
+    flags = {each: flag for each in METHODS if (flag := model.methods.of(each)) is not None}
+    can = [each for each, flag in flags.items() if flag.value and sheet.data.of(each)]
+    others = f"; it trains it by {' and '.join(can)}" if can else ""
+    said = flags.get(method)
+    if said is not None and not said.value:
         what = f"{sheet.title} does not train {base_model} by {method}"
-        yield Problem(code="E308", what=what, why=why, fix="choose another method or model", field="method")
+        note = f" ({said.note})" if said.note else ""
+        neither = "".join(f"; nor by {each}" for each, flag in flags.items() if each != method and not flag.value)
+        why = f"the source is {sheet.sources[said.source].url}{note}{others or neither}"
+    else:
+        what = f"nothing is published of training {base_model} by {method} at {sheet.title}"
+        why = f"the catalogue has no layout of rows for {method} there{others}"
+    fix = f"`method: {can[0]}`, or another model" if can else "choose another model"
+    fix += f"; `ft catalogue show {sheet.provider}` lists those that the catalogue knows there"
+    return Problem(code="E308", what=what, why=why, fix=fix, field="method" if can else "base_model")
 
 
 def _conditions(sheet: ProviderSheet, model: Model | None, today: date) -> Iterator[Problem]:

@@ -7,8 +7,8 @@ from typing import Final
 
 from finetune.catalogue.ages import old, sources
 from finetune.catalogue.rules import METHODS, DataRules, Method
-from finetune.catalogue.sheets import Catalogue, Model, Price, ProviderSheet
-from finetune.catalogue.values import Day, Source
+from finetune.catalogue.sheets import Catalogue, Limits, Model, Price, ProviderSheet, limits
+from finetune.catalogue.values import Claim, Day, Flag, Source
 
 ENDS: Final = ("closed_to_new", "closed_to_inactive", "create_until", "serve_until", "retired")
 
@@ -33,6 +33,12 @@ class Entry:
         return tuple(each for each, flag in flags if flag is not None and flag.value)
 
     @property
+    def method_claims(self) -> dict[Method, Flag]:
+        """What is said of each method of the model, that it is not trained by it too. Empty for a provider."""
+        flags = ((each, self.model.methods.of(each)) for each in METHODS) if self.model else ()
+        return {each: flag for each, flag in flags if flag is not None}
+
+    @property
     def prices(self) -> tuple[Price, ...]:
         """Those that may hold: the model's own, then the provider's for all or for its size."""
         size = self.model.parameters.value if self.model and self.model.parameters else None
@@ -46,9 +52,31 @@ class Entry:
 
     @property
     def limits(self) -> dict[Method, DataRules]:
-        """What is taken of training data, by method."""
-        found = ((method, self.sheet.rules(method, self.base_model or "")) for method in METHODS)
+        """What is taken of training data, by method; without those by which the model is not trained."""
+        found = ((method, self.sheet.rules(method, self.base_model or "")) for method in self._open)
         return {method: rules for method, rules in found if rules is not None}
+
+    @property
+    def noted_limits(self) -> tuple[tuple[str, Claim], ...]:
+        """Limits that have a note, by name; behind the method where not all have it."""
+        model = self.model.data if self.model else None
+        whose: dict[tuple[str, Claim], list[Method]] = {}
+        for method in self.limits:
+            sections: list[Limits | None] = [self.sheet.data.all, self.sheet.data.of(method)]
+            sections += [model.all, model.of(method)] if model else []
+            holds = {name: claim for each in sections if each for name, claim in limits(each)}
+            for name, claim in holds.items():
+                if claim.note:
+                    whose.setdefault((name, claim), []).append(method)
+        every = [*self.limits]
+        return tuple(
+            (name if methods == every else f"{' '.join(methods)} {name}", claim)
+            for (name, claim), methods in whose.items()
+        )
+
+    @property
+    def _open(self) -> list[Method]:
+        return [each for each in METHODS if (flag := self.method_claims.get(each)) is None or flag.value]
 
     @property
     def sources(self) -> dict[str, Source]:

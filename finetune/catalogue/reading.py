@@ -66,8 +66,9 @@ def _places(place: Path) -> list[Path]:
         return [place]
     found = sorted(place.glob("*.yaml"))
     if not found:
-        why = "The catalogue is a folder of files, one a provider, whose names end in .yaml"
-        raise StateError(_unreadable(place, f"there is no catalogue in `{place}`", why, "name the folder"))
+        there = f"no file in `{place}` ends in .yaml" if place.is_dir() else f"there is no file or folder `{place}`"
+        why = "A catalogue is a sheet, or a folder of sheets, one a provider, whose names end in .yaml"
+        raise StateError(_unreadable(place, there, why, "correct FT_CATALOGUE, or unset it: then what ships is used"))
     return found
 
 
@@ -168,8 +169,9 @@ def _nodes(text: str, path: Path) -> File:
         node = loader.get_single_node()
         file = File(str(path), node)
         if not isinstance(node, yaml.MappingNode):
-            what, why = "the file is not a mapping", "A sheet begins with version, provider and title"
-            raise StateError(_unreadable(path, what, why, "compare it with one that ships with ft"))
+            what = "the file says nothing" if node is None else "the file is not a mapping"
+            why, fix = "A sheet has keys, and one of them says whose it is", "begin it with `provider: NAME`"
+            raise StateError(_unreadable(path, what, why, f"{fix} (docs/catalogue.md)"))
         if problems := list(_odd(node, (), file, set())):
             raise StateError(*problems)
         return file

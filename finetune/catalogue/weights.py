@@ -7,6 +7,8 @@ from finetune.catalogue.sheets import Catalogue, Model
 
 #: The sheet of own machines, which train whatever has open weights.
 LOCAL: Final = "local"
+#: How names begin of what is made here, and of folders.
+_OURS: Final = ("builtin:", "/", "./", "../", "~")
 #: How alike two names are, of 1, where one may be a slip of the other: gpt-4o-mni and gpt-4o-mini.
 _ALIKE: Final = 0.9
 
@@ -22,10 +24,27 @@ def called(catalogue: Catalogue, name: str, base_model: str) -> str | None:
     weights = _weights(catalogue, base_model)
     if sheet is None or not sheet.models or name == LOCAL:
         # Where no model is named, any that has weights may be there.
-        closed = weights is None and any(each.model(base_model) for each in catalogue.sheets.values())
+        unnamed = name == LOCAL and nameless(catalogue, base_model) is not None
+        closed = weights is None and (unnamed or _known(catalogue, base_model))
         return None if closed else (weights or base_model) if name == LOCAL else base_model
     same = [each for each in sheet.models if each.open_weights and each.open_weights.value == weights]
     return same[0].name if same and "*" not in same[0].name else None
+
+
+def nameless(catalogue: Catalogue, base_model: str) -> tuple[str, str] | None:
+    """What is wrong with the name, and why, where no weights on the hub can have it; None: they can.
+
+    The hub's names have an owner and do not move; `builtin:` and folders are no names of the hub. Mistral's release
+    note of 2024-02-26 says what `-latest` is (docs.mistral.ai/resources/release-note).
+    """
+    if base_model.startswith(_OURS):
+        return None
+    if base_model.endswith("-latest") and "/" not in base_model:
+        what = f"{base_model} names no weights: its maker moves the name from version to version"
+        return what, "where a version's weights are given away, they are on the hub under a name of their own"
+    if ":" in base_model and not _known(catalogue, base_model):
+        return f"{base_model} names no weights on the hub", "names there have no colon; what Ollama pulls has one"
+    return None
 
 
 def stand_in(catalogue: Catalogue, name: str, base_model: str) -> str | None:
@@ -48,10 +67,11 @@ def stand_in(catalogue: Catalogue, name: str, base_model: str) -> str | None:
 
 def slip(catalogue: Catalogue, base_model: str) -> str | None:
     """The name of a model that somebody offers, where this one is nobody's and but a letter or two away; else None."""
-    sheets = catalogue.sheets.values()
-    if "/" in base_model or ":" in base_model or any(each.model(base_model) for each in sheets):
+    if "/" in base_model or nameless(catalogue, base_model) or _known(catalogue, base_model):
         return None
-    names = (name for sheet in sheets for model in sheet.models for name in (model.name, *model.aliases))
+    names = (
+        name for sheet in catalogue.sheets.values() for model in sheet.models for name in (model.name, *model.aliases)
+    )
     near = difflib.get_close_matches(base_model, {each for each in names if "*" not in each}, 1, _ALIKE)
     return near[0] if near else None
 
@@ -74,6 +94,10 @@ def context(catalogue: Catalogue, model: Model | None, base_model: str) -> int |
     every = (each for sheet in catalogue.sheets.values() for each in sheet.models)
     same = (each for each in every if each.open_weights and each.open_weights.value == base_model)
     return next((each.context.value for each in same if each.context), None)
+
+
+def _known(catalogue: Catalogue, base_model: str) -> bool:
+    return any(each.model(base_model) for each in catalogue.sheets.values())
 
 
 def _weights(catalogue: Catalogue, base_model: str) -> str | None:

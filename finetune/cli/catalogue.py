@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.cli.output import must, out, out_json, paint, say, table
+from finetune.cli.output import flow, must, out, out_json, paint, say, table
 from finetune.cli.recipes import AsJson
 from finetune.wiring import CatalogueDesk
 
 if TYPE_CHECKING:
     from finetune.catalogue.entries import Entry
     from finetune.catalogue.sheets import Price
-    from finetune.catalogue.values import Day
+    from finetune.catalogue.values import Claim, Day
     from finetune.expiring import Ending
 
 app = typer.Typer(help="What targets can do and cost, and until when.", no_args_is_help=True, rich_markup_mode=None)
@@ -58,7 +58,7 @@ def show(
         out_json([entry(each) for each in found])
     elif name is None:
         head = ("PROVIDER", "TITLE", "KIND", "METHODS", "MODELS", "ENDS", "READ")
-        table(head, [_overview(each) for each in found])
+        table(head, [_overview(each) for each in found], under=("MODELS", "KIND", "TITLE"))
         say("`ft catalogue show PROVIDER` or MODEL tells all of it, with sources")
     else:
         for each in found:
@@ -146,9 +146,10 @@ def expiring(
 
         out_json([ending(each) for each in found])
     elif found:
-        table(("DAY", "LEFT", "WHAT", "NAME", "TARGET", "ENDS"), [_ending(each) for each in found])
+        head = ("DAY", "LEFT", "WHAT", "NAME", "TARGET", "ENDS")
+        table(head, [_ending(each) for each in found], under=("ENDS", "TARGET"))
         for fix, names in _fixes(found).items():
-            out(f"{', '.join(names)}: {fix}")
+            flow(f"{', '.join(names)}: {fix}")
     else:
         without = "; what stand-ins have trained is left out" if desk.settings.sandbox else ""
         say(f"nothing of ours ends within {within}, as far as the catalogue knows{without}")
@@ -193,38 +194,55 @@ def _draw(one: "Entry") -> None:
     name = f"{sheet.provider}/{one.base_model}" if one.base_model else sheet.provider
     out(paint(name, "bold") + f"  {sheet.title}, {sheet.kind}")
     for label, text in _facts(one):
-        out(f"  {label.ljust(9)}{text}")
+        flow(f"  {label.ljust(9)}{text}", hang=" " * 11)
     for key, source in one.sources.items():
+        stale = key in one.stale
         told = f"of {source.dated}, read {source.read}" if source.dated else f"read {source.read}"
-        mark = paint(f"  {_OLD}: look again", "yellow") if key in one.stale else ""
-        out(paint(f"  [{key}] {source.title}, {told}: {source.url}", "dim") + mark)
+        told += f" ({_OLD}: look again)" if stale else ""
+        flow(f"  [{key}] {source.title}, {told}: {source.url}", "yellow" if stale else "dim", hang=" " * 6)
 
 
 def _facts(one: "Entry") -> list[tuple[str, str]]:
     sheet, model = one.sheet, one.model
-    rows = [("methods", ", ".join(one.methods) or "none is published")]
+    rows = _methods(one)
     if sheet.access:
-        rows.append(("access", f"{sheet.access.value} [{sheet.access.source}]"))
+        rows.append(("access", _said(sheet.access.value, sheet.access)))
     if sheet.tunes:
-        note = f"; {sheet.tunes.note}" if sheet.tunes.note else ""
-        rows.append(("tunes", f"{'yes' if sheet.tunes.value else 'no'} [{sheet.tunes.source}]{note}"))
+        rows.append(("tunes", _said(_value(sheet.tunes.value), sheet.tunes)))
     if model and model.context:
-        rows.append(("context", f"{model.context.value:,} tokens [{model.context.source}]"))
+        rows.append(("context", _said(f"{model.context.value:,} tokens", model.context)))
     if model and model.open_weights:
-        rows.append(("weights", f"{model.open_weights.value} [{model.open_weights.source}]"))
+        rows.append(("weights", _said(model.open_weights.value, model.open_weights)))
     rows += [("date", _day(name, day)) for name, day in one.ends]
     rows += [("price", _price(each)) for each in one.prices]
     rows += [("limits", text) for text in _limits(one)]
-    rows += [("served", f"{each.at} [{each.source}]") for each in sheet.served]
-    rows += [("region", f"{each.value} [{each.source}]") for each in sheet.regions]
-    rows += [("way", f"{each.value} [{each.source}]") for each in sheet.ways]
+    rows += [("served", _said(each.at, each)) for each in sheet.served]
+    rows += [("region", _said(each.value, each)) for each in sheet.regions]
+    rows += [("way", _said(each.value, each)) for each in sheet.ways]
     if one.base_model is None and sheet.models:
         rows.append(("models", ", ".join(each.name for each in sheet.models)))
     return rows
 
 
+def _methods(one: "Entry") -> list[tuple[str, str]]:
+    """What is said of each method of a model; of a provider, and of what its sheet does not name, those of its rows."""
+    from finetune.catalogue import METHODS
+
+    said, texts = one.method_claims, []
+    for method in METHODS if one.model else ():
+        if claim := said.get(method):
+            texts.append(_said(f"{method} {_value(claim.value)}", claim))
+        elif method in one.limits:
+            texts.append(f"{method}: whether it is trained by that is not published")
+    return [("methods", text) for text in texts or [", ".join(one.methods) or "none is published"]]
+
+
+def _said(text: str, claim: "Claim") -> str:
+    return f"{text} [{claim.source}]" + (f"; {claim.note}" if claim.note else "")
+
+
 def _day(name: str, day: "Day") -> str:
-    return f"{_ENDS[name]} {day.value}{' or later' if day.at_least else ''} [{day.source}]"
+    return _said(f"{_ENDS[name]} {day.value}{' or later' if day.at_least else ''}", day)
 
 
 def _price(one: "Price") -> str:
@@ -232,8 +250,7 @@ def _price(one: "Price") -> str:
     sizes = [f"above {_many(span.above)}"] if span and span.above else []
     sizes += [f"to {_many(span.up_to)}"] if span and span.up_to else []
     for_whom = ", ".join(each for each in (one.method, one.tuning, one.deployment, " ".join(sizes)) if each)
-    note = f"; {one.note}" if one.note else ""
-    return f"{one.usd} USD per {one.per}{f' ({for_whom})' if for_whom else ''} [{one.source}]{note}"
+    return _said(f"{one.usd} USD per {one.per}{f' ({for_whom})' if for_whom else ''}", one)
 
 
 def _many(parameters: int) -> str:
@@ -245,6 +262,7 @@ def _limits(one: "Entry") -> list[str]:
     for method, rules in one.limits.items():
         said = [f"{name} {_value(getattr(rules, name))}" for name in rules.sources]
         lines.append(f"{method} as {rules.format}" + (f": {', '.join(said)}" if said else ""))
+    lines += [_said(name, claim) for name, claim in one.noted_limits]
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.cli.output import out, out_json, paint, say, table, tell
+from finetune.cli.output import flow, labelled, out, out_json, say, table, tell
 from finetune.cli.plans import bytes_text, cost_text, exit_code, span_text, time_text
 from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides
@@ -79,7 +79,7 @@ def costs(as_json: AsJson = False) -> None:
         for each in tallies(found)
     ]
     if rows:
-        table(head, rows)
+        table(head, rows, under=("OF MEMORY", "OF TIME", "COMPARED", "JOBS"))
     else:
         say("no job has ended well yet: there is nothing to compare")
 
@@ -101,10 +101,10 @@ def _draw(found: "Foreseen", epochs: int) -> None:
         ("time", _time(target)),
     ]
     for label, text in rows:
-        out(f"{paint(label.ljust(6), 'dim')}  {text}")
+        labelled(label.ljust(6), text)
     out("")
     if isinstance(found.needs, str):
-        out(f"{paint('memory', 'dim')}  not known: {found.needs}")
+        labelled("memory", f"not known: {found.needs}")
     else:
         _memory(found.needs, found.cards_mb)
     for reason in target.reasons:
@@ -136,9 +136,9 @@ def _memory(needs: "Mapping[Kind, Need | str]", cards_mb: tuple[int, ...]) -> No
             held = (bytes_text(each.weights), bytes_text(each.trained), span_text(each.least, each.most))
             again = "-" if each.again is None else bytes_text(each.again)
             rows.append((str(kind), *held, again, span_text(each.low, each.high), _card(each)))
-    table(head, rows)
+    table(head, rows, under=("RECOMPUTED", "ROWS", "TRAINED", "WEIGHTS"))
     for line in unknown:
-        out(paint(f"  {line}", "dim"))
+        flow(f"  {line}", "dim")
     if cards_mb:
         say(f"cards here: {', '.join(f'{round(each * _MIB / _GB)}GB' for each in sorted(set(cards_mb)))}")
     say("ft trains lora here; the others are for comparison. From one row at a time to all that go through at once.")

@@ -37,7 +37,7 @@ def providers(
         _show(found[0])
     else:
         rows = [(one.name, _set_up(one), _reached(one, offline), _models(one), _today(one)) for one in found]
-        table(("PROVIDER", "SET UP", "ANSWERS", "MODELS", "TODAY"), rows)
+        table(("PROVIDER", "SET UP", "ANSWERS", "MODELS", "TODAY"), rows, under=("MODELS", "ANSWERS"))
         say("`ft providers PROVIDER` shows its models, what is missing, and dates with their sources")
 
 
@@ -133,7 +133,7 @@ def _show(one: "Offer") -> None:
                 each.name,
                 ", ".join(each.methods) or "-",
                 each.usd_per_million or "not published",
-                "open" if each.open and one.open else "closed",
+                "open" if each.open and one.open else "no new jobs",
                 "; ".join(each.notes),
             )
             for each in one.models
@@ -160,5 +160,5 @@ def _models(one: "Offer") -> str:
 
 def _today(one: "Offer") -> str:
     if not one.open:
-        return "closed"
+        return "no new jobs"
     return "open, on conditions" if one.notes else "open"

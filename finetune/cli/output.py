@@ -3,9 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TextIO
 
+from finetune.cli.columns import Sheet, wrapped
 from finetune.errors import FtError, Problem, UsageError
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
@@ -48,17 +49,56 @@ def state(text: str, width: int = 0) -> str:
     return paint(padded, _OF_STATE[text]) if text in _OF_STATE else padded
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, to: Callable[[str], None] | None = None) -> None:
-    """Columns under a head, to stdout or `to`. The second column is coloured when it is called STATE."""
-    to = to or out
-    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
-    to(paint("  ".join(cell.ljust(width) for cell, width in zip(head, widths, strict=True)).rstrip(), "bold"))
-    for row in rows:
-        cells = [
-            state(cell, width) if name == "STATE" else cell.ljust(width)
-            for name, cell, width in zip(head, row, widths, strict=True)
-        ]
-        to("  ".join(cells).rstrip())
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    to: Callable[[str], None] | None = None,
+    under: Collection[str] = (),
+) -> None:
+    """Columns under a head, to stdout or `to` (`say`: to stderr). A column that is called STATE is coloured.
+
+    On a terminal that is too narrow the columns `under` go below their row, the first of them first; then cells are
+    wrapped. Elsewhere each row is a line.
+    """
+    stream = sys.stderr if to is say else sys.stdout
+    sheet = Sheet(
+        head=head,
+        rows=rows,
+        width=columns(stream),
+        under=under,
+        paint=lambda name, text: state(text.rstrip(), len(text)) if name == "STATE" else text,
+        dim=lambda text: paint(text, "dim", stream),
+        bold=lambda text: paint(text, "bold", stream),
+    )
+    for line in sheet.lines():
+        (to or out)(line)
+
+
+def flow(text: str, colour: str | None = None, hang: str = "    ") -> None:
+    """A line of data, wrapped between words on a terminal; lines after the first begin with `hang`."""
+    for line in wrapped(text, columns(sys.stdout), hang):
+        out(paint(line, colour) if colour else line)
+
+
+def labelled(label: str, text: str) -> None:
+    """A line of data behind its dim label, wrapped below the text on a terminal."""
+    first, *more = wrapped(f"{label}  {text}", columns(sys.stdout), " " * (len(label) + 2))
+    out(paint(label, "dim") + first[len(label) :])
+    for line in more:
+        out(line)
+
+
+def columns(stream: TextIO) -> int | None:
+    """How wide the terminal is, or what COLUMNS says of it; None: the stream is none, or nobody knows."""
+    if not stream.isatty():
+        return None
+    if (said := os.environ.get("COLUMNS", "")).isdecimal() and int(said):
+        return int(said)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except OSError:
+        return None
 
 
 def complain(error: FtError) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from finetune.cli import exits
 from finetune.cli.jobs import Shown, send
-from finetune.cli.output import must, out, out_json, paint, say, table, tell
+from finetune.cli.output import flow, must, out, out_json, say, table, tell
 from finetune.cli.reading import Reading
 from finetune.cli.recipes import AsJson, Overrides, Yes, put
 from finetune.errors import AuthenticationFailed, FtError
@@ -27,6 +27,8 @@ _MINUTE, _HOUR = 60, 3600
 _STDOUT = Path("-")
 #: Targets that are told how to mend, and reasons of each.
 _NEAREST, _MENDED = 3, 5
+#: Columns that a narrow terminal has below their row, the first of them first.
+_UNDER = ("SERVED BY", "CONTEXT", "DATA", "MODEL", "ENDS")
 #: Letters of a value in the table of changes.
 _WIDE = 48
 
@@ -214,25 +216,25 @@ def _mend(found: "list[Target]") -> None:
         out("")
         out("what would help where least is in the way (--json has all reasons):")
     for (what, why, fix), names in fixes.items():
-        out(f"  {', '.join(names)}: {what}")
+        flow(f"  {', '.join(names)}: {what}")
         for label, text in (("why", why), ("fix", fix)):
             if text:
-                out(f"    {label}: {text}")
+                flow(f"    {label}: {text}", hang=" " * 6)
 
 
 def _draw(found: "list[Target]") -> None:
     able = [each for each in found if each.verdict != "no"]
     if able:
         head = ("TARGET", "VERDICT", "MODEL", "COST", "TIME", "DATA", "CONTEXT", "ENDS", "SERVED BY")
-        table(head, [_cells(each) for each in able])
+        table(head, [_cells(each) for each in able], under=_UNDER)
         for each in able:
             if each.time and (each.time.seconds or not each.leaves):
                 said = f"time {each.time.basis}" if each.time.seconds else f"its time is not known: {each.time.basis}"
-                out(paint(f"  {each.name}: {said}", "dim"))
+                flow(f"  {each.name}: {said}", "dim")
             if each.memory:
-                out(paint(f"  {each.name}: {span_text(*each.memory)} of memory; `ft estimate` shows what for", "dim"))
+                flow(f"  {each.name}: {span_text(*each.memory)} of memory; `ft estimate` shows what for", "dim")
             for reason in each.reasons:
-                out(paint(f"  {each.name}: {reason.what}", "dim"))
+                flow(f"  {each.name}: {reason.what}", "dim")
     else:
         out("no target takes this recipe")
     rest = [each for each in found if each.verdict == "no"]

@@ -16,7 +16,9 @@ CODES: dict[str, CodeText] = {
     ),
     "E308": CodeText(
         "a method that the model cannot be trained by",
-        "The provider publishes by which methods each model can be trained. Choose another method, or another model.",
+        "The provider publishes by which methods each model can be trained. The message has its page where it says "
+        "that this one is not among them; where nothing is published of the method, it says that. Choose another "
+        "method, or another model.",
     ),
     "E309": CodeText(
         "a target that is open on conditions, or not for long",
@@ -57,7 +59,7 @@ CODES: dict[str, CodeText] = {
     ),
     "E316": CodeText(
         "a training that takes longer than limits.deadline",
-        "Trainings of this base model at this target have taken so long a row here that even the fastest would not end "
+        "Trainings of this base model at this target have taken so long here that even the fastest would not end "
         "in time; or, before one has ended here, the card's published speed does not allow it. Raise limits.deadline, "
         "train on fewer rows or epochs, or choose another target.",
     ),
@@ -89,7 +91,9 @@ CODES: dict[str, CodeText] = {
         "A warning; with `provider: auto` it rules own machines out. By the base model's config.json, weights, "
         "adapter, optimizer and a single row, its activations made again for the backward pass unless "
         "`local.gradient_checkpointing` is false, take more than `resources.memory` asks for, or than the largest "
-        "card of this machine and of living workers has. `ft estimate recipe.yaml` shows what takes how much.",
+        "card of this machine and of living workers has; or than this machine has, where there is no card and no "
+        "other machine has a worker. Without a config.json only the weights are reckoned, by the parameters that the "
+        "catalogue tells. `ft estimate recipe.yaml` shows what takes how much.",
     ),
     "E405": CodeText(
         "a credential that is not accepted",

@@ -95,8 +95,9 @@ CODES: dict[str, CodeText] = {
         "out of memory",
         "Micro-batches are halved when memory runs out, and where one example does not fit its activations are made "
         "again for the backward pass instead of kept, unless `local.gradient_checkpointing` is false. That changes "
-        "nothing in the result, but not even so one example fits. Lower `training.max_seq_length` or `lora.r`, use "
-        "`local: {precision: bf16}`, or a machine with more memory.",
+        "nothing in the result, but not even so one example fits. Held-out rows are measured in smaller groups, down "
+        "to one. Lower `training.max_seq_length` or `lora.r`, use `local: {precision: bf16}`, or a machine with more "
+        "memory.",
     ),
     "E622": CodeText(
         "trainer cannot write",

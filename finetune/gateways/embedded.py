@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from finetune.deployments import Deployment, GatewayKit, Registered, Said, Upstream
-from finetune.errors import GatewayError, Problem
+from finetune.errors import GatewayError, Problem, UsageError
 from finetune.gateways.adapters import folder_faults, taken
 from finetune.gateways.calling import Calls, Chat, Place, said
 from finetune.jobs import Json
@@ -28,7 +28,10 @@ _TIMEOUT_S: Final = 55.0
 
 
 def build(kit: GatewayKit) -> "Embedded":
-    """See `GatewayKit`."""
+    """See `GatewayKit`. Raises UsageError where nobody has said where the server is."""
+    if not (kit.environ.get(_URL) or kit.port):
+        why, fix = "FT_PORT is 0: any free port", f"export {_URL}=..., as `ft up` says, or a port of its own by FT_PORT"
+        raise UsageError(Problem(code="E825", what="the embedded server has no lasting address", why=why, fix=fix))
     place = Place(
         gateway="embedded",
         url=(kit.environ.get(_URL) or f"http://127.0.0.1:{kit.port}").rstrip("/"),

@@ -110,10 +110,11 @@ def of_region(title: str, recipe: Recipe, place: Place) -> Iterator[Problem]:
         return
     keeps = f"the recipe keeps the data in {wanted.region}"
     if place.value is None:
-        why, fix = f"where jobs run is not set, and {keeps}", f"export {place.variable}=..., a place in that region"
-    else:
-        why = f"jobs run in {place.value} ({place.variable}), and {keeps}"
-        fix = f"export {place.variable}=..., with a bucket in that region, or change limits.data"
+        what, fix = f"where {title} shall run jobs is not set", f"export {place.variable}=..., a place in that region"
+        yield Problem(code="E414", what=what, why=keeps, fix=fix, field="limits.data", value=f"region: {wanted.region}")
+        return
+    why = f"jobs run in {place.value} ({place.variable}), and {keeps}"
+    fix = f"export {place.variable}=..., with a bucket in that region, or change limits.data"
     yield not_taken(title, "limits.data", f"region: {wanted.region}", why, fix)
 
 

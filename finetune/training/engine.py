@@ -73,6 +73,8 @@ class Engine:
         # As the model comes it keeps its activations.
         self._limits = replace(limits, recompute=None)
         self._first = self.limits = limits
+        #: Padded tokens that go through at once where nothing is learned; one unit may exceed it. None: as in a step.
+        self._asked_at_once: int | None = None
         self._training = training
         self._seed = seed
         self._pad_id = pad_id
@@ -141,22 +143,80 @@ class Engine:
         return self._measured((total / size).tolist(), tokens)
 
     @torch.no_grad()
-    def evaluate(self, units: Sequence[Unit], check: Callable[[], None] = lambda: None) -> Measured:
-        """The means over all units, without dropout. `check` as in `step`."""
+    def evaluate(
+        self,
+        units: Sequence[Unit],
+        check: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Measured:
+        """The means over all units, without dropout. `check` as in `step`.
+
+        When memory runs out a process goes on with half as many at once, here and in later evaluations, and `say` is
+        told once. Steps stay as they are. Raises TrainingError (E621), in all processes, when one unit does not fit.
+        """
         self.model.eval()
-        total, tokens, stopped = self._nothing(), 0, False
+        at_once = self._asked_at_once
+        total, tokens, stopped, too_long = self._nothing(), 0, False, False
         try:
-            for batch in self._share(units, check):
-                loss, more = self._objective(self.model, batch)
-                total += torch.cat([loss.reshape(1), more])
-                tokens += batch.tokens
+            for sums, counted in self._asked(units, check):
+                total += sums
+                tokens += counted
         except Interrupted:
             stopped = True
-        anyone_stopped, all_tokens, *sums = self._ranks.total((stopped, tokens, *total.tolist()))
+        except _OneTooLong:
+            too_long = True
+        happened = (stopped, too_long, self._asked_at_once != at_once, tokens, *total.tolist())
+        anyone_stopped, anyone_full, anyone_fewer, all_tokens, *means = self._ranks.total(happened)
         if anyone_stopped:
             raise Interrupted
+        if anyone_full:
+            raise _too_long_to_ask(max(unit.longest for unit in units))
+        if anyone_fewer:
+            say("out of memory with held-out rows: fewer of them at once from now on; the loss is the same")
         size = self._objective.size(units)
-        return self._measured([each / size for each in sums], int(all_tokens))
+        return self._measured([each / size for each in means], int(all_tokens))
+
+    def _asked(self, units: Sequence[Unit], check: Callable[[], None]) -> Iterator[tuple[Tensor, int]]:
+        """Sums and tokens of this process's share, group by group; what did not fit comes in smaller ones.
+
+        Calls `check` as `_share` does. Raises _OneTooLong.
+        """
+        left = batches.deal(units, self._ranks.count)[self._ranks.rank]
+        if not left:
+            check()
+        while left:
+            groups = batches.split(left, self._limits_of_asking())
+            left = []
+            for number, group in enumerate(groups):
+                if (found := self._ask(group)) is None:
+                    # Out here what the failed pass had made is freed.
+                    self._ask_fewer(group)
+                    left = [unit for rest in groups[number:] for unit in rest]
+                    break
+                yield found
+                check()
+
+    def _ask(self, group: Sequence[Unit]) -> tuple[Tensor, int] | None:
+        """None: out of memory."""
+        try:
+            batch = batches.collate(group, self._pad_id, self._device)
+            loss, more = self._objective(self.model, batch)
+            return torch.cat([loss.reshape(1), more]), batch.tokens
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            return None
+
+    def _ask_fewer(self, group: Sequence[Unit]) -> None:
+        if len(group) == 1:
+            raise _OneTooLong
+        # By tokens: short ones, of which more go together, may fit as they are.
+        self._asked_at_once = max(len(unit.parts) * unit.longest for unit in group) * (len(group) // 2)
+        self._free()
+
+    def _limits_of_asking(self) -> Limits:
+        bounds = [bound for bound in (self.limits.tokens, self._asked_at_once) if bound is not None]
+        return replace(self.limits, tokens=min(bounds, default=None))
 
     def _nothing(self) -> Tensor:
         """Room for the sums of the loss and of what is told beside it."""
@@ -225,9 +285,16 @@ class Engine:
         else:
             raise _too_long(max(unit.longest for unit in units), self.limits)
         self.optimizer.zero_grad()
+        self._free()
+        say(f"{told}; the mathematics is the same")
+
+    def _free(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        say(f"{told}; the mathematics is the same")
+
+
+class _OneTooLong(Exception):
+    """Of one unit alone there is not memory enough to ask about it."""
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -248,6 +315,19 @@ def _too_long(tokens: int, limits: Limits) -> TrainingError:
             what=f"out of memory with a single example of up to {tokens} tokens",
             why=f"the micro-batch cannot be made smaller than one example, and {made_again}",
             fix=f"{first}lower training.max_seq_length or lora.r, use precision bf16, or a machine with more memory",
+            field="training.max_seq_length",
+        )
+    )
+
+
+def _too_long_to_ask(tokens: int) -> TrainingError:
+    return TrainingError(
+        Problem(
+            code="E621",
+            what=f"out of memory with a single held-out example of up to {tokens} tokens",
+            why="held-out rows are measured one at a time already, and nothing is kept for a backward pass there",
+            fix="lower training.max_seq_length or lora.r, use precision bf16, a machine with more memory, "
+            "or shorter held-out rows",
             field="training.max_seq_length",
         )
     )

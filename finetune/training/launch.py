@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from finetune import report
 from finetune.errors import FtError
-from finetune.process import die_with_parent
+from finetune.process import die_with_parent, importing
 from finetune.report import Reporter
 from finetune.training import request, start
 from finetune.training.stop import ENDED, INTERRUPTED, Interrupted, Stop, hold_back, pass_on
@@ -59,10 +59,11 @@ def _start(room: Path, run_dir: Path, told: Path, count: int) -> dict[int, int]:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     # A shared store would listen on every interface.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    import torch
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    with importing():
+        import torch
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // count)))
     config = LaunchConfig(
@@ -137,8 +138,9 @@ def work(run_dir: str, told: str, room: str, launcher: int) -> int:
 
 
 def _train(run_dir: Path, room: Path, reporter: Reporter, who: tuple[Stop, int, int]) -> dict[str, Any]:
-    from finetune.training import trainer
-    from finetune.training.together import Together
+    with importing():
+        from finetune.training import trainer
+        from finetune.training.together import Together
 
     stop, rank, count = who
     ranks = Together(rank, count)

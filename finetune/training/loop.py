@@ -84,7 +84,7 @@ class Loop:
 
     def _evaluate(self, done: int) -> None:
         if self.validation is not None and self.steps.ends_epoch(done):
-            measured = self.engine.evaluate(self.validation.rows, self.stop.check)
+            measured = self.engine.evaluate(self.validation.rows, self.stop.check, self._warn)
             values = {"loss": measured.loss, **measured.more}
             self.reporter.metric(done, {f"eval_{name}": value for name, value in values.items()}, None)
 

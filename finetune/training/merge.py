@@ -19,17 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import peft
-import torch
-import transformers
-from peft import PeftModel
-from safetensors import SafetensorError
-from transformers.utils.hub import cached_file
-
 from finetune.errors import FtError, Problem, TrainingError
 from finetune.jobs import Json
-from finetune.process import die_with_parent
-from finetune.training import bases, disk
+from finetune.process import die_with_parent, importing
+
+with importing():
+    import peft
+    import torch
+    import transformers
+    from peft import PeftModel
+    from safetensors import SafetensorError
+    from transformers.utils.hub import cached_file
+
+    from finetune.training import bases, disk
 
 #: What both are asked.
 _QUESTIONS = ("Hello, who are you?", "Where is my order?", "Say in one sentence what you can do.")

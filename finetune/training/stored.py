@@ -29,6 +29,9 @@ _TIMEOUT_S: Final = 120
 #: What `transformers` reads of a folder to make a tokenizer.
 _READ: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
 _EXTRA: Final = "pip install 'ft-orchestrator[local]'"
+#: What is looked for in the hub's cache, and what is downloaded to have it.
+_TOKENIZER: Final = ("tokenizer", "--include '*token*' '*.json' '*.jinja'")
+_CONFIG: Final = ("config.json", "config.json, or `ft estimate --fetch`")
 
 
 class Stored(msgspec.Struct, frozen=True, tag=True):
@@ -88,7 +91,7 @@ def config(base_model: str, *, cache: Path, revision: str | None = None) -> dict
             raise NotHere(f"{base_model} is not built yet", "ft builds it for its first training")
         path = built[-1]
     else:
-        path = _place(base_model, revision)[1] / "config.json"
+        path = _place(base_model, revision, _CONFIG)[1] / "config.json"
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -123,7 +126,7 @@ def _built_in(name: str, cache: Path) -> tuple[_Wanted, Iterator[bytes]]:
     return _Wanted(name, str(cache), None), iter([*code, _version("torch").encode()])
 
 
-def _place(base_model: str, revision: str | None) -> tuple[_Wanted, Path]:
+def _place(base_model: str, revision: str | None, part: tuple[str, str] = _TOKENIZER) -> tuple[_Wanted, Path]:
     """What to load, and the folder that has its files."""
     if folder := folder_of(base_model):
         if not folder.is_dir():
@@ -133,7 +136,6 @@ def _place(base_model: str, revision: str | None) -> tuple[_Wanted, Path]:
         from huggingface_hub import errors, try_to_load_from_cache  # an extra, and the hub's cache has its own layout
     except ModuleNotFoundError:
         raise NotHere("the library of the model hub is not installed", _EXTRA) from None
-    fix = f"hf download {base_model} --include '*token*' '*.json' '*.jinja'"
     try:
         paths = [
             try_to_load_from_cache(base_model, name, revision=revision)
@@ -143,7 +145,8 @@ def _place(base_model: str, revision: str | None) -> tuple[_Wanted, Path]:
         raise NotHere(f"{base_model} is no name that the model hub could have", "check `base_model`") from None
     found = [Path(path) for path in paths if isinstance(path, str)]
     if not found:
-        raise NotHere(f"the tokenizer of {base_model} is not on this machine", fix)
+        name, files = part
+        raise NotHere(f"the {name} of {base_model} is not on this machine", f"hf download {base_model} {files}")
     return _Wanted(None, base_model, revision), found[0].parent
 
 

@@ -99,6 +99,10 @@ def entry(one: "CatalogueEntry") -> Json:
         "access": sheet.access.value if sheet.access else None,
         "tunes": sheet.tunes.value if sheet.tunes else None,
         "methods": list(one.methods),
+        "methods_said": {
+            method: {"trained": flag.value, "source": flag.source, "note": flag.note}
+            for method, flag in one.method_claims.items()
+        },
         "context": model.context.value if model and model.context else None,
         "parameters": model.parameters.value if model and model.parameters else None,
         "open_weights": model.open_weights.value if model and model.open_weights else None,

@@ -33,7 +33,10 @@ class CatalogueDesk(Parts):
         return self.catalogue.provider(name) is not None
 
     def entries(self, name: str) -> "list[Entry]":
-        """The provider of this name, or else the model at each target that has it. Raises NotFound, StateError."""
+        """The provider of this name, or the model at each target that has it, or at one (`provider/model`).
+
+        Raises NotFound, StateError.
+        """
         from finetune.catalogue.entries import Entry, entries
         from finetune.catalogue.weights import called
 
@@ -41,6 +44,11 @@ class CatalogueDesk(Parts):
         if (sheet := self.catalogue.provider(name)) is not None:
             return [Entry(sheet=sheet, today=today)]
         found = list(entries(self.catalogue, lambda target: called(self.catalogue, target, name), today))
+        # As recipes write a target, and as this command heads an entry.
+        at, _, there = name.partition("/")
+        if not found and there and at in self.catalogue.sheets:
+            every = entries(self.catalogue, lambda target: called(self.catalogue, target, there), today)
+            found = [each for each in every if each.sheet.provider == at]
         if not found:
             raise NotFound(self._nothing(name))
         return found

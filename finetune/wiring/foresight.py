@@ -65,7 +65,7 @@ class Foresight(Exports):
 
         weights = called(self.catalogue, LOCAL, base_model)
         if weights is None:
-            raise Unknown(f"nobody gives the weights of {base_model} away")
+            raise Unknown(f"the catalogue knows no weights of {base_model} on the hub")
         try:
             if fetch:
                 stored.fetch_config(weights)
@@ -91,26 +91,55 @@ class Foresight(Exports):
 
     def memory_of(self, recipe: "Recipe", longest: int) -> "tuple[tuple[int, int] | None, list[Problem]]":
         """See `targets.Market.memory_of`."""
-        from finetune.estimates import tight
-        from finetune.memory import Kind
+        from finetune.catalogue.weights import parameters
+        from finetune.estimates import tight, weights_alone
+        from finetune.memory import Kind, Need
 
-        found = self.needs(recipe, longest)
+        found, on_cards = self.needs(recipe, longest), self._on_cards(recipe)
         need = None if isinstance(found, str) else found[Kind.LORA]
-        if need is None or isinstance(need, str):
-            return None, []
-        problem = tight(recipe, need, self.cards_mb)
-        return (need.low, need.high), [problem] if problem else []
+        known = isinstance(need, Need)
+        if not isinstance(need, Need):
+            count = parameters(self.catalogue, recipe.base_model)
+            if count is None:
+                return None, []
+            need = weights_alone(recipe, count, cards=on_cards)
+        problem = tight(recipe, need, self.cards_mb, None if on_cards else self._own_mb)
+        return (need.low, need.high) if known else None, [problem] if problem else []
+
+    @cached_property
+    def _own_mb(self) -> int | None:
+        """MiB of this machine's memory; None: another machine has a worker, which may have more."""
+        import os
+        import socket
+
+        from finetune.tasks import ALIVE
+
+        hosts = {beat.host for beat in self.beats.workers(self.clock.now() - ALIVE)}
+        if hosts - {socket.gethostname()}:
+            return None
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
 
     def _eligible(self, provider: str, recipe: "Recipe") -> "list[Problem]":
-        """The same, and own machines that are too small, where another target may be chosen."""
+        """The same, what `limits` ask of the model, and too small own machines, where another target may be chosen."""
         from finetune.catalogue.weights import LOCAL
         from finetune.plan import AUTO
+        from finetune.targets import lacking
 
         found = super()._eligible(provider, recipe)
+        found += lacking(self.catalogue, provider, recipe, self.scores, files=self._reads)
         if provider != LOCAL or recipe.provider != AUTO or any(each.level == "error" for each in found):
             return found
         # One token: what no row's length can change.
         return [*found, *(replace(each, level="error") for each in self.memory_of(recipe, 1)[1])]
+
+    def _reads(self, base_model: str) -> int | None:
+        """Tokens of one request, by the config.json that is on this machine."""
+        from finetune.memory import Unknown
+
+        try:
+            return self.shape(base_model).context
+        except Unknown:
+            return None
 
     def _foresee(self, recipe: "Recipe", size: "Size") -> "Estimate":
         from finetune.catalogue.weights import LOCAL

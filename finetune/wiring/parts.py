@@ -274,7 +274,7 @@ class Parts:
     def _eligible(self, provider: str, recipe: "Recipe") -> "list[Problem]":
         from finetune.abilities import Keyed
         from finetune.catalogue.eligible import against
-        from finetune.targets import lacking, ungiven
+        from finetune.targets import ungiven
 
         ours = provider in self.providers and not isinstance(self.providers[provider], Keyed)
         # Own machines train whatever has open weights; their sheet names what comes with ft.
@@ -282,7 +282,6 @@ class Parts:
         found = against(sheet, recipe.method, recipe.base_model, self.clock.now().date()) if sheet else []
         if not any(each.level == "error" for each in found):
             found += [none] if (none := ungiven(self.catalogue, provider, recipe.base_model)) else []
-        found += lacking(self.catalogue, provider, recipe, self.scores)
         # A stand-in trains what the vendor does not any more.
         past = "E307" if provider in self.settings.sandbox else None
         return [replace(each, level="warning") if each.code == past else each for each in found]

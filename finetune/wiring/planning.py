@@ -82,6 +82,7 @@ class Planning(Foresight):
             here=self._set_up(),
             card_hour_usd=self.settings.card_hour_usd,
             memory_of=self.memory_of,
+            files=self._reads,
         )
         return compare(file, size, market), size
 

@@ -15,7 +15,7 @@ _PATIENCE_S = 30.0
 
 
 class Terminal:
-    """`ft ARGS` on a pseudo-terminal of 100 columns: both outputs are what a user sees, in one."""
+    """`ft ARGS` on a pseudo-terminal: both outputs are what a user sees, in one."""
 
     def __init__(self, master: int, process: "subprocess.Popen[bytes]") -> None:
         self._master, self._process = master, process
@@ -52,16 +52,16 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*args: str | Path, cwd: Path, **env: str) -> Iterator[Terminal]:
+def terminal(*args: str | Path, cwd: Path, columns: int = 100, **env: str) -> Iterator[Terminal]:
     """Start `ft ARGS` on a terminal; it has ended afterwards."""
     master, slave = os.openpty()
-    termios.tcsetwinsize(slave, (24, 100))
+    termios.tcsetwinsize(slave, (24, columns))
     process = subprocess.Popen(
         [FT, *args],
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env=ft_environment(env={"TERM": "xterm-256color", **env}),
+        env=ft_environment(env={"TERM": "xterm-256color", "COLUMNS": "", **env}),
         cwd=cwd,
         preexec_fn=lambda: os.login_tty(slave),
     )

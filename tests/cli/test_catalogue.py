@@ -9,6 +9,7 @@ import pytest
 from finetune.cli import catalogue, exits
 from finetune.jobs import Job
 from tests.cli.desk import Desk
+from tests.cli.terminal import terminal
 
 OWN = """\
 provider: {provider}
@@ -73,6 +74,51 @@ def test_show_tells_of_a_model_everywhere_with_its_sources(desk: Desk, name: str
     ]
 
 
+SAID = """\
+provider: ours
+version: 1
+title: Our host
+sources: {wiki: {url: https://wiki.example/host, title: What we agreed, read: 2026-11-29}}
+served: [{at: ours, source: wiki, note: once it is deployed}]
+data:
+  all: {min_rows: {value: 10, source: wiki, note: of each file}, images: {value: false, source: wiki, note: but for m}}
+  sft: {format: openai, max_turns: {value: 3, source: wiki, note: longer ones are cut}}
+  dpo: {format: openai-dpo, max_answer_messages: {value: 1, source: wiki, note: of pairs alone}}
+models:
+  - name: m
+    methods: {sft: {value: true, source: wiki, note: in preview}, dpo: {value: false, source: wiki, note: by hand only}}
+    data: {all: {images: {value: true, source: wiki}}}
+  - {name: n, methods: {sft: {value: true, source: wiki}}}
+"""
+
+
+def test_show_tells_what_is_noted_and_no_limits_of_a_method_that_is_not_trained(desk: Desk, ours: Path) -> None:
+    ours.write_text(SAID)
+    said = [line.strip() for line in desk.call("catalogue", "show", "m").out.splitlines()]
+    for line in (
+        "methods  sft yes [wiki]; in preview",
+        "methods  dpo no [wiki]; by hand only",
+        "limits   sft as openai: min_rows 10, images yes, max_turns 3",
+        "limits   min_rows [wiki]; of each file",
+        "limits   max_turns [wiki]; longer ones are cut",
+        "served   ours [wiki]; once it is deployed",
+    ):
+        assert line in said
+    assert not [line for line in said if "openai-dpo" in line or "of pairs alone" in line or "but for m" in line]
+    (found,) = desk.call("catalogue", "show", "m", "--json").json
+    assert (found["methods"], set(found["limits"])) == (["sft"], {"sft"})
+    assert found["methods_said"]["dpo"] == {"trained": False, "source": "wiki", "note": "by hand only"}
+
+
+def test_show_tells_a_method_of_which_nothing_is_published_from_one_that_there_is_not(desk: Desk, ours: Path) -> None:
+    ours.write_text(SAID)
+    said = [line.strip() for line in desk.call("catalogue", "show", "n").out.splitlines()]
+    assert "methods  dpo: whether it is trained by that is not published" in said
+    assert "limits   dpo max_answer_messages [wiki]; of pairs alone" in said
+    (found,) = desk.call("catalogue", "show", "n", "--json").json
+    assert (set(found["methods_said"]), set(found["limits"])) == ({"sft"}, {"sft", "dpo"})
+
+
 def test_a_shipped_claim_is_overridden(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
         "provider: openai\nsources: {wiki: {url: https://wiki.example/x, title: X, read: 2026-11-29}}\n"
@@ -134,6 +180,52 @@ def test_what_many_targets_have_is_meant_once(desk: Desk) -> None:
     near = ran.err.partition("did you mean ")[2].partition("?")[0].split(" or ")
     assert "gpt-4o-mini" in near
     assert len(near) == len(set(near))
+
+
+def test_a_target_is_shown_alone_as_recipes_write_it(desk: Desk) -> None:
+    def shown(name: str) -> list[str]:
+        found = desk.call("catalogue", "show", name, "--json").json
+        return [f"{each['target']}/{each['base_model']}" for each in found]
+
+    assert {"openai/gpt-4o-mini", "azure/gpt-4o-mini"} <= {*shown("gpt-4o-mini")}
+    assert shown("openai/gpt-4o-mini") == ["openai/gpt-4o-mini"]
+    assert shown("local/Qwen/Qwen3-32B") == ["local/Qwen/Qwen3-32B"]
+    assert "together/openai/gpt-oss-20b" in shown("openai/gpt-oss-20b"), "a name of the hub goes before a target"
+    assert desk.call("catalogue", "show", "anthropic/gpt-4o-mini").code_and_fault == (exits.NOT_FOUND, "E707")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "what", "why"),
+    [
+        ("# later\n", "E390", "the file says nothing", "one of them says whose it is"),
+        (
+            "provider: openai\nmodels: [{name: gpt-4.1, context: {value: many, source: x}}]\n",
+            "E392",
+            "`models[0].context.value` must be a whole number",
+            "It is `many`",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_sheet_of_ones_own_has_a_why(
+    desk: Desk, ours: Path, text: str, code: str, what: str, why: str
+) -> None:
+    ours.write_text(text)
+    ran = desk.call("catalogue", "show")
+    assert ran.code_and_fault == (exits.FAILED, code)
+    assert what in ran.err
+    assert why in ran.err
+
+
+def test_a_place_of_sheets_that_is_not_there_is_told_from_one_without_any(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, says in (("nowhere.yaml", "there is no file or folder"), ("none", "ends in .yaml")):
+        (desk.folder / "none").mkdir(exist_ok=True)
+        monkeypatch.setenv("FT_CATALOGUE", str(desk.folder / place))
+        ran = desk.call("catalogue", "show")
+        assert ran.code_and_fault == (exits.FAILED, "E390")
+        assert says in ran.err
+        assert "correct FT_CATALOGUE" in ran.err
 
 
 @pytest.mark.parametrize("name", ["", "  "])
@@ -232,6 +324,24 @@ def test_expiring_tells_what_ends_and_what_to_do(desk: Desk, ours: Path) -> None
     assert desk.call("expiring", "--within", "29d", "--json").json == []
     ours.write_text(OWN.format(provider="ours", read=days(0), ends=days(-1)))
     assert "over" in desk.call("expiring", "--within", "0d").out
+
+
+@pytest.mark.parametrize("columns", [44, 60, 100])
+def test_what_ends_can_be_read_at_every_width(desk: Desk, ours: Path, columns: int) -> None:
+    job_id = desk.submit()
+    with desk.world() as world:
+        of_ours(desk, world.jobs.get(job_id))
+    with terminal("expiring", cwd=desk.folder, columns=columns, NO_COLOR="1") as screen:
+        assert screen.end() == exits.OK
+    lines = screen.seen.splitlines()
+    assert max(map(len, lines)) <= columns
+    (row,) = [line for line in lines if line.startswith(days(30)) and "bot@v1" in line]
+    assert ("ours/our-model" in row) is (columns >= 60)
+    assert ("does not answer any more" in row) is (columns == 100)
+    said = " ".join(screen.seen.split())
+    assert ("TARGET ours/our-model" in said) is (columns == 44)
+    assert ("ENDS does not answer any more" in said) is (columns < 100)
+    assert "bot@v1: `ft retarget NAME@vN --to TARGET`" in said
 
 
 @pytest.mark.usefixtures("ours")

@@ -86,7 +86,7 @@ def _commands() -> list[Row]:
 def test_environment_variables() -> None:
     documented = [row["variable"] for row in _tables("cli.md")["Environment"]]
     known = re.findall(r'env(?:\.get\(|\[)"(\w+)"', inspect.getsource(settings.from_environment))
-    assert documented == [*dict.fromkeys(known), "NO_COLOR"]
+    assert documented == [*dict.fromkeys(known), "NO_COLOR", "COLUMNS"]
     assert len(documented) > 5
 
 
@@ -242,6 +242,7 @@ _OPEN = {
     "artifact",
     "lineage",
     "limits",
+    "methods_said",
     "sources",
     "cost",
     "trouble",

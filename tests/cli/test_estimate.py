@@ -63,7 +63,7 @@ def test_a_model_that_nobody_has_looked_at_is_not_guessed(desk: Desk) -> None:
 def test_a_model_that_nobody_gives_away_has_no_memory_of_ours_to_fit(desk: Desk) -> None:
     closed = ("--set", "provider=openai", "--set", "base_model=gpt-4o-mini")
     found = desk.call("estimate", "recipe.yaml", *closed, "--json").json
-    assert found["needs_unknown"] == "nobody gives the weights of gpt-4o-mini away"
+    assert found["needs_unknown"] == "the catalogue knows no weights of gpt-4o-mini on the hub"
 
 
 def test_memory_that_is_too_little_is_a_warning(layers: Desk) -> None:
@@ -124,7 +124,7 @@ def test_time_on_a_card_is_told_before_anything_has_trained(layers: Desk, monkey
     # One pass through 32 layers and back for each of 3 steps, and what the tokens take: half a second an epoch or more.
     assert local("--set", "training.epochs=102")["seconds"]["high"] > found["seconds"]["high"] + 50
     shown = layers.call("plan", "recipe.yaml", *LAYERS).out
-    assert "local: time by the published speed of H100-SXM, of which trainings reach 15% to 50%" in shown
+    assert "local: time by the published speed of H100-SXM, of which trainings reach 20% to 60%" in shown
     assert "(by the published speed of H100-SXM" in layers.call("estimate", "recipe.yaml", *LAYERS).out
 
     monkeypatch.setenv("FT_GPUS", "T4:1x16GB")

@@ -245,7 +245,7 @@ def test_providers_are_listed_with_what_is_missing(desk: Desk) -> None:
     rows = {line.split()[0]: line for line in ran.out.splitlines()[1:]}
     assert set(rows) >= {"local", "openai", "azure", "mistral", "vertex"}
     assert "OPENAI_API_KEY is not set" in rows["openai"]
-    assert rows["mistral"].endswith("closed")
+    assert rows["mistral"].endswith("no new jobs")
     views = {one["provider"]: one for one in desk.call("providers", "--offline", "--json").json}
     assert views["local"]["set_up"]
     assert not views["local"]["hosted"]
@@ -269,6 +269,12 @@ def test_a_provider_that_is_set_up_is_asked(desk: Desk, monkeypatch: pytest.Monk
 
 def test_an_unknown_provider_is_named(desk: Desk) -> None:
     assert desk.call("providers", "nobody").code_and_fault == (5, "E708")
+    # One that trains nobody's models has another way, and who says which.
+    ran = desk.call("providers", "groq")
+    assert ran.code_and_fault == (5, "E708")
+    assert "nothing here trains at groq" in ran.err
+    assert "`ft catalogue show groq` says what there is instead" in ran.err
+    assert "upload it to Groq" in desk.call("catalogue", "show", "groq").out
 
 
 def test_files_are_listed_and_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

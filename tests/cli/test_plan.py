@@ -11,6 +11,7 @@ import yaml
 
 from finetune.catalogue import load
 from tests.cli.desk import Desk, write_rows
+from tests.unit.memory.test_shape import LLAMA
 
 #: What the catalogue has to have an answer for, by its keys.
 EVERYBODY = {
@@ -60,6 +61,46 @@ def test_exit_codes_tell_what_is_in_the_way(desk: Desk) -> None:
     assert (dear.code, "no target takes this recipe" in dear.out) == (7, True)
     assert "limits.max_cost is 0" in dear.out
     assert desk.call("plan", "recipe.yaml", "--set", "provider=anthropic").code == 6
+
+
+@pytest.mark.parametrize("target", ["together", "fireworks", "local"])
+def test_what_the_table_shows_can_be_asked_for(desk: Desk, target: str) -> None:
+    """The same weights under the target's own name, as `--set provider=NAME` promises."""
+    changed = ("base_model=meta-llama/Llama-3.1-8B-Instruct", f"provider={target}", "allow_ignored=[seed]")
+    asked = ("recipe.yaml", *(word for each in changed for word in ("--set", each)))
+    write_rows(desk.folder / "data.jsonl", 40)
+    rows = desk.call("plan", *asked, "--json").json
+    (there,) = [each["base_model"] for each in rows if each["verdict"] == "chosen"]
+    ran = desk.call("validate", *asked)
+    assert ran.code == 0, ran.err
+    assert f" on {target}/{there}, " in ran.out
+
+
+def test_own_machines_are_not_chosen_for_what_they_cannot_hold(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No config.json is here: the weights of so many parameters are too much for any machine that runs this."""
+    large = ("recipe.yaml", "--set", "base_model=deepseek-ai/DeepSeek-V3.1", "--set", "provider=auto")
+    for gpus, why in (("none", "this machine has"), ("H100:1x80GB", "the largest card here has 80GB")):
+        monkeypatch.setenv("FT_GPUS", gpus)
+        (local,) = [each for each in desk.call("plan", *large, "--json").json if each["target"] == "local"]
+        (reason,) = [each for each in local["reasons"] if each["code"] == "E321"]
+        assert (local["verdict"], why in reason["what"]) == ("no", True), reason
+
+
+def test_the_files_of_a_model_tell_how_much_it_reads(desk: Desk) -> None:
+    folder = desk.folder / "base"
+    folder.mkdir()
+    config = {**LLAMA, "max_position_embeddings": 131_072}
+    (folder / "config.json").write_text(json.dumps(config))
+    asked = ("recipe.yaml", "--set", "base_model=./base", "--set", "limits.min_context=100000")
+    (local,) = [each for each in desk.call("plan", *asked, "--json").json if each["target"] == "local"]
+    assert local["context"] == 131_072
+    assert "E317" not in {each["code"] for each in local["reasons"]}
+    (local,) = [
+        each
+        for each in desk.call("plan", *asked[:-1], "limits.min_context=200000", "--json").json
+        if each["target"] == "local"
+    ]
+    assert "131,072" in next(each["what"] for each in local["reasons"] if each["code"] == "E317")
 
 
 def test_a_recipe_or_data_that_is_not_there_is_told(desk: Desk) -> None:

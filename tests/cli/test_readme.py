@@ -246,10 +246,15 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer: Newcomer) -> No
     as_shown(printed)
     as_promised(printed)
     known = json.loads(newcomer.shell("ft models show quickstart@v1 --json"))
-    cancelled = a_cancelled_job(newcomer)
+    cancelled, second = a_cancelled_job(newcomer), a_second_version(newcomer)
+    with newcomer.stack:
+        newcomer.do("ft worker")
+        newcomer.shell(f"ft wait {cancelled} || test $? = 3")
+        newcomer.shell(f"ft wait {second}")
+    # Something to roll back to: production has been with another version.
+    newcomer.shell("ft promote quickstart@v2 --to production -y")
     (newcomer.place / WORDS["TABLE"]).write_text("model,score\nbuiltin:tiny-llama,1\n")
     (newcomer.place / WORDS["JOBS"]).write_text('{"object": "list", "data": []}')
-    an_earlier_traffic(newcomer)
     for line in table(README):
         words = without_options(line)
         # Only what failed or was cancelled can be tried again.
@@ -262,20 +267,15 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer: Newcomer) -> No
 
 
 def a_cancelled_job(newcomer: Newcomer) -> str:
-    """A job that was cancelled before it began."""
+    """A job that was cancelled before it began. Its end is known when `ft worker` has run."""
     job_id = newcomer.shell("ft submit recipes/quickstart.yaml --set seed=99 -q").strip()
     newcomer.shell(f"ft cancel {job_id} -y")
-    with newcomer.stack:
-        newcomer.do("ft worker")
-        newcomer.shell(f"ft wait {job_id} || test $? = 3")
     return job_id
 
 
-def an_earlier_traffic(newcomer: Newcomer) -> None:
-    """Something to roll back to: production has been with another version."""
-    with newcomer.stack:
-        newcomer.do("ft submit recipes/quickstart.yaml --follow --set training.epochs=1")
-    newcomer.shell("ft promote quickstart@v2 --to production -y")
+def a_second_version(newcomer: Newcomer) -> str:
+    """A job that trains one, when `ft worker` runs."""
+    return newcomer.shell("ft submit recipes/quickstart.yaml --set training.epochs=1 -q").strip()
 
 
 def as_shown(printed: str) -> None:

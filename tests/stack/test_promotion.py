@@ -19,6 +19,8 @@ GATED = (
     "register: {alias: production, gateways: [embedded, litellm]}\n"
 )
 CALLS = 200
+#: Of a caller's calls while calls move: 0.2 s in which nobody answers meet at least one.
+EVERY_S = 0.1
 #: A worker that was killed holds its promotion's lease for 30 s.
 _TAKEN_UP_S = 90
 
@@ -71,7 +73,7 @@ def test_a_recipe_takes_its_version_to_callers_by_itself(released: Stage) -> Non
 
 
 def test_canary_all_calls_and_the_way_back(at_one: Stage) -> None:
-    with Callers(at_one, 1) as callers:
+    with Callers(at_one, 1, every_s=EVERY_S) as callers:
         at_one.promoted(2, "--canary", "10%", "--pause", "3600")
         assert at_one.shares == {1: 0.9, 2: 0.1}
         told = answers(at_one, CALLS)
@@ -89,7 +91,7 @@ def test_canary_all_calls_and_the_way_back(at_one: Stage) -> None:
 
 
 def test_a_worker_killed_between_books_and_proxy_costs_no_call(at_one: Stage) -> None:
-    with Callers(at_one, 1) as callers:
+    with Callers(at_one, 1, every_s=EVERY_S) as callers:
         at_one.promoted(2, "--canary", "10%", "--pause", "2")
         # The books are written first: the worker is now telling the proxy, which takes it half a second.
         wait_until(lambda: at_one.shares == {1: 0.5, 2: 0.5}, 60, "the second share", every_s=0.005)

@@ -27,8 +27,8 @@ from tests.support.litellm import KEY, LiteLlmServer
 from tests.support.process import FT, Child, run_ft, wait_until
 from tests.support.servers import HOST, free_port
 
-#: What the two versions say, to whatever they are asked.
-SAYS = {1: "I am tuned adapter A.", 2: "I am tuned adapter B."}
+#: What the two versions say, to whatever they are asked. Short: every letter is a step of the model.
+SAYS = {1: "I am A.", 2: "I am B."}
 QUESTION = [{"role": "user", "content": "Question 7: who are you?"}]
 #: The key that the embedded server asks for, and that the proxy has for it.
 SERVER_KEY = "key-of-the-stage"
@@ -240,10 +240,16 @@ def say(caller: openai.OpenAI, model: str = "bot") -> str:
 
 
 class Callers:
-    """Threads that ask `bot` without a pause, as OpenAI's client does by default: it tries twice more by itself."""
+    """Threads that ask `bot`, as OpenAI's client does by default: it tries twice more by itself.
 
-    def __init__(self, stage: Stage, threads: int = 2, retries: int = openai.DEFAULT_MAX_RETRIES) -> None:
-        self._stage, self._retries = stage, retries
+    Each begins a call `every_s`, or at once when the one before took longer: at any time one is under way, or begins
+    within so many seconds.
+    """
+
+    def __init__(
+        self, stage: Stage, threads: int = 2, *, retries: int = openai.DEFAULT_MAX_RETRIES, every_s: float = 0
+    ) -> None:
+        self._stage, self._retries, self._every_s = stage, retries, every_s
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call) for _ in range(threads)]
         #: Answers by their text.
@@ -263,11 +269,14 @@ class Callers:
 
     def _call(self) -> None:
         with self._stage.client(self._retries) as caller:
-            while not self._stop.is_set():
+            left_s = 0.0
+            while not self._stop.wait(left_s):
+                begun = time.monotonic()
                 try:
                     self.told[say(caller)] += 1
                 except openai.OpenAIError as error:
                     self.failed.append(f"{time.strftime('%X')} {type(error).__name__}: {error}"[:300])
+                left_s = max(0.0, begun + self._every_s - time.monotonic())
 
 
 @contextmanager

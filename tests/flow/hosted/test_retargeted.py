@@ -1,6 +1,7 @@
 """A version moves from a hosted API to this machine: by the same rows and gate, and callers are answered meanwhile."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,9 @@ import pytest
 
 from finetune.sandbox.server import Server
 from finetune.sandbox.together.sandbox import TogetherSandbox
+from finetune.training import builtin
 from tests.flow.hosted.test_released import GATE, REGISTER, TUNED, Market, is_live
+from tests.support.once import made_once
 from tests.support.process import ft_running, wait_until
 from tests.support.servers import free_port
 
@@ -49,7 +52,14 @@ def market(tmp_path: Path) -> Iterator[Market]:
         yield Market(tmp_path, "openai", stack)
 
 
-def test_from_a_hosted_api_to_this_machine_with_the_name_never_unanswered(market: Market) -> None:
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that has `builtin:tiny-llama`, for which a trainer would compute for twenty seconds."""
+    return made_once(tmp_path_factory, "built-in", lambda folder: builtin.ensure("tiny-llama", folder, print))
+
+
+def test_from_a_hosted_api_to_this_machine_with_the_name_never_unanswered(market: Market, built: Path) -> None:
+    shutil.copytree(built, market.folder / "ft" / "cache")
     market.write(TUNED["openai"], GATE + REGISTER)
     market.released()
     is_live(market)
@@ -78,11 +88,12 @@ def test_from_a_hosted_api_to_this_machine_with_the_name_never_unanswered(market
     assert promotion["notes"][0]["text"].startswith("gate passed: contains 1.00")
 
 
-def test_what_was_trained_elsewhere_before_is_taken_in_and_moved(market: Market) -> None:
+def test_what_was_trained_elsewhere_before_is_taken_in_and_moved(market: Market, built: Path) -> None:
     market.write(TUNED["openai"], "")
     market.ft("submit", "recipe.yaml", "--follow", "-q", "-y")
     # Another installation, which has never heard of it.
     market.env["FT_HOME"] = str(market.folder / "another")
+    shutil.copytree(built, market.folder / "another" / "cache")
     found = json.loads(market.ft("import", "openai", "--json")[1])
     assert [(each["model"], each["known"]) for each in found] == [("bot@v1", False)]
     assert 20 < found[0]["rows"] < 40

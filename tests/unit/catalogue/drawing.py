@@ -158,8 +158,8 @@ def _can(flag: Flag | None) -> str:
 def _lengths(sheet: ProviderSheet, model: Model) -> str:
     found = {}
     for method in METHODS:
-        rules = sheet.rules(method, model.name)
-        if rules and rules.max_row_tokens:
+        rules, flag = sheet.rules(method, model.name), model.methods.of(method)
+        if rules and rules.max_row_tokens and (flag is None or flag.value):
             found[method] = f"{rules.max_row_tokens:,}"
     if len(set(found.values())) == 1:
         return next(iter(found.values()))

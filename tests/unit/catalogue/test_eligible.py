@@ -43,6 +43,59 @@ def test_an_unknown_model_and_a_method_that_it_lacks_are_refused() -> None:
     assert codes(sheet(models=[]), model="whatever") == []
 
 
+YES, NO = {"value": True, "source": "page"}, {"value": False, "source": "page", "note": "by hand only"}
+BOTH = {"sft": {"format": "openai"}, "dpo": {"format": "openai-dpo"}}
+
+
+@pytest.mark.parametrize(
+    ("methods", "data", "what", "why", "fix", "field"),
+    [
+        (
+            {"sft": YES, "dpo": NO},
+            BOTH,
+            "Host does not train m by dpo",
+            "the source is https://example.org/page (by hand only); it trains it by sft",
+            "`method: sft`, or another model",
+            "method",
+        ),
+        (
+            {"sft": NO, "dpo": NO},
+            BOTH,
+            "Host does not train m by dpo",
+            "the source is https://example.org/page (by hand only); nor by sft",
+            "choose another model",
+            "base_model",
+        ),
+        (
+            {"sft": YES},
+            {"sft": {"format": "openai"}},
+            "nothing is published of training m by dpo at Host",
+            "the catalogue has no layout of rows for dpo there; it trains it by sft",
+            "`method: sft`, or another model",
+            "method",
+        ),
+        (
+            {},
+            {"sft": {"format": "openai"}},
+            "nothing is published of training m by dpo at Host",
+            "the catalogue has no layout of rows for dpo there",
+            "choose another model",
+            "base_model",
+        ),
+    ],
+)
+def test_that_a_method_is_not_trained_is_not_that_nobody_publishes_it(
+    methods: dict[str, object], data: dict[str, object], what: str, why: str, fix: str, field: str
+) -> None:
+    (found,) = against(sheet(data=data, models=[{"name": "m", "methods": methods}]), "dpo", "m", TODAY)
+    assert (found.what, found.why, found.field) == (what, why, field)
+    assert found.fix == f"{fix}; `ft catalogue show host` lists those that the catalogue knows there"
+
+
+def test_a_method_of_which_nothing_is_said_is_not_refused_where_its_rows_are_known() -> None:
+    assert codes(sheet(data=BOTH, models=[{"name": "m", "methods": {"sft": YES}}]), method="dpo") == []
+
+
 @pytest.mark.parametrize("key", ["retired", "create_until", "serve_until"])
 @pytest.mark.parametrize("where", ["provider", "model"])
 def test_an_end_refuses_from_its_day_on(key: str, where: str) -> None:

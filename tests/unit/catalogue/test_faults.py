@@ -175,7 +175,7 @@ def test_a_fault_is_told_with_its_file_line_and_field(
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
-        (b"", "E390", "not a mapping"),
+        (b"", "E390", "says nothing"),
         (b"- a\n", "E390", "not a mapping"),
         (b"\xff\xfe", "E390", "cannot be read"),
         (b"a: \x00", "E390", "cannot be read as YAML"),

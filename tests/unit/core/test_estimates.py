@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.errors import UsageError
-from finetune.estimates import Estimate, Rows, by_card, from_row, needs, tight, to_row, work_of
+from finetune.estimates import Estimate, Rows, by_card, from_row, needs, tight, to_row, weights_alone, work_of
 from finetune.memory import Kind, Need, Unknown, read
 from finetune.memory.speed import Fleet, Load, seconds
 from finetune.placement import Device
@@ -76,6 +76,22 @@ def test_memory_that_is_too_little_is_told():
     assert tight(recipe(), replace(NEED, again=10**8), (GB16 + 3000,)) is None
 
 
+def test_this_machine_is_held_against_what_its_processor_would_train():
+    assert tight(recipe(), NEED, (), 20_000) is None
+    small = tight(recipe(), NEED, (), GB16)
+    assert (small.code, small.field) == ("E321", "base_model")
+    assert "this machine has 16GB of memory" in small.what
+    assert "about 20GB at least" in small.what
+    assert "on a card" in small.fix
+
+
+def test_without_layers_the_weights_are_the_least():
+    count = 671 * 10**9
+    assert weights_alone(recipe(), count, cards=True).low == 2 * count
+    assert weights_alone(recipe(), count, cards=False).low == 4 * count
+    assert weights_alone(recipe("local: {precision: bf16}\n"), count, cards=False).low == 2 * count
+
+
 ROWS = Rows(train=100, held_back=10, tokens=lambda: (40_000, 50_000), longest=lambda: 900)
 SPEEDS = {"fast": 1000.0, "slow": 100.0}
 FAST, SLOW, OTHER = (Device(name, name, 81_559) for name in ("fast", "slow", "other"))
@@ -92,11 +108,30 @@ def test_time_by_the_published_speed_of_a_card():
     load = Load(rows=100, held_back=10, epochs=2, tokens=(40_000, 50_000))
     assert found.seconds == seconds(read(LLAMA), work, load, Fleet(count=1, tflops=(1000.0, 1000.0)))
     assert found.by == "card"
-    assert "by the published speed of fast, of which trainings reach 15% to 50%" in found.basis
+    assert "by the published speed of fast, of which trainings reach 20% to 60%; what ends" in found.basis
     pairs = foretold("training: {epochs: 2}\nmethod: dpo\n").seconds
     assert pairs[0] - 4 > 1.4 * (found.seconds[0] - 4), "the base model is asked too"
     two = foretold("training: {epochs: 2}\nresources: {gpus: 2}\n", cards=(FAST, FAST))
     assert two.seconds[0] - 4 == pytest.approx((found.seconds[0] - 4) / 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "gigabytes", "longer", "told"),
+    [
+        ("", 80, (False, False), ""),
+        ("", 24, (False, True), ", at most with activations made again"),
+        # Weights and adapter alone take 16.7 GB, and a row of mean length 4 more.
+        ("", 17, (True, True), ", with activations made again, which takes about half as long again"),
+        ("local: {gradient_checkpointing: true}\n", 80, (True, True), ", with activations made again, which takes"),
+        ("local: {gradient_checkpointing: false}\n", 17, (False, False), ""),
+    ],
+)
+def test_time_says_that_activations_are_made_again(more, gigabytes, longer, told):
+    found = foretold(more, (Device("fast", "fast", gigabytes * 10**9 >> 20),))
+    kept = foretold("local: {gradient_checkpointing: false}\n")
+    assert tuple(one > other for one, other in zip(found.seconds, kept.seconds, strict=True)) == longer
+    assert f"trainings reach 20% to 60%{told}" in found.basis
+    assert ("made again" in found.basis) is bool(told)
 
 
 def test_of_several_cards_the_range_has_the_fastest_and_the_slowest():

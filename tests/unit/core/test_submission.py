@@ -197,6 +197,16 @@ def test_auto_takes_the_cheapest_under_its_own_name(bazaar):
     assert (made.job.provider, made.job.recipe["base_model"]) == ("cheap", "cheap/some-model")
 
 
+@pytest.mark.parametrize("limit", ["", "limits: {max_cost: 9 USD}\nallow_ignored: [limits]\n"])
+def test_one_that_is_named_gets_the_model_by_its_own_name_too(bazaar, limit):
+    """As the table of targets shows it; a limit has its tokens counted by that name."""
+    named = recipe(bazaar, TEXT.replace("provider: fake", "provider: dear") + limit)
+    plan, _ = bazaar.submitter.check(named)
+    made = bazaar.submitter.submit(bazaar.submitter.ready(named))
+    assert plan.target == made.job.target == "dear/dear/some-model"
+    assert made.job.recipe["base_model"] == "dear/some-model"
+
+
 def test_auto_takes_one_that_is_set_up_before_a_cheaper_one(bazaar):
     bazaar.hosted["cheap"].set_up = False
     assert bazaar.submitter.ready(recipe(bazaar, AUTO)).plan.provider == "dear"

@@ -153,12 +153,36 @@ def test_how_long_trainings_take_is_learned_from_those_that_ended_well(tmp_path)
     measured = pace(world.jobs.recent(), took)
     assert pace(world.jobs.recent(), lambda job: None)("fake", RECIPE["base_model"], 100) is None
     found = measured("fake", RECIPE["base_model"], 100)
-    assert (found.seconds, found.by) == ((200.0, 300.0), "trainings")
+    # 30 rows in 60 and in 90 s: of 100 nobody knows how much of that comes once, before the first step.
+    assert (found.seconds, found.by) == ((60.0, 300.0), "trainings")
     assert found.basis == "as 2 trainings of this model have taken"
+    assert measured("fake", RECIPE["base_model"], 30).seconds == (60.0, 90.0)
+    assert measured("fake", RECIPE["base_model"], 10).seconds == (20.0, 90.0)
     first = [job for job in world.jobs.recent() if job.id == "ft_0"]
     alone = pace(first, took)("fake", RECIPE["base_model"], 100)
     assert alone.basis == "as one of this model has taken"
     assert measured("fake", "another", 100) is None
+    world.database.close()
+
+
+def test_a_first_training_on_few_rows_does_not_rule_out_one_on_many(tmp_path):
+    """10 rows in 20 s, nearly all of it to load the model, say little of 10,000; 9,000 rows say all of it."""
+    world = World(sqlite(tmp_path))
+
+    def ended(name, rows, seconds):
+        at = world.clock.now()
+        times = {"admitted_at": at, "finished_at": at + timedelta(seconds=seconds), "state": JobState.SUCCEEDED}
+        recipe, data = {**RECIPE, "training": {"epochs": 1}}, {"train_rows": rows, "train": "t", "validation": None}
+        world.submit(name, recipe=recipe, data=data, fingerprint=name, **times)
+
+    def measured():
+        took = lambda job: (job.finished_at - job.admitted_at).total_seconds()  # noqa: E731
+        return pace(world.jobs.recent(), took)("fake", RECIPE["base_model"], 10_000)
+
+    ended("ft_few", 10, 20)
+    assert measured().seconds == (20.0, 20_000.0)
+    ended("ft_many", 9_000, 900)
+    assert (measured().seconds, measured().basis) == ((900.0, 1000.0), "as one of this model has taken")
     world.database.close()
 
 
@@ -187,7 +211,7 @@ def test_this_machine_comes_first_and_then_who_is_set_up(tmp_path):
         ("{deadline: 10m}", "openai", "such a training takes 25 min and more, and limits.deadline is 10m"),
         ("{deadline: 1s}", "openai", "such a training takes 25 min and more, and limits.deadline is 1s"),
         ("{data: local_only}", "openai", "openai gets the data, and the recipe keeps it here"),
-        ("{min_context: 200000}", "openai", "OpenAI reads 128,000 tokens in one request, and 200,000 are wanted"),
+        ("{min_context: 200000}", "openai", f"{MINI} at OpenAI reads 128,000 tokens in one request, and 200,000 are"),
         ("{quality: arena >= 1300}", "openai", "no scores are called 'arena'"),
     ],
 )
@@ -205,6 +229,15 @@ def test_imported_scores_are_found_by_any_name_of_the_model(tmp_path):
         assert found.verdict == verdict
     other = looked(tmp_path, MINI, "openai", more, scores={"arena": {"other": 1400}})["openai"]
     assert "is not in the scores 'arena', and 1300 are wanted" in why(other)
+    assert "`ft catalogue scores --name arena` tells what each has" in other.reasons[0].fix
+
+
+def test_a_context_that_nobody_tells_is_not_said_to_be_short(tmp_path):
+    (reason,) = looked(tmp_path, QWEN, "together", "limits: {min_context: 9}\n")["together"].reasons
+    assert reason.what.startswith(f"the catalogue does not say how much {QWEN} at Together reads in one request, and")
+    assert "add it to the catalogue" in reason.fix
+    (reason,) = looked(tmp_path, MINI, "openai", "limits: {min_context: 200000}\n")["openai"].reasons
+    assert reason.fix.startswith("choose a model that reads more")
 
 
 def test_scores_that_were_never_imported_are_not_the_models_fault(tmp_path):
@@ -259,7 +292,7 @@ def test_a_host_that_names_no_models_has_not_those_that_nobody_gives_away(tmp_pa
     bare = Catalogue({**CATALOGUE.sheets, "fireworks": shipped.model_copy(update={"models": ()})})
     found = looked(tmp_path, MINI, hosted=("openai", "fireworks"), catalogue=bare)
     assert (found["openai"].verdict, found["fireworks"].verdict) == ("chosen", "no")
-    assert "nobody gives the weights" in why(found["fireworks"])
+    assert "the catalogue knows no weights" in why(found["fireworks"])
     assert looked(tmp_path, QWEN, hosted=("fireworks",), catalogue=bare)["fireworks"].base_model == QWEN
 
 
@@ -316,3 +349,32 @@ def test_a_slip_of_a_model_that_somebody_has_is_no_model_of_ours(tmp_path):
     assert "close to gpt-4o-mini" in found["local"].reasons[0].why
     # The hub has old names without a maker, and folders have any.
     assert all(looked(tmp_path, name)["local"].verdict == "chosen" for name in ("gpt2", "./gpt-4o-mni"))
+
+
+@pytest.mark.parametrize("name", ["mistral-large-latest", "magistral-small-latest", "claude-sonnet-latest"])
+def test_a_name_that_its_maker_moves_is_told_as_that_and_not_as_closed(tmp_path, name):
+    (reason,) = looked(tmp_path, name)["local"].reasons
+    assert (reason.code, reason.field) == ("E306", "base_model")
+    assert reason.what == f"{name} names no weights: its maker moves the name from version to version"
+    assert "under a name of their own" in reason.why
+    assert f"(./{name})" in reason.fix
+    stands_in = "`base_model: mistralai/Ministral-3-3B-Instruct-2512` stands in"
+    assert (stands_in in reason.fix) is (name == "mistral-large-latest"), "only of what a sheet has it is known"
+
+
+def test_weights_may_be_called_the_latest_by_who_owns_them(tmp_path):
+    assert looked(tmp_path, "acme/large-latest")["local"].verdict == "chosen"
+    assert called(CATALOGUE, "a-host-without-a-sheet", "large-latest") == "large-latest", "names of APIs may move"
+    assert called(CATALOGUE, "a-host-without-a-sheet", "large:8b") == "large:8b"
+
+
+def test_a_tag_of_ollama_is_no_name_of_the_hub(tmp_path):
+    (reason,) = looked(tmp_path, "llama3:8b")["local"].reasons
+    assert reason.what == "llama3:8b names no weights on the hub"
+    assert "(./llama3:8b)" in reason.fix
+    assert looked(tmp_path, "builtin:tiny-llama")["local"].verdict == "chosen"
+
+
+def test_an_api_s_name_is_not_said_to_have_no_weights_anywhere(tmp_path):
+    (reason,) = looked(tmp_path, "amazon.nova-micro-v1:0:128k")["local"].reasons
+    assert reason.what == "the catalogue knows no weights of amazon.nova-micro-v1:0:128k on the hub"

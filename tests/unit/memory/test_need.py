@@ -85,3 +85,26 @@ def test_experts_are_not_loaded_in_four_bits():
     with pytest.raises(Unknown, match="4 bits"):
         need(shape, Kind.QLORA, WORK)
     assert need(shape, Kind.LORA, WORK).weights == 2 * 46_702_792_704
+
+
+#: "G" at the peak, read as 10^9 bytes, of rows of 256, 512 ... 8192 tokens, one at a time: LoRA (r 64, dropout 0.05) of
+#: Qwen on one A100-SXM4-80G with activations made again. github.com/QwenLM/Qwen, README, "Profiling of Memory and
+#: Speed", and finetune/finetune_lora_single_gpu.sh; sizes by the models' config.json.
+QWEN = {
+    "7B": ((4096, 32, 11008), (20.1, 20.4, 21.5, 23.8, 29.7, 36.6)),
+    "14B": ((5120, 40, 13696), (34.6, 35.1, 35.3, 37.4, 42.5, 55.2)),
+}
+
+
+@pytest.mark.parametrize("size", QWEN)
+def test_published_peaks_of_a_card_are_a_little_above(size):
+    """By what the driver and the libraries take for themselves."""
+    (hidden, layers, inner), measured = QWEN[size]
+    config = {"model_type": "llama", "hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": inner}
+    config |= {"num_attention_heads": hidden // 128, "num_key_value_heads": hidden // 128, "vocab_size": 151_936}
+    for power, peak in enumerate(measured):
+        work = replace(WORK, rank=64, dropout=True, longest=256 << power, at_once=1)
+        found = need(read(config), Kind.LORA, work)
+        assert 1.0 < peak * 1e9 / found.low < 1.125, work.longest
+        # Not even such a card has room for all that is kept of the longest rows.
+        assert (found.high > 80e9) == (work.longest >= (8192 if size == "7B" else 4096))

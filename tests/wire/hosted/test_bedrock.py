@@ -282,7 +282,7 @@ def test_the_region(region, wanted, fits):
 def test_without_a_region_nobody_knows_where_the_data_goes():
     (found,) = checked("somebody.else-v1:0", "", limits={"data": {"region": "eu"}})
     assert (found.code, found.field, found.value) == ("E414", "limits.data", "region: eu")
-    assert "where jobs run is not set" in found.why
+    assert "shall run jobs is not set" in found.what
     assert "export AWS_REGION=" in found.fix
 
 

@@ -292,7 +292,7 @@ def test_without_a_location_nobody_knows_where_the_data_goes():
     provider = build(kit_of(GOOGLE_CLOUD_LOCATION=""))
     (found,) = provider.check(recipe("vertex", MODEL, limits={"data": {"region": "us"}}))
     assert (found.code, found.field, found.value) == ("E414", "limits.data", "region: us")
-    assert "where jobs run is not set" in found.why
+    assert "shall run jobs is not set" in found.what
     assert "export GOOGLE_CLOUD_LOCATION=" in found.fix
     assert provider.check(recipe("vertex", MODEL)) == [], "who keeps the data nowhere need not say"
 
