@@ -203,7 +203,8 @@ def lacking(
     weights = [model.open_weights.value] if model and model.open_weights else []
     names = (recipe.base_model, *((model.name, *model.aliases) if model else ()), *weights)
     score = next((table[each] for each in names if each in table), None)
-    reads = _context(catalogue, name, recipe.base_model, files)
+    # Of a model on the hub its files are not looked for without need: what finds them takes a while to be imported.
+    reads = _context(catalogue, name, recipe.base_model, files) if recipe.limits.min_context is not None else None
     return unmet(recipe, sheet.title if sheet else name, reads, score, scores)
 
 
