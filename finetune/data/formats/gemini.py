@@ -35,6 +35,8 @@ from finetune.data.formats.proto import take
 
 #: The key under which a function's result stands that is no object, by Google's convention.
 _OUTPUT: Final = "output"
+#: The part of a content that has none.
+_NOTHING: Final = {"text": ""}
 
 
 def read(row: Row) -> Chat:
@@ -124,8 +126,9 @@ def _contents(chat: Chat) -> Iterator[dict[str, Any]]:
 
 
 def _answer(message: Message) -> Iterator[dict[str, Any]]:
-    if message.content or not (message.tool_calls or message.refusal):
-        yield from _texts(message)
+    texts = _texts(message)
+    if texts != [_NOTHING] or not (message.tool_calls or message.refusal):
+        yield from texts
     if message.refusal:
         yield {"text": message.refusal}
     for each in message.tool_calls or ():
@@ -141,8 +144,8 @@ def _answer(message: Message) -> Iterator[dict[str, Any]]:
 def _texts(message: Message) -> list[dict[str, Any]]:
     """The parts of a content; at least one."""
     if not isinstance(message.content, list):
-        return [{"text": message.content or ""}]
-    return [each for part in message.content if (each := gemini_parts.write(part))] or [{"text": ""}]
+        return [{"text": message.content}] if message.content else [_NOTHING]
+    return [each for part in message.content if (each := gemini_parts.write(part))] or [_NOTHING]
 
 
 def _result(message: Message, name: str) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def _of_message(message: Message, out: set[str]) -> None:
         out.add(REFUSALS)
     if message.tool_calls or message.role == "tool":
         out.add(CALLS)
-        if message.tool_calls and message.content:
+        # One empty part says as little as no content.
+        if message.tool_calls and message.content and message.content != [Text("")]:
             out.add(BESIDE_CALLS)
     if isinstance(message.content, list):
         for part in message.content:

@@ -31,7 +31,7 @@ def single(message: Message) -> Message:
 
 
 def no_empty_beside_calls(message: Message) -> Message:
-    return put(message, content=None) if message.tool_calls and message.content == "" else message
+    return put(message, content=None) if message.tool_calls and message.content in ("", [Text("")]) else message
 
 
 def no_weight_of_one(message: Message) -> Message:

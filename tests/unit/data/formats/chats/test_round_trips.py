@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from finetune.data import checks
-from finetune.data.example import Chat, canonical
+from finetune.data.example import Chat, FunctionCall, Message, Text, ToolCall, canonical
 from finetune.data.formats import FORMATS
 from tests.support.examples import chats
 from tests.support.mutants import mutants
@@ -19,9 +19,21 @@ def same(name: str, chat: Chat) -> Chat:
     return by_first_use(chat) if name == "mistral" else chat
 
 
+#: Nothing is said beside the call, in one part.
+EMPTY_PART = Chat(
+    [
+        Message("user", "hello"),
+        Message("assistant", [Text("")], tool_calls=[ToolCall("call_1", FunctionCall("look_up", "{}"))]),
+        Message("tool", "found", tool_call_id="call_1"),
+        Message("assistant", "yes"),
+    ]
+)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @PATIENT
 @given(chat=chats() | chats(ordered=True))
+@example(EMPTY_PART)
 def test_what_is_written_is_sound_and_loses_only_what_is_named(name: str, chat: Chat) -> None:
     losses = FORMATS[name].losses(chat)
     assert len(losses) == len(set(losses))
