@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from finetune.catalogue import load
+from finetune.runs import Beat
+from finetune.store import SqlBeats
 from tests.cli.desk import Desk, write_rows
 from tests.unit.memory.test_shape import LLAMA
 
@@ -84,6 +86,13 @@ def test_own_machines_are_not_chosen_for_what_they_cannot_hold(desk: Desk, monke
         (local,) = [each for each in desk.call("plan", *large, "--json").json if each["target"] == "local"]
         (reason,) = [each for each in local["reasons"] if each["code"] == "E321"]
         assert (local["verdict"], why in reason["what"]) == ("no", True), reason
+    # What another machine has that trains on its processor nobody here knows.
+    monkeypatch.setenv("FT_GPUS", "none")
+    with desk.world() as world:
+        beat = Beat(worker="w", queues=("gpu",), host="another", pid=1, seen_at=world.clock.now())
+        SqlBeats(world.database).beat(beat)
+    (local,) = [each for each in desk.call("plan", *large, "--json").json if each["target"] == "local"]
+    assert local["verdict"] != "no"
 
 
 def test_the_files_of_a_model_tell_how_much_it_reads(desk: Desk) -> None:
