@@ -161,6 +161,25 @@ def test_what_a_promotion_is_about_to_forget_is_not_restored(stage, seen):
     assert looked == []
 
 
+def test_what_a_promotion_has_forgotten_since_our_books_were_read_is_not_restored(stage):
+    """It ends between the look at the books and the question whether it is in hand."""
+    stage.gateways["litellm"].faults = ["refused probe"]
+    begun = stage.run(stage.begin(3), until=PromotionState.PROVING)
+    read = stage.promotions.placed
+
+    def read_then_ended():
+        before = read()
+        stage.promotions.placed = read
+        stage.run(begun)
+        return before
+
+    stage.promotions.placed = read_then_ended
+    mine = next(each for each in read() if (each.version, each.gateway) == (3, "litellm"))
+    assert stage.sync.mend([Drift(gateway="litellm", id=mine.id, kind="missing", what="it was so before")]) == []
+    assert sorted(stage.shares) == ["v1", "v2"]
+    assert stage.promotions.get(begun.id).state is PromotionState.FAILED
+
+
 def test_a_gateway_that_cannot_be_asked_is_told_and_nothing_done(stage):
     stage.gateways["vllm"].faults = ["unavailable registered"]
     drifts = stage.sync.look()
