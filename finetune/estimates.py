@@ -195,7 +195,8 @@ def tight(recipe: Recipe, wanted: Need, cards_mb: Iterable[int], own_mb: int | N
         return _warning("base_model", what, fix)
     if own_mb is not None and own_mb < least_mb:
         what = f"this machine has {gigabytes(own_mb)} of memory, and on its processor this training needs about "
-        return _warning("base_model", f"{what}{gigabytes(least_mb)} at least", f"train it on a card, or {fix}")
+        half = "" if recipe.local.precision == "bf16" else "write local: {precision: bf16}, "
+        return _warning("base_model", f"{what}{gigabytes(least_mb)} at least", f"{half}train it on a card, or {fix}")
     return None
 
 

@@ -95,8 +95,14 @@ def wrapped(text: str, width: int | None, hang: str = "") -> list[str]:
     if width is None or len(text) <= width:
         return [text]
     indent = text[: len(text) - len(text.lstrip())]
-    how = {"break_long_words": False, "break_on_hyphens": False, "initial_indent": indent, "subsequent_indent": hang}
-    lines = textwrap.wrap(_tied(text.lstrip()), max(width, len(hang) + 1), **how)  # type: ignore[arg-type]
+    lines = textwrap.wrap(
+        _tied(text.lstrip()),
+        max(width, len(hang) + 1),
+        initial_indent=indent,
+        subsequent_indent=hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     return [line.replace(_TIED, " ") for line in lines]
 
 

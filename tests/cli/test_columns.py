@@ -76,6 +76,10 @@ def test_a_state_keeps_its_colour_and_its_padding() -> None:
     assert found[1] == "<Aa>  <STATEfailed   >  <Cz>"
 
 
+def test_what_goes_on_in_the_next_line_stands_below_its_beginning() -> None:
+    assert wrapped("  limits   one two three", 15, " " * 11) == ["  limits   one", " " * 11 + "two", " " * 11 + "three"]
+
+
 def test_an_address_and_what_is_to_be_typed_stay_whole() -> None:
     text = "see https://example.org/a-very-long/address/that-has-many-parts and set `provider: local` there"
     for width in range(10, 90):

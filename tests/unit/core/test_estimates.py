@@ -82,7 +82,10 @@ def test_this_machine_is_held_against_what_its_processor_would_train():
     assert (small.code, small.field) == ("E321", "base_model")
     assert "this machine has 16GB of memory" in small.what
     assert "about 20GB at least" in small.what
+    assert "precision: bf16" in small.fix
     assert "on a card" in small.fix
+    halved = tight(recipe("local: {precision: bf16}\n"), NEED, (), GB16)
+    assert "precision: bf16" not in halved.fix
 
 
 def test_without_layers_the_weights_are_the_least():
